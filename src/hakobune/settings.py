@@ -1,0 +1,133 @@
+"""One declaration a setting, and the places on disk that follow from `HAKO_HOME`.
+
+Flag over environment over default. Two installations live side by side because everything they touch
+(files, sockets, ports, bridge, nftables table, cgroups, id ranges) follows from `home` and `listen`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from hakobune.errors import UsageError
+
+DEFAULT_LISTEN = "localhost:8080"
+SERVICE_PORTS = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """How one setting is spelled, what it is when nobody says, and what it means."""
+
+    variable: str
+    default: str
+    meaning: str
+
+
+SETTINGS = (
+    Setting(
+        variable="HAKO_HOME",
+        default="/var/lib/hakobune for root, else $XDG_DATA_HOME/hakobune",
+        meaning="the folder that holds images, builds, containers, services and everything that runs",
+    ),
+    Setting(
+        variable="HAKO_LISTEN",
+        default=DEFAULT_LISTEN,
+        meaning="HOST:PORT of the services, the Google APIs and the console; service ports follow from it",
+    ),
+    Setting(
+        variable="HAKO_PORTS",
+        default="HAKO_LISTEN's port + 10000, 100 ports",
+        meaning="FIRST-LAST: the range from which each service gets a stable port of its own",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Where an installation lives and what it listens on."""
+
+    home: Path
+    host: str
+    port: int
+    first_service_port: int
+    last_service_port: int
+
+    @classmethod
+    def from_environment(cls, env: Mapping[str, str], *, uid: int) -> Settings:
+        """Read the `HAKO_…` variables.
+
+        Raises:
+            UsageError: a value cannot be understood; the variable is named.
+        """
+        home = Path(env.get("HAKO_HOME") or _default_home(env, uid)).absolute()
+        host, port = _parse_listen(env.get("HAKO_LISTEN") or DEFAULT_LISTEN)
+        first, last = _parse_ports(env.get("HAKO_PORTS"), port)
+        return cls(
+            home=home, host=host, port=port, first_service_port=first, last_service_port=last
+        )
+
+    @property
+    def run(self) -> Path:
+        """Sockets and other state that may vanish at a reboot."""
+        return self.home / "run"
+
+    @property
+    def api_socket(self) -> Path:
+        """The Google APIs for this machine's own users (peer credentials are the identity)."""
+        return self.run / "api.sock"
+
+    @property
+    def supervisor_socket(self) -> Path:
+        return self.run / "supervisor.sock"
+
+    @property
+    def is_default_home(self) -> bool:
+        return str(self.home) == "/var/lib/hakobune"
+
+    @property
+    def installation(self) -> str:
+        """A short name for kernel objects: `hako`, or `hako` with six hex digits of the home's path.
+
+        At most ten characters, so that an interface name (15) has room for a suffix.
+        """
+        if self.is_default_home:
+            return "hako"
+        return "hako" + hashlib.sha256(str(self.home).encode()).hexdigest()[:6]
+
+
+def _default_home(env: Mapping[str, str], uid: int) -> str:
+    if uid == 0:
+        return "/var/lib/hakobune"
+    data = env.get("XDG_DATA_HOME") or os.path.join(env.get("HOME", "/"), ".local/share")
+    return os.path.join(data, "hakobune")
+
+
+def _parse_listen(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise UsageError(
+            f"cannot listen on {text!r}",
+            why="HAKO_LISTEN is HOST:PORT with a port from 1 to 65535",
+            fix=f"HAKO_LISTEN={DEFAULT_LISTEN}",
+        )
+    return host.strip("[]"), int(port)
+
+
+def _parse_ports(text: str | None, listen_port: int) -> tuple[int, int]:
+    if not text:
+        first = listen_port + 10000 if listen_port < 65536 - 10000 - SERVICE_PORTS else 20000
+        return first, first + SERVICE_PORTS - 1
+    first_text, _, last_text = text.partition("-")
+    if not (first_text.isdecimal() and last_text.isdecimal()) or not (
+        0 < int(first_text) <= int(last_text) < 65536
+    ):
+        raise UsageError(
+            f"cannot use {text!r} as service ports",
+            why="HAKO_PORTS is FIRST-LAST with ports from 1 to 65535",
+            fix="HAKO_PORTS=18080-18179",
+        )
+    return int(first_text), int(last_text)
