@@ -1,0 +1,152 @@
+"""Reads the command line, runs one command, and answers with an exit code.
+
+Only the invoked command's module is imported: `hako` with everything in place must answer in 50 ms.
+A command module has `configure(parser)`, which declares its arguments and sets `run` as a default:
+`run(arguments, context) -> int`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NoReturn, TextIO
+
+from hakobune import __version__
+from hakobune.errors import HakoError, UsageError
+from hakobune.settings import SETTINGS, Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What a command may know of the world outside its arguments."""
+
+    settings: Settings
+    env: Mapping[str, str]
+    out: TextIO
+    err: TextIO
+
+
+Run = Callable[[argparse.Namespace, Context], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    name: str
+    module: str
+    help: str
+
+
+COMMANDS = (
+    Command("deploy", "hakobune.cli.deploy", "build a folder (or take an image) and serve it at a URL"),
+    Command("build", "hakobune.cli.build", "build an image from a folder with buildpacks"),
+    Command("services", "hakobune.cli.services", "list, describe and delete services, split traffic"),
+    Command("revisions", "hakobune.cli.revisions", "list the revisions of a service"),
+    Command("logs", "hakobune.cli.logs", "show what a service's instances print"),
+    Command("image", "hakobune.cli.image", "list, inspect, tag, save, load and remove images"),
+    Command("container", "hakobune.cli.container", "run, list, stop and remove containers"),
+    Command("serve", "hakobune.cli.serve", "run the supervisor, or stop all that it started"),
+    Command("auth", "hakobune.cli.auth", "print the access token of the API"),
+    Command("doctor", "hakobune.cli.doctor", "list what this machine has and what it lacks"),
+)  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command that *argv* (default: the process's own) names; returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(arguments, os.environ)
+    except HakoError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output went away (`hako … | head`): nothing is left to say to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _dispatch(arguments: list[str], env: Mapping[str, str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return 0
+    if arguments[0] in ("-V", "--version", "version"):
+        print(f"hako {__version__}")
+        return 0
+    command = _find_command(arguments[0])
+    parser = Parser(prog=f"hako {command.name}", description=_sentence(command.help))
+    module = importlib.import_module(command.module)
+    module.configure(parser)
+    parsed = parser.parse_args(arguments[1:])
+    context = Context(
+        settings=Settings.from_environment(env, uid=os.geteuid()),
+        env=env,
+        out=sys.stdout,
+        err=sys.stderr,
+    )
+    run: Run = parsed.run
+    return run(parsed, context)
+
+
+def _find_command(name: str) -> Command:
+    for command in COMMANDS:
+        if command.name == name:
+            return command
+    kind = "option" if name.startswith("-") else "command"
+    near = difflib.get_close_matches(name, [c.name for c in COMMANDS], n=1)
+    raise UsageError(
+        f"hako has no {kind} {name!r}",
+        fix=f"hako {near[0]}" if near else "`hako --help` lists the commands",
+    )
+
+
+def _overview() -> str:
+    width = max(len(command.name) for command in COMMANDS)
+    lines = [
+        "hako: a folder of source code in, a running web service out, on a machine you own.",
+        "",
+        "usage: hako COMMAND …           `hako COMMAND --help` says more",
+        "",
+        *(f"  {command.name:<{width}}  {command.help}" for command in COMMANDS),
+        "",
+        "environment:",
+        *(f"  {setting.variable:<12} {setting.meaning}\n  {'':<12} default: {setting.default}" for setting in SETTINGS),
+        "",
+        "exit codes: 0 done, 1 failed, 2 the command line is wrong, 20-29 no buildpack fits,",
+        "            50-59 a buildpack failed, 125-127 and 128+N as docker's for `hako container run`",
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:] + "."
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors say what is near the thing that was typed."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        kwargs.setdefault("allow_abbrev", False)
+        super().__init__(*args, **kwargs)  # type: ignore[arg-type] # argparse's own signature, passed through
+
+    def error(self, message: str) -> NoReturn:
+        known = [option for action in self._actions for option in action.option_strings]
+        fix = f"`{self.prog} --help` lists the arguments"
+        if message.startswith("unrecognized arguments: "):
+            typed = message.removeprefix("unrecognized arguments: ").split()
+            unknown = next((t for t in typed if t.startswith("-")), typed[0]).partition("=")[0]
+            near = difflib.get_close_matches(unknown, known, n=1)
+            message = f"it does not know {unknown!r}"
+            if near:
+                fix = f"{near[0]} ({fix})"
+        raise UsageError(f"{self.prog}: the command line is wrong", why=message, fix=fix)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
