@@ -1,0 +1,215 @@
+"""The Cloud Run API (v2 REST) as the command line speaks it: JSON over the unix socket, `http.client` only."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import time
+import urllib.parse
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from hakobune.errors import HakoError
+
+PARENT = "projects/hako/locations/local"
+
+# A JSON object as the API sends it. The command line reads few of its fields and forwards the rest.
+Document = dict[str, Any]
+
+
+class ApiError(HakoError):
+    """The API refused; `status` is the canonical word (`NOT_FOUND`, `INVALID_ARGUMENT`, …)."""
+
+    def __init__(self, status: str, message: str, *, why: str = "", fix: str = "") -> None:
+        super().__init__(message, why=why, fix=fix)
+        self.status = status
+
+
+class ControllerAbsentError(HakoError):
+    """Nobody answers on the API's socket."""
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path, timeout_s: float | None) -> None:
+        super().__init__("localhost", timeout=timeout_s)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+class Client:
+    """Calls on one API socket. Not thread-safe."""
+
+    def __init__(self, api_socket: Path) -> None:
+        self._socket = api_socket
+
+    def get(self, name: str, **query: str) -> Document:
+        """Read one resource or list.
+
+        Raises:
+            ApiError: the API refused. ControllerAbsentError: nobody answers.
+        """
+        return self._call("GET", name, query=query)
+
+    def find(self, name: str) -> Document | None:
+        """Read one resource, or `None` when there is none of that name."""
+        try:
+            return self.get(name)
+        except ApiError as error:
+            if error.status == "NOT_FOUND":
+                return None
+            raise
+
+    def list(self, parent: str, kind: str) -> Iterator[Document]:
+        """All resources of a kind, page by page, in the API's order."""
+        token = ""
+        while True:
+            query = {"pageToken": token} if token else {}
+            page = self.get(f"{parent}/{kind}", **query)
+            yield from page.get(kind, [])
+            token = page.get("nextPageToken", "")
+            if not token:
+                return
+
+    def create(self, parent: str, kind: str, identifier: str, body: Document) -> Document:
+        """Create a resource; returns the operation."""
+        singular = kind.removesuffix("s")
+        return self._call("POST", f"{parent}/{kind}", {f"{singular}Id": identifier}, body)
+
+    def update(self, name: str, body: Document, *, mask: str = "") -> Document:
+        """Replace the fields of *mask* (all mutable ones without it); returns the operation."""
+        return self._call("PATCH", name, {"updateMask": mask} if mask else {}, body)
+
+    def delete(self, name: str) -> Document:
+        """Delete a resource; returns the operation."""
+        return self._call("DELETE", name)
+
+    def wait(self, operation: Document, *, deadline_s: float = 900.0) -> Document:
+        """Wait until an operation is done; returns its response.
+
+        Raises:
+            ApiError: the operation failed, with the operation's own message.
+            HakoError: it is not done after *deadline_s*.
+        """
+        end = time.monotonic() + deadline_s
+        while not operation.get("done"):
+            if time.monotonic() > end:
+                raise HakoError(f"{operation['name']} is not done after {deadline_s:.0f} s")
+            operation = self._call("POST", f"{operation['name']}:wait", body={"timeout": "10s"})
+        if error := operation.get("error"):
+            raise ApiError(
+                _word(error.get("code", 2)), error.get("message", "the operation failed")
+            )
+        response: Document = operation.get("response", {})
+        return response
+
+    def stream(self, name: str, **query: str) -> Iterator[Document]:
+        """Read a long answer of one JSON object a line, as it arrives."""
+        connection = _UnixConnection(self._socket, None)
+        try:
+            response = self._request(connection, "GET", name, query, None)
+            if response.status != 200:
+                raise _refusal(response.status, response.read())
+            for line in response:
+                if line.strip():
+                    yield json.loads(line)
+        finally:
+            connection.close()
+
+    def _call(
+        self,
+        method: str,
+        name: str,
+        query: Mapping[str, str] = {},  # never written to
+        body: Document | None = None,
+    ) -> Document:
+        connection = _UnixConnection(self._socket, 60.0)
+        try:
+            response = self._request(connection, method, name, query, body)
+            data = response.read()
+        finally:
+            connection.close()
+        if response.status != 200:
+            raise _refusal(response.status, data)
+        document: Document = json.loads(data)
+        return document
+
+    def _request(
+        self,
+        connection: _UnixConnection,
+        method: str,
+        name: str,
+        query: Mapping[str, str],
+        body: Document | None,
+    ) -> http.client.HTTPResponse:
+        target = "/v2/" + urllib.parse.quote(name, safe="/:")
+        if query:
+            target += "?" + urllib.parse.urlencode(query)
+        try:
+            connection.request(
+                method,
+                target,
+                body=None if body is None else json.dumps(body),
+                headers={"Content-Type": "application/json"} if body is not None else {},
+            )
+            return connection.getresponse()
+        except PermissionError as error:
+            raise ControllerAbsentError(
+                f"this user may not use {self._socket}",
+                why="the API's socket belongs to root and the group hakobune",
+                fix="sudo usermod -aG hakobune $USER, then log in again (members of it are as mighty as root)",
+            ) from error
+        except (OSError, http.client.HTTPException) as error:
+            raise ControllerAbsentError(
+                "hako serve does not answer",
+                why=f"{self._socket}: {error}",
+                fix="hako serve (or `hako deploy`, which starts it)",
+            ) from error
+
+
+def service_name(text: str) -> str:
+    """The full name of a service given short (`shop`) or in full."""
+    return text if text.startswith("projects/") else f"{PARENT}/services/{text}"
+
+
+def short_name(name: str) -> str:
+    """The last part of a resource's full name."""
+    return name.rpartition("/")[2]
+
+
+def condition(document: Document, kind: str) -> Document:
+    """The condition of that type, or an empty document."""
+    return next((c for c in document.get("conditions", []) if c.get("type") == kind), {})
+
+
+def _refusal(status: int, data: bytes) -> ApiError:
+    try:
+        error = json.loads(data)["error"]
+        return ApiError(error["status"], error["message"], fix=_fix(error))
+    except (ValueError, KeyError, TypeError):
+        return ApiError(
+            "UNKNOWN", f"the API answered {status}", why=data[:200].decode(errors="replace")
+        )
+
+
+def _fix(error: Document) -> str:
+    for detail in error.get("details", []):
+        if fix := detail.get("metadata", {}).get("fix"):
+            return str(fix)
+    return ""
+
+
+# google.rpc.Code, as far as operations use it.
+_WORDS = {
+    3: "INVALID_ARGUMENT", 4: "DEADLINE_EXCEEDED", 5: "NOT_FOUND", 6: "ALREADY_EXISTS",
+    9: "FAILED_PRECONDITION", 10: "ABORTED", 13: "INTERNAL", 14: "UNAVAILABLE",
+}  # fmt: skip
+
+
+def _word(code: int) -> str:
+    return _WORDS.get(code, "UNKNOWN")
