@@ -1,0 +1,167 @@
+"""Manifests, indexes and images: views over raw bytes (image-spec manifest.md, image-index.md).
+
+Raw bytes stay beside the parsed view: encoding drops fields that a view does not know, so what has a
+digest is never encoded again to be hashed or passed on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from hakobune.errors import HakoError
+from hakobune.oci import descriptor as media
+from hakobune.oci.config import ImageConfig, decode_config
+from hakobune.oci.descriptor import Descriptor, document_decoder
+from hakobune.oci.digest import Digest
+from hakobune.oci.platform import Platform
+
+# distribution-spec: registries must accept 4 MiB; nobody needs more, and it bounds what we parse.
+DOCUMENT_LIMIT: Final = 4 << 20
+
+
+class ManifestError(HakoError):
+    """A manifest, or the config it names, contradicts itself."""
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
+    """An image manifest: a config and its layers, base first."""
+
+    schema_version: int
+    media_type: str = ""
+    artifact_type: str = ""
+    config: Descriptor
+    layers: tuple[Descriptor, ...]
+    subject: Descriptor | None = None
+    annotations: Mapping[str, str] = {}
+
+
+class Index(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
+    """An image index: manifests for several platforms, or the names in an image layout."""
+
+    schema_version: int
+    media_type: str = ""
+    artifact_type: str = ""
+    manifests: tuple[Descriptor, ...]
+    subject: Descriptor | None = None
+    annotations: Mapping[str, str] = {}
+
+    def select(self, platform: Platform) -> Descriptor | None:
+        """The first manifest for *platform*; one that names no platform fits any."""
+        for manifest in self.manifests:
+            if manifest.platform is None or manifest.platform.matches(platform):
+                return manifest
+        return None
+
+
+_decode_manifest: Final = document_decoder(Manifest, "manifest")
+_decode_index: Final = document_decoder(Index, "index")
+
+
+def decode_manifest(raw: bytes) -> Manifest:
+    """Read an image manifest, OCI's or Docker's (schema 2).
+
+    Raises:
+        DocumentFormatError, ManifestError: it is none; a document that is manifest and index at once is refused.
+    """
+    _check_size(raw, "manifest")
+    manifest = _decode_manifest(raw)
+    _check_kind(
+        raw, manifest.schema_version, manifest.media_type, media.MANIFEST_TYPES, "manifests"
+    )
+    return manifest
+
+
+def decode_index(raw: bytes) -> Index:
+    """Read an image index, or Docker's manifest list.
+
+    Raises:
+        DocumentFormatError, ManifestError: it is none; a document that is manifest and index at once is refused.
+    """
+    _check_size(raw, "index")
+    index = _decode_index(raw)
+    _check_kind(raw, index.schema_version, index.media_type, media.INDEX_TYPES, "layers")
+    return index
+
+
+def make_manifest(
+    config: Descriptor, layers: Sequence[Descriptor], annotations: Mapping[str, str]
+) -> Manifest:
+    """An OCI manifest of ours; `encode_document` gives the bytes that its digest is of."""
+    return Manifest(
+        schema_version=2,
+        media_type=media.MANIFEST,
+        config=config,
+        layers=tuple(layers),
+        annotations=dict(annotations),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image by its manifest's digest, with the bytes that were hashed."""
+
+    digest: Digest
+    raw: bytes
+    manifest: Manifest
+    config: ImageConfig
+    raw_config: bytes
+
+    @classmethod
+    def from_raw(cls, raw: bytes, raw_config: bytes) -> Image:
+        """Parse both documents and check that they belong together.
+
+        Raises:
+            DocumentFormatError: one of them cannot be read.
+            ManifestError: the config is not the one the manifest names, or has another number of layers.
+            DigestError: the config's bytes are damaged.
+        """
+        manifest = decode_manifest(raw)
+        digest = Digest.of(raw)
+        manifest.config.digest.verify(raw_config)
+        config = decode_config(raw_config)
+        if len(config.rootfs.diff_ids) != len(manifest.layers):
+            raise ManifestError(
+                f"the image {digest} contradicts itself",
+                why=f"its manifest has {len(manifest.layers)} layers, "
+                f"its config {len(config.rootfs.diff_ids)} diff_ids",
+            )
+        return cls(digest, raw, manifest, config, raw_config)
+
+    @property
+    def platform(self) -> Platform:
+        """What the image runs on, by its config."""
+        return self.config.platform
+
+    @property
+    def diff_ids(self) -> tuple[Digest, ...]:
+        """One a layer, base first."""
+        return self.config.rootfs.diff_ids
+
+
+def _check_size(raw: bytes, what: str) -> None:
+    if len(raw) > DOCUMENT_LIMIT:
+        raise ManifestError(f"the {what} is too large", why=f"{len(raw)} bytes, 4 MiB at most")
+
+
+def _check_kind(
+    raw: bytes, schema_version: int, media_type: str, allowed: frozenset[str], foreign_key: str
+) -> None:
+    """Refuse other schemas and ambiguous documents (image-spec manifest.md, CVE-2021-41190)."""
+    if schema_version != 2:
+        raise ManifestError(
+            f"schemaVersion {schema_version} is not supported", why="images have schemaVersion 2"
+        )
+    if media_type and media_type not in allowed:
+        raise ManifestError(
+            f"the document says it is {media_type!r}",
+            why=f"expected {' or '.join(sorted(allowed))}",
+        )
+    if foreign_key in msgspec.json.decode(raw, type=dict[str, msgspec.Raw]):
+        raise ManifestError(
+            "the document is a manifest and an index at once",
+            why=f"it has the key {foreign_key!r} too",
+        )
