@@ -1,0 +1,316 @@
+"""A container as values: what it shall be (`ContainerSpec`), what it is (`ContainerStatus`), what it says (`LogRecord`).
+
+The phases are the runtime-spec's ("State") plus `frozen`. Everything here is JSON-able with the standard
+library alone, because the supervisor imports nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from hakobune.errors import HakoError
+
+ID_PATTERN = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
+DEFAULT_TOP_BYTES = 64 << 20
+DEFAULT_PIDS = 1024
+DEFAULT_LOG_BYTES = 10 << 20
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class ContainerError(HakoError):
+    """A container cannot be made, started or found; `kind` says which.
+
+    `kind` is one of `not_found`, `exists`, `invalid`, `phase` (a verb that does not fit the phase),
+    `no_command` (argv[0] is not in the image), `not_executable`, `failed`.
+    """
+
+    def __init__(self, what: str, *, why: str = "", fix: str = "", kind: str = "failed") -> None:
+        super().__init__(what, why=why, fix=fix)
+        self.kind = kind
+
+
+class Phase(StrEnum):
+    """Where a container is in its life."""
+
+    CREATING = "creating"
+    CREATED = "created"
+    RUNNING = "running"
+    FROZEN = "frozen"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Numeric ids inside the container."""
+
+    uid: int = 0
+    gid: int = 0
+    groups: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerLimits:
+    """What a container may use; `None` is "as much as there is"."""
+
+    memory_bytes: int | None = None
+    cpus: float | None = None
+    pids: int | None = DEFAULT_PIDS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mount:
+    """A folder or file of the host at *target*, or with *source* `None` an empty tmpfs.
+
+    A bind shows the ids that are on disk (it is idmapped into the container's range), and is made in
+    the container's own mount namespace only.
+    """
+
+    target: str
+    source: str | None = None
+    read_only: bool = False
+    size_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerSpec:
+    """What a container shall be.
+
+    Args:
+        id: unique in the installation; lower-case letters, digits, `_.-`, at most 63.
+        lowers: the root file system's layer directories, uppermost first.
+        locks: snapshot lock files; a shared flock is held on each while the container exists.
+        top_bytes: size of the writable top, a tmpfs that counts as the container's memory.
+        top: a folder on disk with `up/` and `wk/` to use as the top instead.
+        env: variables of the process; `PATH` gets a default if it is missing.
+        network: an address of its own on the installation's bridge, with egress; else loopback only.
+        log_path: the file that gets the output as JSON lines (several containers may share one);
+            `None` is `HAKO_HOME/containers/ID/log`, which goes with the container.
+        labels: free text for the owner; `list` filters by it.
+        no_new_privileges: off only where an image needs its setuid programs.
+    """
+
+    id: str
+    lowers: tuple[str, ...]
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    cwd: str = "/"
+    user: User = User()
+    hostname: str = ""
+    limits: ContainerLimits = ContainerLimits()
+    network: bool = True
+    mounts: tuple[Mount, ...] = ()
+    locks: tuple[str, ...] = ()
+    top_bytes: int = DEFAULT_TOP_BYTES
+    top: str | None = None
+    read_only_root: bool = False
+    no_new_privileges: bool = True
+    stop_signal: str = "SIGTERM"
+    log_path: str | None = None
+    log_bytes: int = DEFAULT_LOG_BYTES
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ContainerSpec:
+        """Read what `to_json` wrote and check it.
+
+        Raises:
+            ContainerError: kind `invalid`; a key is unknown, missing or of the wrong kind.
+        """
+        try:
+            spec = cls(
+                **{
+                    **data,
+                    "lowers": tuple(data["lowers"]),
+                    "argv": tuple(data["argv"]),
+                    "user": _user(data.get("user", {})),
+                    "limits": ContainerLimits(**data.get("limits", {})),
+                    "mounts": tuple(Mount(**m) for m in data.get("mounts", ())),
+                    "locks": tuple(data.get("locks", ())),
+                }
+            )
+        except (KeyError, TypeError) as error:
+            raise ContainerError(
+                "cannot read the container's specification", why=str(error), kind="invalid"
+            ) from error
+        try:
+            spec.check()
+        except (TypeError, AttributeError) as error:  # a value of the wrong type
+            raise ContainerError(
+                "cannot read the container's specification", why=str(error), kind="invalid"
+            ) from error
+        return spec
+
+    def check(self) -> None:
+        """Refuse what no container can be.
+
+        Raises:
+            ContainerError: kind `invalid`, naming the field.
+        """
+        problem = _problem(self)
+        if problem:
+            raise ContainerError(
+                f"cannot make the container {self.id!r}", why=problem, kind="invalid"
+            )
+
+
+def _user(data: Mapping[str, Any]) -> User:
+    return User(data.get("uid", 0), data.get("gid", 0), tuple(data.get("groups", ())))
+
+
+def _problem(spec: ContainerSpec) -> str:
+    if not ID_PATTERN.fullmatch(spec.id):
+        return "an id is 1 to 63 of a-z 0-9 _ . - and begins with a letter or digit"
+    if not spec.argv or any("\0" in word for word in spec.argv):
+        return "argv needs at least one word, and no word holds a NUL"
+    if not spec.lowers or not all(lower.startswith("/") for lower in spec.lowers):
+        return "lowers needs at least one absolute path"
+    if not spec.cwd.startswith("/"):
+        return f"the working directory {spec.cwd!r} is not absolute"
+    for name, value in spec.env.items():
+        if not name or "=" in name or "\0" in name or "\0" in value:
+            return f"the environment variable {name!r} cannot be set"
+    for mount in spec.mounts:
+        if not mount.target.startswith("/"):
+            return f"the mount target {mount.target!r} is not absolute"
+        if mount.source is not None and not mount.source.startswith("/"):
+            return f"the mount source {mount.source!r} is not absolute"
+    ids = (spec.user.uid, spec.user.gid, *spec.user.groups)
+    if not all(0 <= i < 65536 for i in ids):
+        return "user and group ids in a container are 0 to 65535"
+    return ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerStatus:
+    """What a container is now, as the supervisor knows it.
+
+    `exit_code` is 128+N after signal N, as shells count; it is `None` while the container lives, and stays
+    `None` for one that ended while nobody could watch. `start_time` is clock ticks since boot: pid and
+    start time together name a process.
+    """
+
+    id: str
+    phase: Phase
+    pid: int | None = None
+    start_time: int | None = None
+    address: str | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    oom_killed: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
+    log_path: str = ""
+    created_at: float = 0.0
+    started_at: float | None = None
+    stopped_at: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ContainerStatus:
+        """Read what `to_json` wrote."""
+        return cls(**{**data, "phase": Phase(data["phase"])})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgramStatus:
+    """A named host program that the supervisor keeps alive."""
+
+    name: str
+    pid: int | None
+    running: bool
+    restarts: int = 0
+    exit_code: int | None = None
+    log_path: str = ""
+    argv: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ProgramStatus:
+        return cls(**{**data, "argv": tuple(data["argv"])})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListeningSocket:
+    """A TCP socket that some process of a container listens on."""
+
+    address: str
+    port: int
+    pid: int | None
+    command: str
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class EventKind(StrEnum):
+    """What can happen without being asked for, and the phases as they are reached."""
+
+    CREATED = "created"
+    STARTED = "started"
+    FROZEN = "frozen"
+    THAWED = "thawed"
+    OOM = "oom"
+    EXITED = "exited"
+    REMOVED = "removed"
+    PROGRAM_STARTED = "program_started"
+    PROGRAM_EXITED = "program_exited"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One thing that happened: to the container or program *subject*, at *time* (seconds since 1970).
+
+    A container's event carries its status after it; a program's has only exit code and signal.
+    """
+
+    kind: EventKind
+    subject: str
+    time: float
+    status: ContainerStatus | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Event:
+        status = data.get("status")
+        return cls(
+            **{
+                **data,
+                "kind": EventKind(data["kind"]),
+                "status": ContainerStatus.from_json(status) if status else None,
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogRecord:
+    """One line of output. `time` is RFC 3339 in UTC with microseconds; `partial` lines go on in the next record."""
+
+    time: str
+    container: str
+    stream: str
+    text: str
+    partial: bool = False
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> LogRecord:
+        return cls(
+            time=data["time"],
+            container=data["container"],
+            stream=data["stream"],
+            text=data["text"],
+            partial=bool(data.get("partial", False)),
+        )
