@@ -1,0 +1,63 @@
+"""`hako revisions list`, over the Cloud Run API."""
+
+from __future__ import annotations
+
+import argparse
+
+from hakobune.cli.client import PARENT, Client, Document, condition, service_name, short_name
+from hakobune.cli.main import Context
+from hakobune.cli.table import add_format, print_json, print_table
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    listing = verbs.add_parser("list", help="the history of a service, newest first")
+    listing.add_argument("service", nargs="?", help="only this service's revisions")
+    add_format(listing)
+    listing.set_defaults(run=_list)
+
+
+def _list(arguments: argparse.Namespace, context: Context) -> int:
+    client = Client(context.settings.api_socket)
+    parent = service_name(arguments.service or "-")
+    services = [client.get(parent)] if arguments.service else list(client.list(PARENT, "services"))
+    revisions = list(client.list(parent, "revisions"))
+    if arguments.format == "json":
+        print_json(revisions, context.out)
+        return 0
+    traffic = {
+        target.get("revision", ""): target.get("percent", 0)
+        for service in services
+        for target in service.get("trafficStatuses", [])
+        if target.get("percent")
+    }
+    print_table(
+        ("REVISION", "STATE", "TRAFFIC", "IMAGE", "CREATED"),
+        [_row(revision, traffic) for revision in revisions],
+        context.out,
+    )
+    return 0
+
+
+def _row(revision: Document, traffic: dict[str, int]) -> tuple[str, ...]:
+    name = short_name(revision["name"])
+    image = (revision.get("containers") or [{}])[0].get("image", "-")
+    repository, _, digest = image.partition("@sha256:")
+    return (
+        name,
+        state_word(revision),
+        f"{traffic[name]} %" if name in traffic else "-",
+        f"{repository}@{digest[:12]}" if digest else image,
+        revision.get("createTime", "")[:19].replace("T", " "),
+    )
+
+
+def state_word(revision: Document) -> str:
+    """The state of a revision in a word, from its Ready condition."""
+    match condition(revision, "Ready").get("state"):
+        case "CONDITION_SUCCEEDED":
+            return "ready"
+        case "CONDITION_FAILED":
+            return "failed"
+        case _:
+            return "starting"

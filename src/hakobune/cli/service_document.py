@@ -1,0 +1,198 @@
+"""What a deploy asks for, applied to a Cloud Run v2 Service document (pure)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hakobune.cli.client import Document
+from hakobune.errors import UsageError
+
+SOURCE_ANNOTATION = "hakobune.dev/source"
+BUILDER_ANNOTATION = "hakobune.dev/builder"
+NAME_LIMIT = 49  # Cloud Run's for a service id
+
+_MEMORY = re.compile(r"^(\d+)(|k|M|G|Ki|Mi|Gi)$")
+_CPU = re.compile(r"^(\d+(\.\d+)?|\d+m)$")
+_TIMEOUT = re.compile(r"^(\d+)(s|m|h)?$")
+_SECONDS = {None: 1, "s": 1, "m": 60, "h": 3600}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """The flags of one deploy; `None` and empty mean "as it was"."""
+
+    image: str
+    source: str | None = None
+    builder: str | None = None
+    port: int | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    removed_env: tuple[str, ...] = ()
+    clear_env: bool = False
+    command: tuple[str, ...] | None = None
+    args: tuple[str, ...] | None = None
+    memory: str | None = None
+    cpu: str | None = None
+    concurrency: int | None = None
+    timeout: str | None = None
+    min_instances: int | None = None
+    max_instances: int | None = None
+
+
+def wanted_service(current: Document | None, wish: Wish) -> Document:
+    """The Service document to send: *current* (or a new service) with the wish's changes."""
+    old = current or {}
+    template = dict(old.get("template", {}))
+    template.pop("revision", None)  # each revision's name is new
+    template["containers"] = [_container((template.get("containers") or [{}])[0], wish)]
+    if wish.concurrency is not None:
+        template["maxInstanceRequestConcurrency"] = wish.concurrency
+    if wish.timeout is not None:
+        template["timeout"] = wish.timeout
+    scaling = dict(template.get("scaling", {}))
+    if wish.min_instances is not None:
+        scaling["minInstanceCount"] = wish.min_instances
+    if wish.max_instances is not None:
+        scaling["maxInstanceCount"] = wish.max_instances
+    if scaling:
+        template["scaling"] = scaling
+    annotations = dict(old.get("annotations", {}))
+    if wish.source:
+        annotations[SOURCE_ANNOTATION] = wish.source
+    if wish.builder:
+        annotations[BUILDER_ANNOTATION] = wish.builder
+    return {"template": template, "annotations": annotations}
+
+
+def _container(old: Document, wish: Wish) -> Document:
+    container = dict(old)
+    container["image"] = wish.image
+    if wish.port is not None:
+        container["ports"] = [{"containerPort": wish.port}]
+    if wish.command is not None:
+        container["command"] = list(wish.command)
+    if wish.args is not None:
+        container["args"] = list(wish.args)
+    env = _env(old.get("env", []), wish)
+    if env or "env" in container:
+        container["env"] = env
+    limits = dict(old.get("resources", {}).get("limits", {}))
+    limits.update({k: v for k, v in (("memory", wish.memory), ("cpu", wish.cpu)) if v is not None})
+    if limits:
+        # With `resources` sent, Cloud Run takes an absent cpuIdle for "CPU always on".
+        container["resources"] = {
+            "startupCpuBoost": True,
+            "cpuIdle": True,
+            **old.get("resources", {}),
+            "limits": limits,
+        }
+    return container
+
+
+def _env(old: list[Document], wish: Wish) -> list[Document]:
+    kept: dict[str, Document] = {} if wish.clear_env else {entry["name"]: entry for entry in old}
+    for name in wish.removed_env:
+        kept.pop(name, None)
+    for name, value in wish.env.items():
+        kept[name] = {"name": name, "value": value}
+    return list(kept.values())
+
+
+def default_service_name(folder: Path) -> str:
+    """A service name made from a folder's name.
+
+    Raises:
+        UsageError: the folder's name holds nothing usable.
+    """
+    name = re.sub(r"[^a-z0-9]+", "-", folder.name.lower()).strip("-")
+    name = re.sub(r"^[^a-z]+", "", name)[:NAME_LIMIT].strip("-")
+    if not name:
+        raise UsageError(
+            f"cannot make a service name from the folder {str(folder)!r}",
+            why="a name is lower-case letters, digits and hyphens, and begins with a letter",
+            fix="hako deploy NAME",
+        )
+    return name
+
+
+def parse_service_name(text: str) -> str:
+    """Check a service name given by a person.
+
+    Raises:
+        UsageError: Cloud Run would not take it.
+    """
+    if re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", text) and len(text) <= NAME_LIMIT:
+        return text
+    raise UsageError(
+        f"{text!r} cannot be the name of a service",
+        why=f"a name is at most {NAME_LIMIT} lower-case letters, digits and hyphens, begins with a letter and ends without a hyphen",
+    )
+
+
+def parse_memory(text: str) -> str:
+    """`512Mi`, `1Gi`, `512M`, or bytes, as Kubernetes writes quantities.
+
+    Raises:
+        UsageError: it is no such quantity.
+    """
+    if _MEMORY.match(text):
+        return text
+    raise UsageError(f"--memory {text!r} is no amount of memory", fix="--memory 512Mi")
+
+
+def parse_cpu(text: str) -> str:
+    """`1`, `0.5` or `500m` processors.
+
+    Raises:
+        UsageError: it is no such number.
+    """
+    if _CPU.match(text):
+        return text
+    raise UsageError(
+        f"--cpu {text!r} is no number of processors", fix="--cpu 1, --cpu 0.5 or --cpu 500m"
+    )
+
+
+def parse_timeout(text: str) -> str:
+    """`300`, `300s`, `5m` or `1h`, given back in the API's form `300s`.
+
+    Raises:
+        UsageError: it is no duration.
+    """
+    if found := _TIMEOUT.match(text):
+        return f"{int(found[1]) * _SECONDS[found[2]]}s"
+    raise UsageError(f"--timeout {text!r} is no duration", fix="--timeout 300s, 5m or 1h")
+
+
+def parse_env(entries: list[str], environment: Mapping[str, str]) -> dict[str, str]:
+    """`K=V`, or `K` alone to copy the caller's value (as docker and pack do).
+
+    Raises:
+        UsageError: an entry has no name, or the caller has no such variable.
+    """
+    result: dict[str, str] = {}
+    for entry in entries:
+        name, equals, value = entry.partition("=")
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            raise UsageError(
+                f"--env {entry!r} does not begin with a variable's name", fix="--env NAME=VALUE"
+            )
+        if not equals:
+            if name not in environment:
+                raise UsageError(
+                    f"--env {name} copies a variable that is not set here",
+                    fix=f"--env {name}=VALUE",
+                )
+            value = environment[name]
+        result[name] = value
+    return result
+
+
+def resource_limits(service: Document) -> dict[str, Any]:
+    """The limits of a service's first container, for people: `{"cpu": "1", "memory": "512Mi"}`."""
+    containers = service.get("template", {}).get("containers") or [{}]
+    limits: dict[str, Any] = containers[0].get("resources", {}).get("limits", {})
+    return limits
