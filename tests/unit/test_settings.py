@@ -1,0 +1,49 @@
+from pathlib import Path
+
+import pytest
+
+from hakobune.errors import UsageError
+from hakobune.settings import Settings
+
+
+def read(uid=0, **env):
+    return Settings.from_environment(env, uid=uid)
+
+
+def test_root_lives_in_var_lib():
+    settings = read()
+
+    assert settings.home == Path("/var/lib/hakobune")
+    assert (settings.host, settings.port) == ("localhost", 8080)
+    assert (settings.first_service_port, settings.last_service_port) == (18080, 18179)
+    assert settings.installation == "hako"
+
+
+def test_a_user_lives_in_the_xdg_data_folder():
+    assert read(uid=1000, HOME="/home/a").home == Path("/home/a/.local/share/hakobune")
+    assert read(uid=1000, HOME="/home/a", XDG_DATA_HOME="/d").home == Path("/d/hakobune")
+
+
+def test_two_homes_have_two_short_names():
+    one, two = read(HAKO_HOME="/a").installation, read(HAKO_HOME="/b").installation
+
+    assert one != two
+    assert len(one) == 10
+
+
+@pytest.mark.parametrize("listen", ["8080", "localhost", "localhost:0", "localhost:99999", ":80"])
+def test_a_listen_address_without_host_or_port_is_refused(listen):
+    with pytest.raises(UsageError, match="cannot listen on"):
+        read(HAKO_LISTEN=listen)
+
+
+def test_an_ipv6_address_is_written_in_brackets():
+    settings = read(HAKO_LISTEN="[::1]:9000")
+
+    assert (settings.host, settings.port) == ("::1", 9000)
+
+
+@pytest.mark.parametrize("ports", ["20", "9-8", "a-b", "1-70000"])
+def test_a_range_of_ports_that_is_none_is_refused(ports):
+    with pytest.raises(UsageError, match="as service ports"):
+        read(HAKO_PORTS=ports)
