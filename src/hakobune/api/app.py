@@ -1,0 +1,163 @@
+"""The controller's process: Google's APIs on two unix sockets, over one controller.
+
+`run/api.sock` is for this machine's users (who may open it may call); `run/api-tcp.sock` is where HAProxy
+sends what comes over TCP, and wants the token. Started by the supervisor: `python -m hakobune.api.app`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import grp
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from hakobune import __version__
+from hakobune.api.errors import answer_hako_error, answer_serving_error, answer_unknown_path
+from hakobune.api.guard import TokenGuard, load_token
+from hakobune.api.run_v2 import run_v2_routes
+from hakobune.errors import HakoError
+from hakobune.serving.controller import Controller
+from hakobune.serving.errors import ServingError
+from hakobune.settings import Settings
+
+SOCKET_GROUP = "hakobune"
+
+logger = logging.getLogger(__name__)
+
+
+def make_app(controller: Controller) -> Starlette:
+    """The APIs over *controller*; who may call is decided around it."""
+    return Starlette(
+        routes=[Route("/healthz", _healthz), *run_v2_routes(controller)],
+        exception_handlers={
+            ServingError: answer_serving_error,
+            HakoError: answer_hako_error,
+            HTTPException: answer_unknown_path,
+        },
+    )
+
+
+async def _healthz(_: Request) -> Response:
+    return JSONResponse({"status": "ok", "version": __version__})
+
+
+def our_hosts(settings: Settings) -> Collection[str]:
+    """The host names under which the API may be called over TCP."""
+    return {"localhost", "127.0.0.1", "::1", settings.host.lower()}
+
+
+async def serve(settings: Settings) -> None:
+    """Run the controller and its APIs until SIGTERM or SIGINT."""
+    controller = Controller(settings)
+    await controller.start()
+    try:
+        app = make_app(controller)
+        token = load_token(settings.home / "serving" / "admin.token")
+        guarded = TokenGuard(app, hosts=our_hosts(settings), token=token)
+        servers = [
+            _server(app, settings.api_socket),
+            _server(guarded, settings.run / "api-tcp.sock"),
+        ]
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, _end, servers)
+        async with asyncio.TaskGroup() as tasks:
+            for server, listener in servers:
+                tasks.create_task(server.serve(sockets=[listener]))
+    finally:
+        await controller.stop()
+
+
+class _Server(uvicorn.Server):
+    """A uvicorn that leaves signals to the process, which runs two of them."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _server(app: ASGIApp, path: Path) -> tuple[_Server, socket.socket]:
+    config = uvicorn.Config(
+        app,
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=5,
+    )
+    return _Server(config), _listen(path)
+
+
+def _listen(path: Path) -> socket.socket:
+    """A listening unix socket at *path*, open to root and the group hakobune alone."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    listener.bind(str(temporary))
+    os.chmod(temporary, 0o660)
+    with contextlib.suppress(KeyError, PermissionError):
+        os.chown(temporary, -1, grp.getgrnam(SOCKET_GROUP).gr_gid)
+    listener.listen(128)
+    listener.setblocking(False)
+    os.rename(temporary, path)  # never absent while an old controller's socket lies there
+    return listener
+
+
+def _end(servers: list[tuple[_Server, socket.socket]]) -> None:
+    for server, _ in servers:
+        server.should_exit = True
+
+
+class _JsonLines(logging.Formatter):
+    """One JSON object a record: time, level, logger, event and the record's own fields."""
+
+    _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = {k: v for k, v in vars(record).items() if k not in self._STANDARD}
+        document = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+            + f".{record.msecs:03.0f}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": record.getMessage(),
+            **fields,
+        }
+        if record.exc_info:
+            document["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(document, default=str, ensure_ascii=False)
+
+
+def main() -> int:
+    """Run until told to stop; errors of ours end the process with their exit code."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JsonLines())
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    try:
+        asyncio.run(serve(Settings.from_environment(os.environ, uid=os.geteuid())))
+    except HakoError as error:
+        logger.error(
+            "controller ended", extra={"what": error.what, "why": error.why, "fix": error.fix}
+        )
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
