@@ -1,0 +1,142 @@
+"""Checks that the documentation is true; `--write` makes the generated reference pages again.
+
+- every `hako …` and `./hako …` line of a shell block parses with the real command line;
+- every local link leads somewhere;
+- ARCHITECTURE.md names every module of the package;
+- docs/reference/commands.md and settings.md are what the code says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from hakobune.cli.main import COMMANDS, Parser
+from hakobune.errors import UsageError
+from hakobune.settings import SETTINGS
+
+ROOT = Path(__file__).resolve().parent.parent
+REFERENCE = ROOT / "docs" / "reference"
+BLOCK = re.compile(r"^```(?:sh|console)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
+
+
+def main() -> int:
+    os.environ["COLUMNS"] = "100"  # argparse wraps at the terminal's width
+    pages = {
+        REFERENCE / "commands.md": commands_page(),
+        REFERENCE / "settings.md": settings_page(),
+    }
+    if "--write" in sys.argv[1:]:
+        for path, text in pages.items():
+            path.write_text(text)
+        return 0
+    problems = [
+        *(f"{path.relative_to(ROOT)} is stale: scripts/check_docs.py --write" for path, text in pages.items()
+          if not path.exists() or path.read_text() != text),
+        *(problem for document in documents() for problem in check_document(document)),
+        *check_architecture(),
+    ]  # fmt: skip
+    print("\n".join(problems) or f"{len(list(documents()))} documents are true")
+    return 1 if problems else 0
+
+
+def documents() -> Iterator[Path]:
+    yield from (ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CHANGELOG.md"))
+    yield from sorted((ROOT / "docs").rglob("*.md"))
+
+
+def check_document(path: Path) -> Iterator[str]:
+    text = path.read_text()
+    name = path.relative_to(ROOT)
+    for target in LINK.findall(text):
+        if not (path.parent / target).exists():
+            yield f"{name}: the link {target} leads nowhere"
+    for block in BLOCK.findall(text):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line.removeprefix("$ "), comments=True)
+            while words and re.fullmatch(r"[A-Z_]+=.*|sudo", words[0]):
+                words.pop(0)
+            if words and words[0] in ("hako", "./hako") and (problem := check_command(words[1:])):
+                yield f"{name}: `{line.strip()}`: {problem}"
+
+
+def check_command(words: list[str]) -> str | None:
+    words = words[: next((i for i, w in enumerate(words) if w in ("|", ">", "&&", "&", ";")), None)]
+    if not words or words[0].startswith("-"):
+        return None
+    parser = parsers().get(words[0])
+    if parser is None:
+        return f"there is no command {words[0]!r}"
+    if "--help" in words:
+        return None
+    try:
+        parser.parse_args(words[1:])
+    except UsageError as error:
+        return error.why or error.what
+    return None
+
+
+def parsers() -> dict[str, argparse.ArgumentParser]:
+    found: dict[str, argparse.ArgumentParser] = {}
+    for command in COMMANDS:
+        parser = Parser(prog=f"hako {command.name}", description=command.help)
+        importlib.import_module(command.module).configure(parser)
+        found[command.name] = parser
+    return found
+
+
+def check_architecture() -> Iterator[str]:
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    for module in sorted((ROOT / "src" / "hakobune").rglob("*.py")):
+        name = module.relative_to(ROOT / "src" / "hakobune").as_posix()
+        if not name.endswith("__init__.py") and "versions/" not in name and name not in text:
+            yield f"ARCHITECTURE.md does not name {name}"
+
+
+def commands_page() -> str:
+    parts = ["# Commands", "", "Made from the code by `scripts/check_docs.py --write`."]
+    for name, parser in parsers().items():
+        parts += ["", f"## hako {name}", "", "```text", parser.format_help().rstrip(), "```"]
+        for verb, child in _children(parser):
+            parts += [
+                "",
+                f"### hako {name} {verb}",
+                "",
+                "```text",
+                child.format_help().rstrip(),
+                "```",
+            ]
+    return "\n".join(parts) + "\n"
+
+
+def _children(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            yield from action.choices.items()
+
+
+def settings_page() -> str:
+    rows = [f"| `{s.variable}` | {s.meaning} | {s.default} |" for s in SETTINGS]
+    return "\n".join(
+        [
+            "# Settings",
+            "",
+            "Made from the code by `scripts/check_docs.py --write`. Each is an environment variable.",
+            "",
+            "| variable | meaning | default |",
+            "| --- | --- | --- |",
+            *rows,
+            "",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
