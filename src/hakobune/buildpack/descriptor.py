@@ -257,12 +257,11 @@ def allows_exec_env(listed: Iterable[str], exec_env: str) -> bool:
 
 
 def parse_buildpack(data: bytes, *, name: str) -> Buildpack:
-    """Read `buildpack.toml`.
+    """Read `buildpack.toml`; whether its API is supported is asked by `Buildpack.api_version`.
 
     Raises:
         DocumentError: not TOML.
         InvalidDocumentError: a key is missing, has the wrong type or contradicts another.
-        BuildpackApiError: the API is not supported.
     """
     document = TomlDocument.parse(data, name=name)
     _use_one_spelling(document.values)
@@ -272,9 +271,7 @@ def parse_buildpack(data: bytes, *, name: str) -> Buildpack:
     for later in ("targets", "stacks"):
         if document.values.get("order") and document.values.get(later):
             document.complain((later,), "a buildpack with an order has neither targets nor stacks")
-    buildpack = document.to(Buildpack)
-    _ = buildpack.api_version
-    return buildpack
+    return document.to(Buildpack)
 
 
 def effective_targets(buildpack: Buildpack, *, has_build: bool) -> tuple[Target, ...]:
