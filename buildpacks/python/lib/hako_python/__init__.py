@@ -1,0 +1,1 @@
+"""The Python buildpack's own code: standard library only, run by the build image's interpreter."""
