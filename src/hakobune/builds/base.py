@@ -1,0 +1,323 @@
+"""The base images of Debian 13: build, run and tiny, made from packages on first need and kept in the store."""
+
+from __future__ import annotations
+
+import time
+import tomllib
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from hakobune.builds.bootstrap import (
+    BUILD_UID,
+    GROUP_ID,
+    RUN_UID,
+    TreePlan,
+    make_build_tree,
+    make_run_tree,
+    make_tiny_tree,
+    scratch,
+)
+from hakobune.builds.debian import (
+    Archive,
+    Package,
+    PackageGoneError,
+    PackageLock,
+    fetch_packages,
+    parse_lock,
+    render_lock,
+    resolve_packages,
+)
+from hakobune.oci.config import ContainerConfig, History, ImageConfig, RootFs
+from hakobune.oci.digest import Digest
+from hakobune.oci.layer import Layer, write_base_layer
+from hakobune.oci.manifest import Image
+from hakobune.oci.platform import Platform
+from hakobune.oci.reference import Reference
+from hakobune.oci.store import Store
+from hakobune.progress import Progress
+from hakobune.support.files import read_toml, write_atomically
+from hakobune.support.locks import exclusive
+
+DEFINITION: Final = Path(__file__).parents[3] / "builders/debian"
+BUILD_IMAGE: Final = Reference.parse("hako/base-build:13")
+RUN_IMAGE: Final = Reference.parse("hako/base-run:13")
+TINY_IMAGE: Final = Reference.parse("hako/base-tiny:13")
+INPUTS_LABEL: Final = "io.hakobune.base.inputs"
+PATH: Final = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+ARCHITECTURES: Final = ("amd64", "arm64")
+# Changes when this module makes other images of the same packages, so that kept ones are made anew.
+RECIPE: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class BaseImages:
+    """The three images. Layers: `run` and `tiny` have one; `build` is run's and one more."""
+
+    build: Image
+    run: Image
+    tiny: Image
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Definition:
+    """`base.toml`: what goes into the images, apart from versions."""
+
+    version: str
+    stack: str
+    archive: Archive
+    left_out: tuple[str, ...]
+    kept: tuple[str, ...]
+    left_out_of_build: tuple[str, ...]
+    tiny: tuple[str, ...]
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Definition:
+        debian, packages, left_out = (document[k] for k in ("debian", "packages", "left-out"))
+        return cls(
+            version=debian["version"],
+            stack=debian["stack"],
+            archive=Archive(
+                suite=debian["suite"],
+                mirrors=document["mirrors"],
+                run=tuple(packages["run"]),
+                build=tuple(packages["build"]),
+            ),
+            left_out=tuple(left_out["all"]),
+            kept=tuple(left_out["kept"]),
+            left_out_of_build=tuple(left_out["build"]),
+            tiny=tuple(packages["tiny"]),
+        )
+
+    def tree_plan(self, epoch: int) -> TreePlan:
+        return TreePlan(
+            suite=self.archive.suite,
+            mirrors=self.archive.mirrors,
+            left_out=self.left_out,
+            kept=self.kept,
+            left_out_of_build=self.left_out_of_build,
+            tiny=self.tiny,
+            epoch=epoch,
+        )
+
+
+def ensure_base_images(store: Store, home: Path, progress: Progress) -> BaseImages:
+    """The base images for this machine's CPU, made from Debian's packages if they are not in *store*.
+
+    Downloaded packages stay in `cache/apt` below *home*, so that making the images again needs no network.
+    Processes that need them at once make them once.
+
+    Raises:
+        HakoError: a tool is missing, the packages cannot be downloaded, or the bootstrap failed.
+    """
+    definition = Definition.from_document(read_toml(DEFINITION / "base.toml"))
+    inputs = base_inputs()
+    if found := _find(store, inputs):
+        return found
+    with exclusive(home / "cache/base.lock", waiting=lambda: progress.step("waiting for another")):
+        return _find(store, inputs) or _make(store, home, progress, definition, inputs)
+
+
+def base_inputs() -> Digest:
+    """What the base images depend on, as one digest."""
+    parts = [(DEFINITION / name).read_bytes() for name in ("base.toml", "packages.lock")]
+    parts.append(f"{RECIPE} {Platform.host()}".encode())
+    return Digest.of(b"\0".join(bytes.fromhex(Digest.of(part).hex) for part in parts))
+
+
+def _find(store: Store, inputs: Digest) -> BaseImages | None:
+    images = [store.find_image(name) for name in (BUILD_IMAGE, RUN_IMAGE, TINY_IMAGE)]
+    current = [
+        image
+        for image in images
+        if image is not None and image.config.labels.get(INPUTS_LABEL) == str(inputs)
+    ]
+    return BaseImages(*current) if len(current) == len(images) else None
+
+
+def _make(
+    store: Store, home: Path, progress: Progress, definition: Definition, inputs: Digest
+) -> BaseImages:
+    begun = time.monotonic()
+    architecture = Platform.host().architecture
+    cache = home / "cache/apt"
+    lock = parse_lock((DEFINITION / "packages.lock").read_text(), architecture)
+    megabytes = lock.size_bytes / 1e6
+    progress.phase(
+        "Base images",
+        f"Debian {definition.version} from {len(lock.packages)} packages ({megabytes:.0f} MB)",
+    )
+    lock, files = _fetch(lock, definition, architecture, cache, progress)
+    with scratch(home / "cache", "base") as folder:
+        layers = _make_layers(
+            store, definition.tree_plan(lock.epoch), lock, files, folder, progress
+        )
+    images = _publish(store, definition, lock, layers, architecture, inputs)
+    progress.step(f"base images made in {time.monotonic() - begun:.1f} s")
+    return images
+
+
+def _fetch(
+    lock: PackageLock,
+    definition: Definition,
+    architecture: str,
+    cache: Path,
+    progress: Progress,
+) -> tuple[PackageLock, Mapping[Package, Path]]:
+    """The locked packages; or what replaced them, when the archive has moved on since the lock was written."""
+    mirrors = definition.archive.mirrors
+    newer = cache / "packages.lock"
+    try:
+        files = fetch_packages(lock.packages, cache / "archives", mirrors, progress)
+    except PackageGoneError as gone:
+        progress.note(f"{gone.what}: taking what replaced it ({gone.why})", warning=True)
+        lock = resolve_packages(
+            definition.archive, architecture, cache / architecture, epoch=lock.epoch
+        )
+        write_atomically(newer, render_lock({architecture: lock}, lock.epoch).encode())
+        files = fetch_packages(lock.packages, cache / "archives", mirrors, progress)
+    return lock, dict(zip(lock.packages, files, strict=True))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Layers:
+    run: Layer
+    build: Layer
+    tiny: Layer
+
+
+def _make_layers(
+    store: Store,
+    plan: TreePlan,
+    lock: PackageLock,
+    files: Mapping[Package, Path],
+    folder: Path,
+    progress: Progress,
+) -> _Layers:
+    """Make the trees, write each as a layer and keep the tree itself as the layer's snapshot."""
+    run = make_run_tree([files[package] for package in lock.of("run")], plan, folder)
+    progress.step("run: bootstrapped")
+    # dpkg and the layer writer are each busy with one core.
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        packages = [files[package] for package in lock.of("build")]
+        building: Future[Path] = pool.submit(make_build_tree, run, packages, plan, folder)
+        tiny = make_tiny_tree(run, plan, folder)
+        tiny_layer = write_base_layer(store, tiny, latest_mtime=plan.epoch)
+        progress.step(f"tiny: {tiny_layer.blob.size / 1e6:.0f} MB compressed")
+        run_layer = write_base_layer(store, run, latest_mtime=plan.epoch)
+        progress.step(f"run: {run_layer.blob.size / 1e6:.0f} MB compressed")
+        build = building.result()
+    build_layer = write_base_layer(store, build, latest_mtime=plan.epoch)
+    progress.step(f"build: {build_layer.blob.size / 1e6:.0f} MB more, compressed")
+    for tree, layer in ((run, run_layer), (build, build_layer), (tiny, tiny_layer)):
+        store.adopt(tree, layer.diff_id)
+    return _Layers(run=run_layer, build=build_layer, tiny=tiny_layer)
+
+
+def _publish(
+    store: Store,
+    definition: Definition,
+    lock: PackageLock,
+    layers: _Layers,
+    architecture: str,
+    inputs: Digest,
+) -> BaseImages:
+    made = _ImageMaker(
+        store, definition, datetime.fromtimestamp(lock.epoch, UTC), architecture, inputs
+    )
+    return BaseImages(
+        build=made.image(
+            BUILD_IMAGE,
+            "build image: a compiler, git and Python on the run image",
+            (layers.run, layers.build),
+            user=f"{BUILD_UID}:{GROUP_ID}",
+            env=(
+                f"CNB_USER_ID={BUILD_UID}",
+                f"CNB_GROUP_ID={GROUP_ID}",
+                f"CNB_STACK_ID={definition.stack}",
+            ),
+        ),
+        run=made.image(
+            RUN_IMAGE,
+            "run image: the essential system, apt and common libraries",
+            (layers.run,),
+            user=f"{RUN_UID}:{GROUP_ID}",
+            labels={"io.buildpacks.base.id": "io.hakobune.run", "io.buildpacks.rebasable": "true"},
+        ),
+        tiny=made.image(
+            TINY_IMAGE,
+            "run image without shell and package manager",
+            (layers.tiny,),
+            user=f"{RUN_UID}:{GROUP_ID}",
+            labels={"io.buildpacks.base.id": "io.hakobune.tiny", "io.buildpacks.rebasable": "true"},
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _ImageMaker:
+    """Publishes images that share origin and dates (CNB platform.md "Build Image", "Run Image")."""
+
+    store: Store
+    definition: Definition
+    created: datetime
+    architecture: str
+    inputs: Digest
+
+    def image(
+        self,
+        name: Reference,
+        description: str,
+        layers: tuple[Layer, ...],
+        *,
+        user: str,
+        env: tuple[str, ...] = (),
+        labels: Mapping[str, str] = {},
+    ) -> Image:
+        created = self.created.strftime("%Y-%m-%dT%H:%M:%SZ")
+        config = ImageConfig(
+            created=created,
+            architecture=self.architecture,
+            os="linux",
+            config=ContainerConfig(
+                user=user,
+                env=(PATH, "LANG=C.UTF-8", *env),
+                labels=dict(sorted({**self._labels(description, created), **labels}.items())),
+            ),
+            rootfs=RootFs(),
+            history=tuple(
+                History(created=created, created_by="hakobune base image") for _ in layers
+            ),
+        )
+        return self.store.publish_image(config=config, layers=layers, names=(name,))
+
+    def _labels(self, description: str, released: str) -> dict[str, str]:
+        stack, version = self.definition.stack, self.definition.version
+        return {
+            "io.buildpacks.base.maintainer": "Hakobune",
+            "io.buildpacks.base.description": f"Debian {version}, {description}",
+            "io.buildpacks.base.released": released[:10],
+            "io.buildpacks.base.distro.name": "debian",
+            "io.buildpacks.base.distro.version": version,
+            "io.buildpacks.stack.id": stack,
+            "io.buildpacks.stack.distro.name": "debian",
+            "io.buildpacks.stack.distro.version": version,
+            INPUTS_LABEL: str(self.inputs),
+        }
+
+
+def update_lock() -> None:
+    """Write `packages.lock` with what Debian has today (`builders/debian/lock`)."""
+    definition = Definition.from_document(tomllib.loads((DEFINITION / "base.toml").read_text()))
+    epoch = int(time.time()) // 86400 * 86400
+    with scratch(Path("/tmp"), "lock") as folder:
+        locks = {
+            architecture: resolve_packages(
+                definition.archive, architecture, folder / architecture, epoch=epoch
+            )
+            for architecture in ARCHITECTURES
+        }
+    write_atomically(DEFINITION / "packages.lock", render_lock(locks, epoch).encode())

@@ -1,0 +1,369 @@
+"""Debian packages to root file systems: one bootstrap gives the run, build and tiny trees.
+
+mmdebstrap makes the run tree. The build tree is what more packages change on top of it (an overlay's upper
+directory, so both images share the layer below). The tiny tree is the files of a few packages, linked from
+the run tree. All three are the same for the same packages: no date is younger than the lock's epoch, and what
+differs between machines or runs is taken out.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+import shutil
+import stat
+import subprocess
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from hakobune.builds.debian import archive_sources, write_repository
+from hakobune.errors import HakoError
+
+BUILD_UID = 1001
+RUN_UID = 1002
+GROUP_ID = 1000
+USER = "cnb"
+USER_HOME = "/home/cnb"
+CA_BUNDLE = "etc/ssl/certs/ca-certificates.crt"
+
+# What differs from run to run, or belongs to the machine; globs below the root.
+_LEFT_BEHIND = (
+    "dev/*",
+    "etc/*-",
+    "etc/apt/apt.conf.d/99mmdebstrap",
+    "etc/apt/sources.list",
+    "etc/dpkg/dpkg.cfg.d/99mmdebstrap",
+    "etc/hostname",
+    "etc/resolv.conf",
+    "run/*",
+    "tmp/*",
+    "usr/sbin/policy-rc.d",
+    "var/cache/apt/*",
+    "var/cache/debconf/*-old",
+    "var/cache/ldconfig/*",
+    "var/lib/apt/lists/*",
+    "var/lib/dpkg/*-old",
+    "var/lib/dpkg/lock*",
+    "var/lib/dpkg/updates/*",
+    "var/lib/systemd/*",
+    "var/log/*",
+    "var/tmp/*",
+)
+_TINY_CONFIGURATION = ("etc/nsswitch.conf", CA_BUNDLE)
+_TINY_USERS = ("root", "nobody", USER, "nogroup")
+_INSTALL_BUILD = """
+mount --make-rprivate /
+mount -t overlay overlay -o "lowerdir=$LOWER,upperdir=$UPPER,workdir=$WORK,redirect_dir=off,metacopy=off,index=off,volatile" "$MERGED"
+mount -t proc proc "$MERGED/proc"
+mount -t tmpfs -o mode=755 tmpfs "$MERGED/dev"
+mknod -m 666 "$MERGED/dev/null" c 1 3
+mknod -m 666 "$MERGED/dev/urandom" c 1 9
+mount -t tmpfs tmpfs "$MERGED/tmp"
+mkdir "$MERGED/tmp/packages"
+mount --bind "$PACKAGES" "$MERGED/tmp/packages"
+printf '#!/bin/sh\\nexit 101\\n' >"$MERGED/usr/sbin/policy-rc.d"
+chmod 755 "$MERGED/usr/sbin/policy-rc.d"
+exec chroot "$MERGED" /bin/sh -eu -c "$INSIDE"
+"""
+# apt knows in which order packages can be unpacked; its lists and caches lie in the tmpfs and vanish.
+_INSTALL_INSIDE = """
+mkdir -p /tmp/lists/partial /tmp/cache/archives/partial
+echo 'deb [trusted=yes] file:/tmp/packages ./' >/tmp/packages.list
+apt() {{
+    apt-get -qq -o APT::Sandbox::User=root -o Dir::State::Lists=/tmp/lists -o Dir::Cache=/tmp/cache \
+        -o Dir::Etc::SourceList=/tmp/packages.list -o Dir::Etc::SourceParts=/dev/null \
+        -o DPkg::Options::=--force-unsafe-io {left_out} "$@"
+}}
+apt update
+apt install --yes --no-install-recommends {names}
+dpkg --audit
+sed -i 's/^cnb:x:{run_uid}:/cnb:x:{build_uid}:/' /etc/passwd
+chown {build_uid}:{group_id} /home/cnb
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TreePlan:
+    """What the trees are made of, beside the packages."""
+
+    suite: str
+    mirrors: Mapping[str, str]
+    left_out: tuple[str, ...]
+    kept: tuple[str, ...]
+    left_out_of_build: tuple[str, ...]
+    tiny: tuple[str, ...]
+    epoch: int
+
+
+def make_run_tree(packages: Sequence[Path], plan: TreePlan, folder: Path) -> Path:
+    """Bootstrap *packages* (the whole closure) with mmdebstrap; gives the finished tree below *folder*.
+
+    Raises:
+        HakoError: mmdebstrap is missing or failed; *why* is its last words.
+    """
+    tree, repository = folder / "run", folder / "repository"
+    write_repository(packages, repository)
+    _mmdebstrap(tree, repository, plan)
+    _write(tree, "etc/apt/sources.list.d/debian.sources", archive_sources(plan.mirrors, plan.suite))
+    excluded = [f"path-exclude={glob}" for glob in plan.left_out]
+    included = [f"path-include={glob}" for glob in plan.kept]
+    # dpkg reads both in order: what is included later comes back.
+    _write(tree, "etc/dpkg/dpkg.cfg.d/hakobune", "\n".join([*excluded, *included, ""]))
+    _add_user(tree, plan.epoch)
+    _leave_out(tree, plan.left_out, plan.kept)
+    _finish(tree, plan.epoch)
+    return tree
+
+
+def make_build_tree(run: Path, packages: Sequence[Path], plan: TreePlan, folder: Path) -> Path:
+    """Install *packages* on top of the tree *run*; gives what that changes, as an overlay's upper directory.
+
+    Raises:
+        HakoError: dpkg failed; *why* is its last words.
+    """
+    places = {name: folder / name for name in ("upper", "work", "merged", "packages")}
+    for place in places.values():
+        place.mkdir(mode=0o755)
+    write_repository(packages, places["packages"])
+    inside = _INSTALL_INSIDE.format(
+        left_out=" ".join(
+            f"-o 'DPkg::Options::=--path-exclude={glob}'" for glob in plan.left_out_of_build
+        ),
+        names=" ".join(_package_names(places["packages"])),
+        run_uid=RUN_UID,
+        build_uid=BUILD_UID,
+        group_id=GROUP_ID,
+    )
+    environment = {name.upper(): str(place) for name, place in places.items()}
+    _run_tool(
+        # Namespaces of its own: whatever happens, no mount, process or connection is left.
+        ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--uts", "--ipc", "--net"]
+        + ["/bin/sh", "-eu", "-c", _INSTALL_BUILD],
+        environment | {"LOWER": str(run), "INSIDE": inside},
+        plan.epoch,
+        "cannot install the build image's packages",
+    )
+    upper = places["upper"]
+    shutil.copystat(run, upper)
+    _finish(upper, plan.epoch)
+    return upper
+
+
+def make_tiny_tree(run: Path, plan: TreePlan, folder: Path) -> Path:
+    """The files of the tiny image's packages, as hard links into *run*, which must not change any more."""
+    tree = folder / "tiny"
+    tree.mkdir(mode=0o755)
+    database = run / "var/lib/dpkg"
+    listed = (path for name in plan.tiny for path in _package_files(database, name))
+    for path in sorted({*listed, *_TINY_CONFIGURATION, USER_HOME[1:]}):
+        _link_into(run, tree, path)
+    for name in ("passwd", "group"):
+        _write(tree, f"etc/{name}", _tiny_accounts((run / "etc" / name).read_text()))
+    # OpenSSL looks for this name; there is no `openssl rehash` and none of its links here.
+    (tree / "usr/lib/ssl").mkdir(parents=True, exist_ok=True)
+    os.symlink(f"/{CA_BUNDLE}", tree / "usr/lib/ssl/cert.pem")
+    # Scanners of images without a package manager read this.
+    for name, stanza in _stanzas(database / "status", plan.tiny):
+        _write(tree, f"var/lib/dpkg/status.d/{name}", stanza)
+    for name in ("tmp", "var/tmp"):
+        (tree / name).mkdir(parents=True, exist_ok=True)
+        (tree / name).chmod(0o1777)
+    _finish(tree, plan.epoch)
+    return tree
+
+
+def _mmdebstrap(tree: Path, repository: Path, plan: TreePlan) -> None:
+    sources = f"deb [trusted=yes] copy:{repository} ./"
+    _run_tool(
+        ["mmdebstrap", "--mode=root", "--variant=custom", "--format=directory", "--quiet"]
+        + ["--skip=check/signed-by", "--dpkgopt=force-unsafe-io"]
+        + [
+            '--aptopt=APT::Sandbox::User "root"',
+            f"--include={','.join(_package_names(repository))}",
+        ]
+        + [plan.suite, str(tree), sources],
+        {},
+        plan.epoch,
+        "cannot make the base image with mmdebstrap",
+    )
+
+
+def _package_names(repository: Path) -> tuple[str, ...]:
+    lines = (repository / "Packages").read_text().splitlines()
+    return tuple(line[9:] for line in lines if line.startswith("Package: "))
+
+
+def _run_tool(
+    command: Sequence[str], environment: Mapping[str, str], epoch: int, failure: str
+) -> None:
+    """Run a tool of the machine, as reproducibly as it can, and turn its failure into an error."""
+    fixed = {
+        "DEBIAN_FRONTEND": "noninteractive",
+        "DEBCONF_NONINTERACTIVE_SEEN": "true",
+        "HOME": "/root",
+        "LC_ALL": "C.UTF-8",
+        "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+        "SOURCE_DATE_EPOCH": str(epoch),
+        "TZ": "UTC",
+    }
+    try:
+        result = subprocess.run(
+            command,
+            env=fixed | environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            umask=0o022,
+            check=False,
+        )
+    except FileNotFoundError as error:
+        raise HakoError(
+            failure, why=f"{command[0]} is not installed", fix=f"apt-get install -y {command[0]}"
+        ) from error
+    if result.returncode:
+        last = "\n".join(result.stdout.strip().splitlines()[-6:])
+        raise HakoError(
+            failure,
+            why=f"{command[0]} ended with {result.returncode}:\n{last}",
+            fix="`hako doctor` shows what this machine lacks",
+        )
+
+
+def _add_user(tree: Path, epoch: int) -> None:
+    """The CNB user of the run image; the build image gives the same name another id."""
+    days = epoch // 86400
+    for name, line in (
+        ("passwd", f"{USER}:x:{RUN_UID}:{GROUP_ID}::{USER_HOME}:/bin/bash"),
+        ("group", f"{USER}:x:{GROUP_ID}:"),
+        ("shadow", f"{USER}:!:{days}:0:99999:7:::"),
+        ("gshadow", f"{USER}:!::"),
+    ):
+        with (tree / "etc" / name).open("a") as file:
+            file.write(line + "\n")
+    home = tree / USER_HOME[1:]
+    home.mkdir(mode=0o755)
+    os.chown(home, RUN_UID, GROUP_ID)
+
+
+def _leave_out(tree: Path, globs: Iterable[str], kept: Iterable[str]) -> None:
+    """Remove what dpkg would have left out, and the folders that are empty then."""
+    unwanted, wanted = _any_of(globs), _any_of(kept)
+    for folder, names, files in os.walk(tree, topdown=False):
+        inside = folder[len(str(tree)) :]
+        removed = [
+            name
+            for name in (*files, *names)
+            if unwanted(f"{inside}/{name}") and not wanted(f"{inside}/{name}")
+        ]
+        for name in removed:
+            path = Path(folder, name)
+            if path.is_symlink() or not path.is_dir():
+                path.unlink()
+            elif not any(path.iterdir()):
+                path.rmdir()
+
+
+def _any_of(globs: Iterable[str]) -> Callable[[str], re.Match[str] | None]:
+    return re.compile("|".join(fnmatch.translate(glob) for glob in globs)).fullmatch
+
+
+def _finish(tree: Path, epoch: int) -> None:
+    """Take out what is not the packages', and date nothing after *epoch*."""
+    for glob in _LEFT_BEHIND:
+        for path in tree.glob(glob):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+    machine_id = tree / "etc/machine-id"
+    if machine_id.exists():
+        machine_id.write_bytes(b"")  # systemd's sign for "to be made at the first boot"
+    for path, entry in _walk(tree):
+        if stat.S_ISDIR(entry.st_mode) or stat.S_ISREG(entry.st_mode):
+            _drop_overlay_marks(path)
+        if entry.st_mtime > epoch or stat.S_ISDIR(entry.st_mode):
+            os.utime(path, (epoch, epoch), follow_symlinks=False)
+    os.utime(tree, (epoch, epoch))
+
+
+def _drop_overlay_marks(path: str) -> None:
+    """What the kernel noted about the mount that made this; "opaque" says something about the tree and stays."""
+    for name in os.listxattr(path):
+        if name.startswith("trusted.overlay.") and name != "trusted.overlay.opaque":
+            os.removexattr(path, name)
+
+
+def _walk(tree: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Every entry below *tree*; a directory after what is in it, so that its own date can be set."""
+    for folder, names, files in os.walk(tree, topdown=False):
+        for name in (*files, *names):
+            path = f"{folder}/{name}"
+            yield path, os.lstat(path)
+
+
+def _package_files(database: Path, name: str) -> tuple[str, ...]:
+    """The paths of an installed package, without the leading slash."""
+    for file in (database / f"info/{name}.list", *database.glob(f"info/{name}:*.list")):
+        if file.exists():
+            return tuple(line[1:] for line in file.read_text().splitlines() if len(line) > 2)
+    raise HakoError(
+        f"cannot make the tiny run image: {name} is not among the run image's packages",
+        fix="name it under packages.run in builders/debian/base.toml and run builders/debian/lock",
+    )
+
+
+def _link_into(source: Path, target: Path, path: str) -> None:
+    """Make *path* and its folders in *target* as they are in *source*; what was left out there is skipped."""
+    # Packages name files under /lib and /bin, which are links into /usr.
+    real = os.path.realpath(source / os.path.dirname(path))
+    found, made = Path(real, os.path.basename(path)), target / path
+    try:
+        entry = found.lstat()
+    except FileNotFoundError:
+        return
+    inside = Path(real).relative_to(source)
+    if str(inside) != ".":
+        _link_into(source, target, str(inside))
+    made = target / inside / found.name
+    if stat.S_ISDIR(entry.st_mode):
+        made.mkdir(exist_ok=True)
+        os.chown(made, entry.st_uid, entry.st_gid)
+        made.chmod(stat.S_IMODE(entry.st_mode))
+    elif not os.path.lexists(made):
+        os.link(found, made, follow_symlinks=False)
+
+
+def _tiny_accounts(text: str) -> str:
+    lines = [line for line in text.splitlines() if line.partition(":")[0] in _TINY_USERS]
+    return "".join(line.replace("/bin/bash", "/usr/sbin/nologin") + "\n" for line in lines)
+
+
+def _stanzas(status: Path, names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    for stanza in status.read_text().split("\n\n"):
+        found = re.match(r"Package: (\S+)", stanza)
+        if found and found[1] in names:
+            yield found[1], stanza + "\n"
+
+
+def _write(tree: Path, path: str, text: str) -> None:
+    file = tree / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.unlink(missing_ok=True)  # it may be a link into another tree
+    file.write_text(text)
+    file.chmod(0o644)
+
+
+@contextmanager
+def scratch(parent: Path, name: str) -> Iterator[Path]:
+    """A fresh folder on the file system of *parent*, gone afterwards."""
+    folder = parent / f".{name}.{os.getpid()}.{os.urandom(4).hex()}"
+    folder.mkdir(parents=True, mode=0o700)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
