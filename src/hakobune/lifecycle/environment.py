@@ -13,7 +13,6 @@ from typing import Protocol
 
 from hakobune.buildpack.descriptor import ImageTarget
 from hakobune.oci.config import ImageConfig
-from hakobune.oci.descriptor import Descriptor
 from hakobune.oci.digest import Digest
 from hakobune.oci.layer import BlobWriter, Layer
 from hakobune.oci.manifest import Image
