@@ -1,0 +1,210 @@
+"""A build's top becomes snapshots: what the build kept, made of what it wrote over what it had.
+
+How a build uses it (each step in its place; `layers/BP/NAME` is the layer from the root, without a leading slash)::
+
+    # restore: what the last build kept, mounted under the new top
+    kept = store.open_snapshot(key)             # None: gone, build the layer anew
+    rootfs = RootFs(lowers=(*kept.lower_dirs(), …, *image layers), top=top, redirect_dir=True)
+    hold = store.hold([kept, …])                # until the overlay is gone
+
+    # export: nobody writes any more, the merged view is still there
+    settled = settle(top / "up", "layers/BP/NAME", kept, launch=True)
+    # UNCHANGED: the last image's Layer again. REMOVED: no layer. CHANGED, UNSURE: write_layer(...) reads the merged
+    # view; if the diff_id is the last one's after all, it is unchanged too.
+
+    # afterwards: the overlay is gone, all layers at once, the unchanged ones too
+    snapshots = keep_layers(store, top / "up", [
+        BuiltLayer(path="layers/BP/NAME", kept=kept, changed=True, launch=True, diff_id=layer.diff_id),
+        BuiltLayer(path="layers/BP/cache", kept=old_cache, changed=True, launch=False),
+    ], owner=Owner(1001, 1000), lowers=rootfs.lowers)
+    store.set_root("builds", name, [s.key for s in snapshots if s])      # before the store is closed
+    # one answer a layer, in order; None: there is no such layer (any more). The top can be thrown away.
+
+Rules (facts/overlay.md 4-6, 10): launch layers are sealed to what their tar says; others keep their times. Copies
+that equal what lies below are dropped, or become links to it. No redirect and no overlay attribute but "opaque"
+leaves the top. Stacks that are 8 deep, or heavier than their base, are merged by hard links.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hakobune.oci.blobs import room_for
+from hakobune.oci.digest import Digest
+from hakobune.oci.merge import merge
+from hakobune.oci.merged import find, is_opaque
+from hakobune.oci.seal import SEALED_NS, Sealed, seal
+from hakobune.oci.settle import InTop, find_in_top
+from hakobune.oci.snapshot import DEEPEST_STACK, TREE, Snapshot
+from hakobune.oci.top_change import (
+    EqualCopies,
+    Inode,
+    Redirects,
+    link_to_originals,
+    note_originals,
+)
+
+if TYPE_CHECKING:
+    from hakobune.oci.layer import Owner
+    from hakobune.oci.store import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuiltLayer:
+    """One layer of a build that has ended."""
+
+    path: str
+    # What was mounted below for this layer.
+    kept: Snapshot | None
+    # What `settle` and the export found; an unchanged layer keeps its snapshot.
+    changed: bool
+    launch: bool
+    # Of a launch layer, as it was exported.
+    diff_id: Digest | None = None
+
+
+def keep_layers(
+    store: Store,
+    upper: Path,
+    layers: Sequence[BuiltLayer],
+    *,
+    owner: Owner,
+    lowers: Sequence[Path],
+) -> tuple[Snapshot | None, ...]:
+    """Turn a top's layer directories into snapshots, one answer a layer in order; `None` where there is no layer.
+
+    The overlay must be gone and *upper* on the store's file system; the directories of changed layers are moved out.
+    Old snapshots stay as they are, except that a file of a cache-only layer may get a newer time, or be sealed when
+    a launch layer shares it. If this fails or is killed, the old snapshots are whole and the new ones unreachable.
+
+    Args:
+        owner: of everything in launch layers, and of the directories above each layer.
+        lowers: everything that was mounted under the top, uppermost first; moved directories are found there.
+
+    Raises:
+        StoreFullError: the disk is full.
+    """
+    work = [_Work.of(upper, layer) for layer in layers]
+    shareable = {str(t) for layer in layers if layer.kept for t in layer.kept.lower_dirs()}
+    redirects = Redirects(lowers, shareable)
+    originals: dict[Inode, str] = {}
+    with room_for("the layers of the build", store.home):
+        for item in work:
+            item.resolve(redirects)
+        newer = [item.drop_equal(originals) for item in work]
+        for item in work:
+            item.link_shared(originals)
+        for times in newer:
+            _set_times(times)
+        return tuple(item.keep(store, upper, owner) for item in work)
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """A layer on its way from the top into the store."""
+
+    layer: BuiltLayer
+    top: InTop
+    # What the kept snapshot has at the layer's path, uppermost first.
+    below: tuple[str, ...]
+
+    @classmethod
+    def of(cls, upper: Path, layer: BuiltLayer) -> _Work:
+        shown = find(layer.kept.lower_dirs(), layer.path) if layer.kept else None
+        return cls(layer, find_in_top(upper, layer.path), shown.merged if shown else ())
+
+    def resolve(self, redirects: Redirects) -> None:
+        if self.layer.changed and self.top.directory:
+            redirects.resolve(self.top.directory, f"/{self.layer.path}", self.below)
+
+    def drop_equal(self, originals: dict[Inode, str]) -> dict[str, int]:
+        """Leave in the top what differs; gives files below that are to have a newer time."""
+        if not self.top.directory:
+            return {}
+        if not self.layer.changed:
+            note_originals(self.top.directory, self.below, originals)
+            return {}
+        copies = EqualCopies(launch=self.layer.launch, originals=originals)
+        copies.drop(self.top.directory, self.below, hidden=self.top.hidden)
+        return copies.newer
+
+    def link_shared(self, originals: dict[Inode, str]) -> None:
+        if originals and self.layer.changed and self.top.directory:
+            link_to_originals(self.top.directory, originals)
+
+    def keep(self, store: Store, upper: Path, owner: Owner) -> Snapshot | None:
+        kept, directory = self.layer.kept, self.top.directory
+        if not self.layer.changed:
+            return kept
+        if directory is None:
+            return None
+        stacked = bool(self.below) and not is_opaque(directory)
+        if stacked and not os.listdir(directory) and not self._is_new_to_launch():
+            return kept  # only times differed, or whiteouts of nothing
+        sealed = seal(directory, owner if self.layer.launch else None, stacked=stacked)
+        below = kept.levels if kept is not None and stacked else ()
+        return self._publish(store, upper, owner, below, sealed)
+
+    def _is_new_to_launch(self) -> bool:
+        kept = self.layer.kept
+        return self.layer.launch and kept is not None and kept.diff_id != self.layer.diff_id
+
+    def _publish(
+        self,
+        store: Store,
+        upper: Path,
+        owner: Owner,
+        below: tuple[Snapshot, ...],
+        sealed: Sealed,
+    ) -> Snapshot:
+        assert self.top.directory is not None
+        begun = store.begin_snapshot()
+        try:
+            target = _make_parents(begun / TREE, upper, self.layer.path, owner)
+            if below and _should_merge(below, sealed):
+                merge((self.top.directory, *self.below), target)
+                below = ()
+                sealed = seal(target, owner if self.layer.launch else None, stacked=False)
+            else:
+                os.rename(self.top.directory, target)
+            return store.finish_snapshot(
+                begun,
+                diff_id=self.layer.diff_id,
+                below=below,
+                entries=sealed.entries,
+                size_bytes=sealed.size_bytes,
+            )
+        finally:
+            store.discard_snapshot(begun)
+
+
+def _should_merge(below: Sequence[Snapshot], top: Sealed) -> bool:
+    """Whether one more level would make the stack too deep, or heavier than what it changes (Rule 10)."""
+    *changes, base = below
+    changed = top.size_bytes + sum(level.size_bytes for level in changes)
+    return len(below) >= DEEPEST_STACK or changed > base.size_bytes
+
+
+def _make_parents(tree: Path, upper: Path, path: str, owner: Owner) -> str:
+    """Make the directories above the layer, as its tar has them; gives where the layer itself belongs."""
+    made: list[str] = []
+    *parents, _ = path.split("/")
+    for i in range(len(parents)):
+        relative = "/".join(parents[: i + 1])
+        made.append(f"{tree}/{relative}")
+        os.mkdir(made[-1])
+        os.chown(made[-1], owner.uid, owner.gid)
+        os.chmod(made[-1], stat.S_IMODE(os.lstat(upper / relative).st_mode))
+    for directory in reversed(made):
+        os.utime(directory, ns=(SEALED_NS, SEALED_NS))
+    return f"{tree}/{path}"
+
+
+def _set_times(times: dict[str, int]) -> None:
+    for path, mtime_ns in times.items():
+        os.utime(path, ns=(mtime_ns, mtime_ns))
