@@ -180,16 +180,16 @@ class _Detection:
     def failure(self) -> NoGroupPassedError:
         """No group passed: who said what."""
         verdicts = tuple(self.verdicts.values())
-        broken = [v for v in verdicts if v.code not in (0, DECLINED, NOT_RUN) or _is_broken(v)]
+        broken = [v for v in verdicts if v.outcome is Outcome.ERROR]
         tried = [f"{v.buildpack.id}: {v.reason}" for v in verdicts if v.outcome is not Outcome.PASS]
         tried += dict.fromkeys(self.plan_failures)
         why = "tried " + " · ".join(tried) if tried else "the order names no buildpack"
         if broken:
             names = ", ".join(v.buildpack.id for v in broken)
             return DetectionBrokenError(
-                f"no buildpack accepted this folder, and {names} failed while looking at it",
+                f"no buildpack builds this folder, and {names} could not say whether it does",
                 why=why,
-                fix="read the output above; a buildpack that declines exits with 100",
+                fix="read the output above: a buildpack that declines exits with 100",
                 verdicts=verdicts,
             )
         return NoGroupPassedError(
@@ -318,10 +318,6 @@ def _verdict(
     element: GroupElement, outcome: Outcome, reason: str, code: int, output: str
 ) -> Verdict:
     return Verdict(buildpack=element, outcome=outcome, reason=reason, code=code, output=output)
-
-
-def _is_broken(verdict: Verdict) -> bool:
-    return verdict.outcome is Outcome.ERROR
 
 
 def _check_apis(order: Order, catalog: Catalog) -> None:

@@ -1,0 +1,420 @@
+"""Build: run `bin/build` of each buildpack and collect what they made (CNB buildpack.md "Phase #3: Build").
+
+Results are read as soon as a buildpack ends, so that its build layers are there for those after it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import msgspec
+import tomli_w
+
+from hakobune.buildpack.descriptor import SBOM_MEDIA_TYPES, Buildpack, GroupElement
+from hakobune.buildpack.document import read_document
+from hakobune.buildpack.environment import apply_env_files, apply_layer_directories
+from hakobune.buildpack.launch import (
+    Label,
+    LaunchMetadata,
+    LaunchToml,
+    Processes,
+    Slice,
+    encode_launch_metadata,
+    merge_processes,
+    parse_launch_toml,
+)
+from hakobune.buildpack.layer_metadata import LayerMetadata, parse_layer_toml
+from hakobune.buildpack.order import Catalog
+from hakobune.buildpack.plan import BuildPlan, PlanEntry
+from hakobune.errors import HakoError
+from hakobune.lifecycle.detect import Detected, compose_env, last_lines
+from hakobune.lifecycle.environment import BuildContext
+from hakobune.lifecycle.errors import BuildError, BuildpackFailedError
+from hakobune.progress import Progress
+
+_PLANS = "/tmp/hako-build"
+_NOT_LAYERS = ("launch", "build", "store")
+_SBOM_FILE = re.compile(r"(?P<layer>.+)\.sbom\.(?P<extension>[^.]+(?:\.[^.]+)?)")
+
+
+class _Unmet(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+
+
+class _BuildToml(msgspec.Struct, frozen=True, kw_only=True):
+    unmet: tuple[_Unmet, ...] = ()
+
+
+class _StoreToml(msgspec.Struct, frozen=True, kw_only=True):
+    metadata: dict[str, Any] = {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuiltBuildpack:
+    """What one buildpack left behind.
+
+    Args:
+        layers: every layer that has a `<layer>.toml`, sorted by name.
+        directories: the names of the layers that have contents.
+        store: what its `store.toml` says, `None` if there is none.
+    """
+
+    buildpack: GroupElement
+    layers: tuple[LayerMetadata, ...]
+    directories: frozenset[str]
+    launch: LaunchToml
+    store: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """What all buildpacks made together.
+
+    Args:
+        unmet: dependencies of the plan that no buildpack provided after all.
+    """
+
+    buildpacks: tuple[BuiltBuildpack, ...]
+    processes: Processes
+    slices: tuple[Slice, ...] = ()
+    labels: tuple[Label, ...] = ()
+    unmet: tuple[str, ...] = ()
+
+    @property
+    def launch_metadata(self) -> LaunchMetadata:
+        return LaunchMetadata(
+            buildpacks=tuple(b.buildpack for b in self.buildpacks),
+            processes=self.processes,
+            slices=self.slices,
+            labels=self.labels,
+        )
+
+
+@dataclass(slots=True)
+class _Progressing:
+    """What later buildpacks and the image get from those that have run."""
+
+    env: dict[str, str]
+    plan: BuildPlan
+    done: list[BuiltBuildpack] = field(default_factory=list)
+    processes: Processes = field(default_factory=Processes)
+
+
+def build(
+    context: BuildContext, *, detected: Detected, catalog: Catalog, progress: Progress
+) -> Built:
+    """Run the group's buildpacks in order. Writes `<layers>/config/metadata.toml` and `<layers>/sbom`.
+
+    Raises:
+        BuildpackFailedError: a `bin/build` failed (exit code 51).
+        BuildError: a buildpack wrote something that cannot be used (exit code 52).
+    """
+    progress.phase("BUILDING")
+    context.environment.remove(f"{context.layers}/sbom")
+    state = _Progressing(env=dict(context.variables), plan=detected.plan)
+    for element in detected.group:
+        buildpack = catalog.find(element)
+        if buildpack is None:
+            raise BuildError(f"the buildpack {element} is not in the builder")
+        _run_build(context, element, buildpack, state, progress)
+        try:
+            _collect(context, element, buildpack, state, progress)
+        except BuildError:
+            raise
+        except HakoError as error:
+            raise BuildError(
+                f"the results of buildpack {element} cannot be used",
+                why=f"{error.what}: {error.why}" if error.why else error.what,
+                fix="this is a fault of the buildpack: report it to its authors",
+            ) from error
+    built = _finish(state)
+    _write_config(context, built)
+    return built
+
+
+def _run_build(
+    context: BuildContext,
+    element: GroupElement,
+    buildpack: Buildpack,
+    state: _Progressing,
+    progress: Progress,
+) -> None:
+    layers = f"{context.layers}/{element.directory_name}"
+    plan_path = f"{_PLANS}/{element.directory_name}.toml"
+    context.make_directory(layers)
+    context.make_directory(_PLANS)
+    context.write(plan_path, encode_buildpack_plan(state.plan, element.id))
+    lines = _Lines(progress)
+    code = context.environment.run(
+        [f"{buildpack.directory}/bin/build", layers, context.platform, plan_path],
+        env=compose_env(
+            context,
+            buildpack,
+            state.env,
+            {"CNB_LAYERS_DIR": layers, "CNB_BP_PLAN_PATH": plan_path},
+        ),
+        cwd=context.app,
+        uid=context.uid,
+        gid=context.gid,
+        output=lines.feed,
+    )
+    lines.end()
+    if code != 0:
+        raise _failure(element, code, lines)
+
+
+def encode_buildpack_plan(plan: BuildPlan, buildpack: str) -> bytes:
+    """The requires that *buildpack* is asked to meet, as it reads them."""
+    entries = [
+        msgspec.to_builtins(require)
+        for entry in plan
+        if buildpack in entry.providers
+        for require in entry.requires
+    ]
+    return tomli_w.dumps({"entries": entries}).encode() if entries else b""
+
+
+def remaining_plan(plan: BuildPlan, buildpack: str, unmet: Sequence[str]) -> BuildPlan:
+    """The plan for later buildpacks: without what *buildpack* has met.
+
+    Raises:
+        BuildError: it calls unmet what it was not asked for.
+    """
+    asked = {entry.name for entry in plan if buildpack in entry.providers}
+    foreign = [name for name in unmet if name not in asked]
+    if foreign:
+        raise BuildError(
+            f"the results of buildpack {buildpack} cannot be used",
+            why=f"its build.toml says that {', '.join(foreign)} is unmet, which it was not asked for",
+            fix="this is a fault of the buildpack: report it to its authors",
+        )
+    rest: list[PlanEntry] = []
+    for entry in plan:
+        if buildpack not in entry.providers:
+            rest.append(entry)
+        elif entry.name in unmet:
+            others = tuple(p for p in entry.providers if p != buildpack)
+            rest.append(replace(entry, providers=others))
+    return tuple(rest)
+
+
+def _collect(
+    context: BuildContext,
+    element: GroupElement,
+    buildpack: Buildpack,
+    state: _Progressing,
+    progress: Progress,
+) -> None:
+    """Read what `bin/build` left, set it in order, and pass it on."""
+    folder = f"{context.layers}/{element.directory_name}"
+    names = context.environment.list_directory(folder) or ()
+    directories = {e.name for e in names if e.is_directory}
+    files = {e.name for e in names if not e.is_directory}
+    layers = _read_layers(context, folder, files)
+    for layer in layers:
+        if layer.is_ignored and layer.name in directories:
+            context.environment.remove(f"{folder}/{layer.name}.ignore")
+            context.environment.rename(f"{folder}/{layer.name}", f"{folder}/{layer.name}.ignore")
+            directories.discard(layer.name)
+    _collect_sboms(context, buildpack, folder, files, layers)
+    state.env = _with_build_layers(
+        context, state.env, folder, [la for la in layers if la.build and la.name in directories]
+    )
+    launch = _read_launch(context, folder, buildpack)
+    state.processes, lost = merge_processes(state.processes, launch.processes)
+    for type_ in lost:
+        progress.note(
+            f"{element} redefines the default process {type_!r} as one that is not the default",
+            warning=True,
+        )
+    state.plan = remaining_plan(state.plan, element.id, _read_unmet(context, folder))
+    state.done.append(
+        BuiltBuildpack(
+            buildpack=element,
+            layers=layers,
+            directories=frozenset(directories),
+            launch=launch,
+            store=_read_store(context, folder),
+        )
+    )
+
+
+def _read_layers(context: BuildContext, folder: str, files: set[str]) -> tuple[LayerMetadata, ...]:
+    layers: list[LayerMetadata] = []
+    for file in sorted(files):
+        name = file.removesuffix(".toml")
+        if name == file or not name or name in _NOT_LAYERS:
+            continue
+        path = f"{folder}/{file}"
+        data = context.environment.read_file(path)
+        if data is not None:
+            layers.append(parse_layer_toml(data, name=path, layer=name))
+    return tuple(sorted(layers, key=lambda layer: layer.name))
+
+
+def _read_launch(context: BuildContext, folder: str, buildpack: Buildpack) -> LaunchToml:
+    path = f"{folder}/launch.toml"
+    data = context.environment.read_file(path)
+    if data is None:
+        return LaunchToml()
+    return parse_launch_toml(data, name=path, api=buildpack.api_version, buildpack_id=buildpack.id)
+
+
+def _read_unmet(context: BuildContext, folder: str) -> tuple[str, ...]:
+    path = f"{folder}/build.toml"
+    data = context.environment.read_file(path)
+    if data is None:
+        return ()
+    return tuple(u.name for u in read_document(data, _BuildToml, name=path).unmet)
+
+
+def _read_store(context: BuildContext, folder: str) -> dict[str, Any] | None:
+    path = f"{folder}/store.toml"
+    data = context.environment.read_file(path)
+    return None if data is None else read_document(data, _StoreToml, name=path).metadata
+
+
+def _with_build_layers(
+    context: BuildContext, env: dict[str, str], folder: str, layers: Sequence[LayerMetadata]
+) -> dict[str, str]:
+    """*env* for later buildpacks: each build layer's folders first, then its `env` and `env.build` files."""
+    for layer in layers:
+        path = f"{folder}/{layer.name}"
+        present = [e.name for e in context.environment.list_directory(path) or () if e.is_directory]
+        env = apply_layer_directories(env, path, present)
+        for name in ("env", "env.build"):
+            if name in present:
+                files = context.read_folder(f"{path}/{name}")
+                env = apply_env_files(env, files, folder=f"{path}/{name}")
+    return env
+
+
+def _collect_sboms(
+    context: BuildContext,
+    buildpack: Buildpack,
+    folder: str,
+    files: set[str],
+    layers: Sequence[LayerMetadata],
+) -> None:
+    """Copy SBOM files to `<layers>/sbom`, where the image and the next build take them from.
+
+    Raises:
+        BuildError: a format that the buildpack does not declare, or that nobody knows.
+    """
+    by_name = {layer.name: layer for layer in layers}
+    escaped = folder.rpartition("/")[2]
+    for file in sorted(files):
+        match = _SBOM_FILE.fullmatch(file)
+        if match is None:
+            continue
+        name, extension = match["layer"], match["extension"].removesuffix(".json")
+        _check_sbom(buildpack, folder, file, extension)
+        layer = by_name.get(name)
+        if layer is None and name not in ("launch", "build"):
+            continue  # of a layer that is not there any more
+        data = context.environment.read_file(f"{folder}/{file}") or b""
+        for place in _sbom_places(name, layer):
+            target = f"{context.layers}/sbom/{place}/{escaped}" + (f"/{name}" if layer else "")
+            context.make_directory(target)
+            context.write(f"{target}/sbom.{extension}.json", data)
+
+
+def _check_sbom(buildpack: Buildpack, folder: str, file: str, extension: str) -> None:
+    if extension not in SBOM_MEDIA_TYPES or not file.endswith(".json"):
+        known = ", ".join(f".sbom.{e}.json" for e in SBOM_MEDIA_TYPES)
+        raise BuildError(
+            f"the results of buildpack {buildpack.full_name} cannot be used",
+            why=f"unsupported SBOM file format: {folder}/{file} (supported are {known})",
+        )
+    if not buildpack.declares_sbom(extension):
+        raise BuildError(
+            f"the results of buildpack {buildpack.full_name} cannot be used",
+            why=f"undeclared SBOM media type: {folder}/{file} is {SBOM_MEDIA_TYPES[extension]!r}",
+            fix="list it in sbom-formats of the buildpack's buildpack.toml",
+        )
+
+
+def _sbom_places(name: str, layer: LayerMetadata | None) -> tuple[str, ...]:
+    if layer is None:
+        return (name,)
+    places = ("launch",) if layer.launch else ("build",)
+    return (*places, "cache") if layer.cache else places
+
+
+def _finish(state: _Progressing) -> Built:
+    return Built(
+        buildpacks=tuple(state.done),
+        processes=state.processes,
+        slices=tuple(s for b in state.done for s in b.launch.slices),
+        labels=tuple(label for b in state.done for label in b.launch.labels),
+        unmet=tuple(entry.name for entry in state.plan),
+    )
+
+
+def _write_config(context: BuildContext, built: Built) -> None:
+    folder = f"{context.layers}/config"
+    context.make_directory(folder)
+    context.write(f"{folder}/metadata.toml", encode_launch_metadata(built.launch_metadata))
+    for kind in ("launch", "build"):
+        # Platforms since 0.9 find the deprecated `bom` here; no supported buildpack writes one.
+        context.make_directory(f"{context.layers}/sbom/{kind}")
+        context.write(f"{context.layers}/sbom/{kind}/sbom.legacy.json", b"[]")
+
+
+@dataclass(slots=True)
+class _Lines:
+    """Passes output on line by line, and keeps the end of it for an error."""
+
+    progress: Progress
+    kept: list[str] = field(default_factory=list)
+    rest: bytes = b""
+
+    def feed(self, chunk: bytes) -> None:
+        *lines, self.rest = (self.rest + chunk).split(b"\n")
+        for line in lines:
+            self._tell(line)
+
+    def end(self) -> None:
+        if self.rest:
+            self._tell(self.rest)
+        self.rest = b""
+
+    def _tell(self, line: bytes) -> None:
+        text = line.decode("utf-8", "replace").rstrip("\r")
+        self.progress.output(text)
+        self.kept.append(text)
+        if len(self.kept) > 500:
+            del self.kept[:250]
+
+
+_TELLING = re.compile(
+    r"\b(error|fatal|failed|failure|cannot|could not|not found|no such|exception|denied|undefined)\b",
+    re.IGNORECASE,
+)
+
+
+def telling_line(lines: Sequence[str]) -> str:
+    """The line that most likely says why a program failed: the last one that speaks of an error, or the last one."""
+    said = [line.strip() for line in lines if line.strip()]
+    for line in reversed(said):
+        if _TELLING.search(line):
+            return line
+    return said[-1] if said else ""
+
+
+def _failure(element: GroupElement, code: int, lines: _Lines) -> BuildpackFailedError:
+    telling = telling_line(lines.kept)
+    last = last_lines("\n".join(lines.kept), 5)
+    ended = f"it was ended by signal {code - 128}" if code > 128 else f"its exit code is {code}"
+    seen = f"{ended}; it said: {telling}" if telling else f"{ended}; it said nothing"
+    return BuildpackFailedError(
+        f"build failed in buildpack {element}",
+        why=seen,
+        fix="its whole output is above; the previous image and everything kept is as it was",
+        buildpack=element.id,
+        code=code,
+        lines=last,
+    )
