@@ -1,0 +1,190 @@
+"""The tar inside a layer's blob: inflated and hashed in a thread of its own, read in order by the caller."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import queue
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Final
+
+from isal import igzip_lib
+
+from hakobune.errors import HakoError
+from hakobune.oci.digest import Digest
+
+CHUNK_SIZE: Final = 1 << 20
+_CHUNKS_IN_FLIGHT: Final = 8
+_GZIP_MAGIC: Final = b"\x1f\x8b"
+_ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
+
+
+class UnpackError(HakoError):
+    """A layer is damaged, hostile, or of a kind that we do not read."""
+
+
+class TarBytes:
+    """The uncompressed bytes of a blob: plain tar, or gzip with any number of members.
+
+    A context manager; leaving it ends the thread, whether everything was read or not.
+
+    Args:
+        limit_bytes: what may come out of the blob; more is an `UnpackError`.
+    """
+
+    def __init__(self, blob: Path, *, limit_bytes: int) -> None:
+        self._blob = blob
+        self._limit_bytes = limit_bytes
+        self._diff_id = hashlib.sha256()
+        self._chunks: queue.Queue[bytes | BaseException | None] = queue.Queue(_CHUNKS_IN_FLIGHT)
+        self._stopped = False
+        self._thread = threading.Thread(target=self._produce, name="layer-inflate", daemon=True)
+        self._chunk = memoryview(b"")
+        self._ended = False
+        self.size_bytes = 0  # of the tar; complete after `finish`
+
+    def __enter__(self) -> TarBytes:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stopped = True
+        while self._thread.is_alive():
+            try:
+                self._chunks.get(timeout=0.01)
+            except queue.Empty:
+                continue
+        self._thread.join()
+
+    def read(self, size: int) -> bytes:
+        """The next *size* bytes; fewer only at the end."""
+        if size <= len(self._chunk):
+            data = bytes(self._chunk[:size])
+            self._chunk = self._chunk[size:]
+            return data
+        pieces = []
+        while size and (piece := self._next_piece(size)):
+            pieces.append(piece)
+            size -= len(piece)
+        return b"".join(pieces)
+
+    def copy_to(self, descriptor: int, size: int) -> None:
+        """Write the next *size* bytes to an open file.
+
+        Raises:
+            UnpackError: the blob ends before.
+        """
+        while size:
+            piece = self._expect_piece(size)
+            size -= len(piece)
+            while piece:
+                piece = piece[os.write(descriptor, piece) :]
+
+    def skip(self, size: int) -> None:
+        """Pass over *size* bytes.
+
+        Raises:
+            UnpackError: the blob ends before.
+        """
+        while size:
+            size -= len(self._expect_piece(size))
+
+    def finish(self) -> Digest:
+        """Read to the end, what follows the archive included, and give the digest of all bytes: the diff_id."""
+        while self._next_piece(CHUNK_SIZE):
+            pass
+        self._thread.join()
+        return Digest("sha256", self._diff_id.hexdigest())
+
+    def _expect_piece(self, size: int) -> memoryview:
+        piece = self._next_piece(size)
+        if not piece:
+            raise UnpackError("the layer ends in the middle of a file", why="it was cut off")
+        return piece
+
+    def _next_piece(self, size: int) -> memoryview:
+        """At most *size* bytes; none at the end."""
+        if not self._chunk and not self._ended:
+            chunk = self._chunks.get()
+            if isinstance(chunk, BaseException):
+                self._ended = True
+                raise chunk
+            if chunk is None:
+                self._ended = True
+            else:
+                self._chunk = memoryview(chunk)
+        piece = self._chunk[:size]
+        self._chunk = self._chunk[size:]
+        return piece
+
+    def _produce(self) -> None:
+        try:
+            with open(self._blob, "rb") as file:
+                for chunk in _uncompressed(file):
+                    if self._stopped:
+                        return
+                    self.size_bytes += len(chunk)
+                    if self.size_bytes > self._limit_bytes:
+                        raise UnpackError(
+                            "the layer is too large",
+                            why=f"more than {self._limit_bytes} bytes come out of it",
+                        )
+                    self._diff_id.update(chunk)
+                    self._chunks.put(chunk)
+            self._chunks.put(None)
+        except BaseException as error:  # raised again by the reading thread
+            self._chunks.put(error)
+
+
+def _uncompressed(file: BinaryIO) -> Iterator[bytes]:
+    magic = file.read(4)
+    file.seek(0)
+    if magic.startswith(_GZIP_MAGIC):
+        return _gunzip(file)
+    if magic == _ZSTD_MAGIC:
+        raise UnpackError(
+            "the layer is compressed with zstd",
+            why="this version reads plain and gzip layers",
+            fix="build or convert the image with gzip layers (for example: skopeo copy --dest-compress-format gzip)",
+        )
+    return iter(lambda: file.read(CHUNK_SIZE), b"")
+
+
+def _gunzip(file: BinaryIO) -> Iterator[bytes]:
+    """The content of all gzip members, one after the other (RFC 1952 "2.2. File format"); zeros may follow them."""
+    member = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
+    rest = b""
+    try:
+        while True:
+            if member.needs_input:
+                data = rest or file.read(CHUNK_SIZE // 4)
+                rest = b""
+                if not data:
+                    raise UnpackError("the layer is cut off", why="its gzip stream has no end")
+            else:
+                data = b""
+            if chunk := member.decompress(data, CHUNK_SIZE):
+                yield chunk
+            if member.eof:
+                rest = member.unused_data.lstrip(b"\x00")
+                while not rest and (data := file.read(CHUNK_SIZE // 4)):
+                    rest = data.lstrip(b"\x00")
+                if not rest:
+                    return
+                if not (rest + file.read(1 if len(rest) < 2 else 0)).startswith(_GZIP_MAGIC):
+                    raise UnpackError(
+                        "the layer is damaged", why="foreign bytes follow its gzip stream"
+                    )
+                member = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
+    except igzip_lib.error as error:
+        raise UnpackError(
+            "the layer is damaged", why=f"its gzip stream is broken: {error}"
+        ) from error
