@@ -39,7 +39,7 @@ from hakobune.oci.digest import Digest
 from hakobune.oci.merge import merge
 from hakobune.oci.merged import find, is_opaque
 from hakobune.oci.seal import SEALED_NS, Sealed, seal
-from hakobune.oci.settle import InTop, find_in_top
+from hakobune.oci.settle import InTop, find_in_top, metadata_difference
 from hakobune.oci.snapshot import DEEPEST_STACK, TREE, Snapshot
 from hakobune.oci.top_change import (
     EqualCopies,
@@ -141,37 +141,14 @@ class _Work:
         kept, directory = self.layer.kept, self.top.directory
         if not self.layer.changed:
             return kept
-        if directory is None:
+        if directory is None and (self.top.hidden or not self.below):
             return None
-        stacked = bool(self.below) and not is_opaque(directory)
-        if stacked and not os.listdir(directory) and not self._is_new_to_launch():
-            return kept  # only times differed, or whiteouts of nothing
-        sealed = seal(directory, owner if self.layer.launch else None, stacked=stacked)
-        below = kept.levels if kept is not None and stacked else ()
-        return self._publish(store, upper, owner, below, sealed)
-
-    def _is_new_to_launch(self) -> bool:
-        kept = self.layer.kept
-        return self.layer.launch and kept is not None and kept.diff_id != self.layer.diff_id
-
-    def _publish(
-        self,
-        store: Store,
-        upper: Path,
-        owner: Owner,
-        below: tuple[Snapshot, ...],
-        sealed: Sealed,
-    ) -> Snapshot:
-        assert self.top.directory is not None
+        if kept is not None and not self._is_different(directory, kept):
+            return kept
         begun = store.begin_snapshot()
         try:
             target = _make_parents(begun / TREE, upper, self.layer.path, owner)
-            if below and _should_merge(below, sealed):
-                merge((self.top.directory, *self.below), target)
-                below = ()
-                sealed = seal(target, owner if self.layer.launch else None, stacked=False)
-            else:
-                os.rename(self.top.directory, target)
+            below, sealed = self._fill(target, owner if self.layer.launch else None)
             return store.finish_snapshot(
                 begun,
                 diff_id=self.layer.diff_id,
@@ -182,12 +159,43 @@ class _Work:
         finally:
             store.discard_snapshot(begun)
 
+    def _is_different(self, directory: str | None, kept: Snapshot) -> bool:
+        """Whether anything is left in the top now that equal copies are gone (or the layer gets another identity)."""
+        if self.layer.launch:
+            return kept.diff_id != self.layer.diff_id
+        if directory is None:
+            return False
+        if not self.below or is_opaque(directory) or os.listdir(directory):
+            return True
+        difference = metadata_difference(
+            os.lstat(directory), os.lstat(self.below[0]), launch=self.layer.launch
+        )
+        return difference is not None
 
-def _should_merge(below: Sequence[Snapshot], top: Sealed) -> bool:
+    def _fill(self, target: str, owner: Owner | None) -> tuple[tuple[Snapshot, ...], Sealed]:
+        """Make *target* the new snapshot's layer; gives what it lies on and what it holds."""
+        directory, kept = self.top.directory, self.layer.kept
+        if directory is None:
+            merge(self.below, target)
+            return (), seal(target, owner, stacked=False)
+        if kept is None or not self.below or is_opaque(directory):
+            os.rename(directory, target)
+            return (), seal(target, owner, stacked=False)
+        sealed = seal(directory, owner, stacked=True)
+        if _should_merge(kept, sealed, launch=self.layer.launch):
+            merge((directory, *self.below), target)
+            return (), seal(target, owner, stacked=False)
+        os.rename(directory, target)
+        return kept.levels, sealed
+
+
+def _should_merge(kept: Snapshot, top: Sealed, *, launch: bool) -> bool:
     """Whether one more level would make the stack too deep, or heavier than what it changes (Rule 10)."""
-    *changes, base = below
+    if launch and kept.diff_id is None:
+        return True  # what was not launched before is not sealed
+    *changes, base = kept.levels
     changed = top.size_bytes + sum(level.size_bytes for level in changes)
-    return len(below) >= DEEPEST_STACK or changed > base.size_bytes
+    return len(kept.levels) >= DEEPEST_STACK or changed > base.size_bytes
 
 
 def _make_parents(tree: Path, upper: Path, path: str, owner: Owner) -> str:
@@ -199,10 +207,18 @@ def _make_parents(tree: Path, upper: Path, path: str, owner: Owner) -> str:
         made.append(f"{tree}/{relative}")
         os.mkdir(made[-1])
         os.chown(made[-1], owner.uid, owner.gid)
-        os.chmod(made[-1], stat.S_IMODE(os.lstat(upper / relative).st_mode))
+        os.chmod(made[-1], _mode_in(upper, relative))
     for directory in reversed(made):
         os.utime(directory, ns=(SEALED_NS, SEALED_NS))
     return f"{tree}/{path}"
+
+
+def _mode_in(upper: Path, relative: str) -> int:
+    """The mode of a directory above the layer; the usual one if the build wrote nothing below it."""
+    try:
+        return stat.S_IMODE(os.lstat(upper / relative).st_mode)
+    except FileNotFoundError:
+        return 0o755
 
 
 def _set_times(times: dict[str, int]) -> None:

@@ -65,6 +65,8 @@ def settle(upper: Path, path: str, kept: Snapshot | None, *, launch: bool) -> Se
         return Settled(Outcome.CHANGED, "it is new")
     if launch and kept.diff_id is None:
         return Settled(Outcome.CHANGED, "it was not launched before")
+    if difference := metadata_difference(os.lstat(place.directory), below.status, launch=launch):
+        return Settled(Outcome.CHANGED, f"/{path} {difference}")
     return _compare(place.directory, below.merged, place.hidden, path, kept, launch=launch)
 
 
