@@ -184,7 +184,7 @@ def _gunzip(file: BinaryIO) -> Iterator[bytes]:
                         "the layer is damaged", why="foreign bytes follow its gzip stream"
                     )
                 member = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
-    except igzip_lib.error as error:
+    except igzip_lib.IsalError as error:  # type: ignore[misc] # declared as an instance there
         raise UnpackError(
             "the layer is damaged", why=f"its gzip stream is broken: {error}"
         ) from error
