@@ -108,7 +108,11 @@ class LifecycleMetadata(
     frozen=True,
     kw_only=True,
     omit_defaults=True,
-    rename={"process_types": "process-types", "run_image": "runImage"},
+    rename={
+        "process_types": "process-types",
+        "run_image": "runImage",
+        "exec_env": "exec-env",
+    },
 ):
     """`io.buildpacks.lifecycle.metadata`; keys are written in the order in which they are declared."""
 
@@ -120,6 +124,7 @@ class LifecycleMetadata(
     process_types: Sha
     run_image: RunImageRecord
     stack: StackRecord | None = None
+    exec_env: str = ""
 
     def buildpack(self, buildpack_id: str) -> BuildpackRecord | None:
         return next((b for b in self.buildpacks if b.key == buildpack_id), None)

@@ -47,6 +47,10 @@ class KeptLayers(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     sbom: str = ""
     buildpacks: tuple[KeptBuildpack, ...] = ()
 
+    def is_usable_by(self, uid: int, gid: int, *, exec_env: str) -> bool:
+        """Whether a build as that user, for that execution environment, may start from it."""
+        return (self.uid, self.gid, self.exec_env) == (uid, gid, exec_env)
+
     def layers(self) -> Iterator[tuple[str, str, KeptLayer]]:
         """Every kept layer as `(buildpack id, layer name, layer)`."""
         for buildpack in self.buildpacks:

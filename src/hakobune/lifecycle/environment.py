@@ -17,6 +17,7 @@ from hakobune.oci.digest import Digest
 from hakobune.oci.layer import BlobWriter, Layer
 from hakobune.oci.manifest import Image
 from hakobune.oci.reference import Reference
+from hakobune.oci.settle import Settled
 
 PLATFORM_API = "0.15"
 
@@ -108,16 +109,15 @@ class ImageSink(Protocol):
 
 
 class LayerChanges(Protocol):
-    """Tells whether a kept layer really changed in this build (facts: overlay.md, Rules 2 to 4)."""
+    """Tells whether this build really changed a layer (facts: overlay.md, Rules 2 to 4)."""
 
-    def difference(self, path: str, snapshot: str, *, launch: bool) -> str | None:
-        """The first real difference, in words; `None` if nothing changed.
-
-        Called after `kill_processes`, and without writing to what the container shows.
+    def settle(self, path: str, snapshot: str | None, *, launch: bool) -> Settled:
+        """What became of a layer, with the evidence; asked after `kill_processes`, writes nothing.
 
         Args:
-            path: the layer's directory in the container.
-            snapshot: the key under which the layer was kept, and which the container shows at *path*.
+            path: the layer's directory from the root of the container, without a leading slash.
+            snapshot: the key under which the last build kept it, and which the container shows; `None` if it
+                was not kept.
             launch: compare by bytes; otherwise equal size, mode, owner and time are enough.
         """
 
