@@ -14,7 +14,7 @@ from typing import Protocol
 from hakobune.errors import HakoError
 from hakobune.oci.commit_point import CommitPoint, Reached
 from hakobune.oci.descriptor import Descriptor
-from hakobune.oci.digest import Digest
+from hakobune.oci.digest import Digest, DigestError
 
 COPY_SIZE = 1 << 20
 
@@ -62,7 +62,7 @@ class BlobWriter:
     """Takes a blob's bytes in order; `commit` makes it visible, leaving the `with` without it discards it."""
 
     def __init__(self, temporary: Path, publish: Publish, reached: Reached) -> None:
-        self._temporary = temporary
+        self.temporary = temporary
         self._publish = publish
         self._reached = reached
         self._hash = hashlib.sha256()
@@ -97,22 +97,31 @@ class BlobWriter:
         view = memoryview(data).cast("B")
         self._hash.update(view)
         self._size += len(view)
-        with room_for("a blob", self._temporary.parent):
+        with room_for("a blob", self.temporary.parent):
             while view:
                 view = view[os.write(self._descriptor, view) :]
         if not self._started:
             self._started = True
             self._reached(CommitPoint.BLOB_STARTED)
 
-    def commit(self, media_type: str) -> Descriptor:
-        """Make the blob visible under its digest and describe it. A blob that is there already is kept as it is."""
+    def commit(self, media_type: str, *, expected: Digest | None = None) -> Descriptor:
+        """Make the blob visible under its digest and describe it. A blob that is there already is kept as it is.
+
+        Raises:
+            DigestError: the bytes are not what *expected* names; nothing is stored.
+        """
         digest = Digest("sha256", self._hash.hexdigest())
+        if expected is not None and digest != expected:
+            raise DigestError(
+                f"the content of {expected} is damaged",
+                why=f"its {self._size} bytes have the digest {digest}",
+            )
         os.fchmod(self._descriptor, 0o644)
         os.close(self._descriptor)
         self._descriptor = -1
         self._reached(CommitPoint.BLOB_WRITTEN)
-        with room_for(f"the blob {digest}", self._temporary.parent):
-            self._publish(self._temporary, digest)
+        with room_for(f"the blob {digest}", self.temporary.parent):
+            self._publish(self.temporary, digest)
         self._reached(CommitPoint.BLOB_PUBLISHED)
         return Descriptor(media_type=media_type, digest=digest, size=self._size)
 
@@ -121,7 +130,7 @@ class BlobWriter:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
-        self._temporary.unlink(missing_ok=True)
+        self.temporary.unlink(missing_ok=True)
 
 
 class BlobFolder:
@@ -175,7 +184,11 @@ class BlobFolder:
             return False
 
 
-def copy_stream(read: Callable[[int], bytes], blob: BlobWriter) -> None:
-    """Write what *read* gives until it gives nothing."""
+def copy_stream(
+    read: Callable[[int], bytes], blob: BlobWriter, *, limit: int | None = None
+) -> None:
+    """Write what *read* gives until it gives nothing, or has given more than *limit* bytes (which no digest fits)."""
     while data := read(COPY_SIZE):
         blob.write(data)
+        if limit is not None and blob.size > limit:
+            return

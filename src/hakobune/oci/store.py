@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import msgspec
 
 from hakobune.errors import HakoError
 from hakobune.oci import descriptor as media
-from hakobune.oci.blobs import BlobFolder, BlobUnknownError, BlobWriter, room_for
+from hakobune.oci.blobs import BlobFolder, BlobUnknownError, BlobWriter, copy_stream, room_for
 from hakobune.oci.collect import Collected, Marked, mark
 from hakobune.oci.commit_point import CommitPoint, Reached, pass_by
 from hakobune.oci.config import ImageConfig, RootFs, encode_config
@@ -167,6 +167,13 @@ class Store:
 
     def has_blob(self, digest: Digest) -> bool:
         return self._blobs.has(digest)
+
+    @contextlib.contextmanager
+    def spool(self, stream: IO[bytes]) -> Iterator[Path]:
+        """A file with all that *stream* gives, gone afterwards; for what must be read more than once."""
+        with self.new_blob() as blob:
+            copy_stream(stream.read, blob)
+            yield blob.temporary
 
     def _publish_blob(self, temporary: Path, digest: Digest) -> None:
         target = self._blobs.path(digest)
@@ -431,6 +438,10 @@ class Store:
     def root(self, room: str, name: str) -> tuple[str, ...] | None:
         """What a root keeps; `None` if there is no such root."""
         return self._roots.get(room, name)
+
+    def is_rooted(self, digest: Digest) -> bool:
+        """Whether a root lists this very digest: a service, a container or a build uses it."""
+        return any(token == str(digest) for token, _ in self._roots.tokens())
 
     # Cleaning
 
