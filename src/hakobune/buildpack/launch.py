@@ -62,6 +62,75 @@ class Process(
     exec_env: tuple[str, ...] = ()
 
 
+class ProcessRecord(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    omit_defaults=True,
+    rename={
+        "buildpack_id": "buildpackID",
+        "working_dir": "working-dir",
+        "exec_env": "exec-env",
+    },
+):
+    """A process in `io.buildpacks.build.metadata`."""
+
+    type: str
+    command: tuple[str, ...]
+    args: tuple[str, ...]
+    direct: bool
+    buildpack_id: str
+    working_dir: str = ""
+    exec_env: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, process: Process) -> ProcessRecord:
+        return cls(
+            type=process.type,
+            command=process.command,
+            args=process.args,
+            direct=process.direct,
+            buildpack_id=process.buildpack_id,
+            working_dir=process.working_dir,
+            exec_env=process.exec_env,
+        )
+
+
+class BuildpackName(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    id: str
+    version: str
+    homepage: str = ""
+
+
+class GitCommit(msgspec.Struct, frozen=True, kw_only=True):
+    repository: str = ""
+    commit: str = ""
+
+
+class GitSource(msgspec.Struct, frozen=True, kw_only=True):
+    git: GitCommit = GitCommit()
+
+
+class LauncherSource(msgspec.Struct, frozen=True, kw_only=True):
+    version: str = ""
+    source: GitSource = GitSource()
+
+
+class BuildMetadata(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    omit_defaults=True,
+    rename={"default_process": "buildpack-default-process-type"},
+):
+    """`io.buildpacks.build.metadata`; keys are written in the order in which they are declared."""
+
+    buildpacks: tuple[BuildpackName, ...]
+    launcher: LauncherSource
+    processes: tuple[ProcessRecord, ...]
+    default_process: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchToml:
     """What one buildpack says about starting the image."""
@@ -167,24 +236,22 @@ def encode_launch_metadata(metadata: LaunchMetadata) -> bytes:
     return tomli_w.dumps({k: v for k, v in document.items() if v}).encode()
 
 
-def build_metadata_label(
+def build_metadata(
     metadata: LaunchMetadata, *, launcher_version: str, repository: str, commit: str
-) -> dict[str, Any]:
-    """`io.buildpacks.build.metadata` as a document, keys in upstream's order."""
-    label: dict[str, Any] = {
-        "buildpacks": [
-            {"id": b.id, "version": b.version} | ({"homepage": b.homepage} if b.homepage else {})
+) -> BuildMetadata:
+    """What `io.buildpacks.build.metadata` says of the image."""
+    return BuildMetadata(
+        buildpacks=tuple(
+            BuildpackName(id=b.id, version=b.version, homepage=b.homepage)
             for b in metadata.buildpacks
-        ],
-        "launcher": {
-            "version": launcher_version,
-            "source": {"git": {"repository": repository, "commit": commit}},
-        },
-        "processes": [_process_json(p) for p in metadata.processes.processes],
-    }
-    if metadata.processes.default:
-        label["buildpack-default-process-type"] = metadata.processes.default
-    return label
+        ),
+        launcher=LauncherSource(
+            version=launcher_version,
+            source=GitSource(git=GitCommit(repository=repository, commit=commit)),
+        ),
+        processes=tuple(ProcessRecord.of(p) for p in metadata.processes.processes),
+        default_process=metadata.processes.default,
+    )
 
 
 def labels_of(labels: Iterable[Label]) -> dict[str, str]:
@@ -243,19 +310,4 @@ def _process_toml(process: Process) -> dict[str, Any]:
     if process.working_dir:
         table["working-dir"] = process.working_dir
     table["exec-env"] = list(process.exec_env) or ["*"]
-    return table
-
-
-def _process_json(process: Process) -> dict[str, Any]:
-    table: dict[str, Any] = {
-        "type": process.type,
-        "command": list(process.command),
-        "args": list(process.args),
-        "direct": process.direct,
-        "buildpackID": process.buildpack_id,
-    }
-    if process.working_dir:
-        table["working-dir"] = process.working_dir
-    if process.exec_env:
-        table["exec-env"] = list(process.exec_env)
     return table

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from hakobune.buildpack.descriptor import SBOM_MEDIA_TYPES, GroupElement
-from hakobune.buildpack.launch import BUILD_METADATA_LABEL, build_metadata_label, labels_of
+from hakobune.buildpack.launch import BUILD_METADATA_LABEL, build_metadata, labels_of
 from hakobune.buildpack.layer_metadata import (
     LIFECYCLE_LABEL,
     BuildpackRecord,
@@ -309,17 +309,19 @@ class _Export:
     ) -> None:
         settled = self._settle(path, kept, launch=True)
         unchanged = settled.outcome is Outcome.UNCHANGED
+        reason = settled.reason
         layer = self.reusable.get(kept.sha) if kept is not None and unchanged else None
         if layer is None:
             layer = self._write_tree(path)
-            unchanged = unchanged or (kept is not None and kept.sha == str(layer.diff_id))
+            if kept is not None and kept.sha == str(layer.diff_id):
+                unchanged, reason = True, "its contents are what they were"
         name = f"{buildpack.id}:{metadata.name}"
         if unchanged:
-            self._decide(buildpack, metadata, Fate.KEEP, settled.reason)
+            self._decide(buildpack, metadata, Fate.KEEP, reason)
         elif str(layer.diff_id) in self.reusable:
             self._decide(buildpack, metadata, Fate.REUSE, "it was made anew with equal contents")
         else:
-            self._decide(buildpack, metadata, Fate.ADD, settled.reason)
+            self._decide(buildpack, metadata, Fate.ADD, reason)
         self._append(name, layer, _created_by(buildpack, metadata.name))
         self._record(buildpack, metadata, str(layer.diff_id))
         self._note_contents(
@@ -589,7 +591,7 @@ def _labels(
     context: BuildContext, built: Built, metadata: LifecycleMetadata, request: ExportRequest
 ) -> dict[str, str]:
     launcher = request.launcher
-    build_metadata = build_metadata_label(
+    how = build_metadata(
         built.launch_metadata,
         launcher_version=launcher.version,
         repository=launcher.repository,
@@ -598,7 +600,7 @@ def _labels(
     return {
         **labels_of(built.labels),
         LIFECYCLE_LABEL: encode_label(metadata),
-        BUILD_METADATA_LABEL: encode_label(build_metadata),
+        BUILD_METADATA_LABEL: encode_label(how),
         PROJECT_LABEL: encode_label(request.project),
         EXEC_ENV_LABEL: context.exec_env,
     }
