@@ -6,15 +6,12 @@ import random
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from hakobune.oci.descriptor import Descriptor
-from hakobune.oci.digest import Digest
 from hakobune.oci.layer import Directory, Owner, Part, Slice, Symlink, Tree, write_layer
+from tests.memory_blob import MemoryBlob
 
 GO_PROGRAM = Path(__file__).parent / "gotar" / "main.go"
 # What the Go program printed (go 1.26) for `parts_of(a_tree())` with the owner 1001:1000, then 3000000:1000.
@@ -23,21 +20,6 @@ RECORDED = (
     "sha256:5ac1a042f56d2509abce0617272a0b09a63a1e4691a2c5840b089bf179a7ff05",
 )
 OWNERS = (Owner(1001, 1000), Owner(3_000_000, 1000))
-
-
-class Memory:
-    """Keeps the bytes of one blob."""
-
-    @contextmanager
-    def new_blob(self) -> Iterator["Memory"]:
-        self.data = bytearray()
-        yield self
-
-    def write(self, data: bytes | bytearray | memoryview, /) -> None:
-        self.data += data
-
-    def commit(self, media_type: str, /) -> Descriptor:
-        return Descriptor(media_type=media_type, digest=Digest.of(self.data), size=len(self.data))
 
 
 def a_tree(root: Path) -> Path:
@@ -119,7 +101,7 @@ def by_go(layers: list[list[dict[str, object]]], scratch: Path) -> tuple[str, ..
 
 def by_us(tree: Path) -> tuple[str, ...]:
     return tuple(
-        str(write_layer(Memory(), parts_of(tree), owner=owner).diff_id) for owner in OWNERS
+        str(write_layer(MemoryBlob(), parts_of(tree), owner=owner).diff_id) for owner in OWNERS
     )
 
 
@@ -153,7 +135,7 @@ def test_devices_and_names_that_are_no_text_are_written_as_go_writes_them(tmp_pa
     os.mknod(tree / "null", 0o20666, os.makedev(1, 3))
     os.mknod(tree / "disk", 0o60660, os.makedev(259, 70000))
 
-    ours = write_layer(Memory(), [Tree(name="/x", directory=tree)], owner=OWNERS[0])
+    ours = write_layer(MemoryBlob(), [Tree(name="/x", directory=tree)], owner=OWNERS[0])
 
     part = {"Kind": "tree", "Name": "/x", "From": str(tree), "UID": 1001, "GID": 1000}
     assert (str(ours.diff_id),) == by_go([[part]], tmp_path)
