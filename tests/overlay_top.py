@@ -1,29 +1,37 @@
-"""A real overlay for tests: a detached mount that lives as long as its descriptor, so nothing needs an unmount."""
+"""A real overlay for tests, and layers that are built over each other on it.
+
+The mount is detached: it lives as long as its descriptor, so nothing needs an unmount or a namespace.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import os
-import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from hakobune.oci.digest import Digest
 from hakobune.oci.kept_layer import BuiltLayer, keep_layers
 from hakobune.oci.layer import Owner
-from hakobune.oci.seal import seal
-from hakobune.oci.settle import Settled, settle
-from hakobune.oci.snapshot import TREE, Snapshot
+from hakobune.oci.settle import Outcome, Settled, settle
+from hakobune.oci.snapshot import Snapshot
 from hakobune.oci.store import Store
+
+# `$PYTHON`: whatever `python3` on PATH is may need a current directory that has a name.
+_ENVIRONMENT = {"PATH": os.environ["PATH"], "PYTHON": sys.executable}
+OWNER = Owner(1001, 1000)
+Picture = dict[str, tuple[object, ...]]
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432
 _SET_FLAG, _SET_STRING, _CREATE = 0, 1, 6
 _CLOEXEC = 1
-
-OWNER = Owner(1001, 1000)
+# Rule 1 of facts/overlay.md.
+_OPTIONS = {"redirect_dir": "on", "metacopy": "off", "index": "off", "xino": "off"}
 
 
 def _call(number: int, *arguments: object) -> int:
@@ -36,21 +44,13 @@ def _call(number: int, *arguments: object) -> int:
 @contextmanager
 def overlay(lowers: Sequence[Path], top: Path) -> Iterator[Path]:
     """The merged view of *lowers* (uppermost first) under `top/up`, with the options of a build's top."""
-    (top / "up").mkdir(parents=True, exist_ok=True)
+    (top / "up").mkdir(parents=True)
     (top / "wk").mkdir()
+    strings = [("lowerdir+", str(lower)) for lower in lowers]
+    strings += [("upperdir", f"{top}/up"), ("workdir", f"{top}/wk"), *_OPTIONS.items()]
     fs = _call(_FSOPEN, b"overlay", _CLOEXEC)
     try:
-        for lower in lowers:
-            _call(_FSCONFIG, fs, _SET_STRING, b"lowerdir+", os.fsencode(lower), 0)
-        options = {
-            "upperdir": str(top / "up"),
-            "workdir": str(top / "wk"),
-            "redirect_dir": "on",
-            "metacopy": "off",
-            "index": "off",
-            "xino": "off",
-        }
-        for key, value in options.items():
+        for key, value in strings:
             _call(_FSCONFIG, fs, _SET_STRING, key.encode(), value.encode(), 0)
         _call(_FSCONFIG, fs, _SET_FLAG, b"volatile", None, 0)
         _call(_FSCONFIG, fs, _CREATE, None, None, 0)
@@ -63,104 +63,98 @@ def overlay(lowers: Sequence[Path], top: Path) -> Iterator[Path]:
         os.close(mount)
 
 
-def run(merged: Path, script: str) -> None:
-    """Run a shell script in the merged view."""
-    subprocess.run(["sh", "-euc", script], cwd=merged, check=True)
-
-
 @dataclass
 class Bench:
-    """A store, a base directory, and layers that are built over each other."""
+    """A store, a base directory with /layers, /workspace and /usr/tool, and what builds make of them."""
 
     store: Store
     folder: Path
-    builds: int = 0
+    mounts: int = 0
 
-    @property
-    def base(self) -> Path:
-        """What a build image has: /layers and /workspace."""
-        base = self.folder / "base"
-        if not base.exists():
-            for name in ("layers", "workspace", "usr"):
-                (base / name).mkdir(parents=True)
-            (base / "usr" / "tool").write_text("from the image")
-        return base
+    def __post_init__(self) -> None:
+        self.base = self.folder / "base"
+        for name in ("layers", "workspace", "usr"):
+            (self.base / name).mkdir(parents=True)
+        (self.base / "usr" / "tool").write_text("from the image")
 
-    def build(
-        self, script: str | Callable[[Path], None], kept: dict[str, Snapshot], launch: dict[str, bool]
-    ) -> Build:
-        """Mount what was kept, run *script* in it, settle; then the overlay is gone."""
-        self.builds += 1
-        top = self.folder / f"top{self.builds}"
+    def build(self, script: str, kept: Mapping[str, Snapshot], launch: Mapping[str, bool]) -> Build:
+        """Mount what was kept, run a shell script in the root, settle; then the overlay is gone.
+
+        Args:
+            launch: the layers by path, and whether each is launched.
+        """
         lowers = [*(d for s in kept.values() for d in s.lower_dirs()), self.base]
+        top = self._new_top()
         with overlay(lowers, top) as merged:
-            if callable(script):
-                script(merged)
-            else:
-                run(merged, script)
+            subprocess.run(["sh", "-euc", script], cwd=merged, check=True, env=_ENVIRONMENT)
             settled = {
-                path: settle(top / "up", path, kept.get(path), launch=is_launch)
-                for path, is_launch in launch.items()
+                path: settle(top / "up", path, kept.get(path), launch=launched)
+                for path, launched in launch.items()
             }
-            shown = {path: picture(merged / path) for path in launch if (merged / path).is_dir()}
-        return Build(self, top, kept, launch, settled, shown, tuple(lowers))
+            shown = {path: picture(merged / path) for path in launch}
+        return Build(self, top, kept, launch, settled, shown, lowers)
+
+    def look(self, snapshots: Collection[Snapshot], path: str) -> Picture:
+        """What a container sees at *path* with these snapshots over the base."""
+        lowers = [*(d for s in snapshots for d in s.lower_dirs()), self.base]
+        with overlay(lowers, self._new_top()) as merged:
+            return picture(merged / path)
+
+    def _new_top(self) -> Path:
+        self.mounts += 1
+        return self.folder / f"top{self.mounts}"
 
 
 @dataclass
 class Build:
+    """A build that has ended."""
+
     bench: Bench
     top: Path
-    kept: dict[str, Snapshot]
-    launch: dict[str, bool]
+    kept: Mapping[str, Snapshot]
+    launch: Mapping[str, bool]
     settled: dict[str, Settled]
-    # What each layer looked like in the merged view.
-    shown: dict[str, dict[str, tuple[object, ...]]]
-    lowers: tuple[Path, ...]
+    shown: dict[str, Picture]
+    lowers: Sequence[Path]
 
-    def keep(self, *, unchanged: Sequence[str] = ()) -> dict[str, Snapshot]:
-        """Make snapshots of everything but *unchanged*; those that exist, by path."""
-        from hakobune.oci.digest import Digest
-
-        layers = [
-            BuiltLayer(
-                path=path,
-                kept=self.kept.get(path),
-                changed=path not in unchanged,
-                launch=is_launch,
-                diff_id=Digest.of(repr((path, self.shown.get(path))).encode()) if is_launch else None,
-            )
-            for path, is_launch in self.launch.items()
-        ]
+    def keep(self) -> dict[str, Snapshot]:
+        """The snapshots of the layers that exist now, by path."""
+        layers = [self._built(path) for path in self.launch]
         done = keep_layers(
             self.bench.store, self.top / "up", layers, owner=OWNER, lowers=self.lowers
         )
-        return {
-            path: snapshot for path, snapshot in zip(self.launch, done, strict=True) if snapshot
-        }
+        return {path: made for path, made in zip(self.launch, done, strict=True) if made}
+
+    def _built(self, path: str) -> BuiltLayer:
+        kept, unchanged = self.kept.get(path), self.settled[path].outcome == Outcome.UNCHANGED
+        # Stands for the digest of the exported tar: equal pictures have equal ones.
+        picture_id = Digest.of(repr((path, self.shown[path])).encode())
+        return BuiltLayer(
+            path=path,
+            kept=kept,
+            changed=not unchanged,
+            launch=self.launch[path],
+            diff_id=picture_id if self.launch[path] else None,
+        )
 
 
-def picture(directory: Path) -> dict[str, tuple[object, ...]]:
-    """Everything below *directory* by name: kind, mode, and content, target or nothing."""
-    found: dict[str, tuple[object, ...]] = {}
+def picture(directory: Path) -> Picture:
+    """Everything below *directory* by name: kind and mode, and the content or target."""
+    found: Picture = {}
     for path in sorted(directory.rglob("*")):
-        status = path.lstat()
         content: object = None
         if path.is_symlink():
             content = os.readlink(path)
         elif path.is_file():
             content = path.read_bytes()
-        found[str(path.relative_to(directory))] = (oct(status.st_mode), content)
+        found[str(path.relative_to(directory))] = (oct(path.lstat().st_mode), content)
     return found
 
 
-def mounted_picture(
-    bench: Bench, snapshots: Sequence[Snapshot], path: str
-) -> dict[str, tuple[object, ...]]:
-    """What a container sees at *path* with these snapshots mounted over the base."""
-    bench.builds += 1
-    lowers = [*(d for s in snapshots for d in s.lower_dirs()), bench.base]
-    with overlay(lowers, bench.folder / f"view{bench.builds}") as merged:
-        return picture(merged / path)
-
-
-__all__ = ["OWNER", "TREE", "Bench", "Build", "mounted_picture", "overlay", "picture", "run", "seal", "shutil"]
+def files_in(snapshot: Snapshot) -> list[str]:
+    """What a snapshot's own tree holds, except directories, from the root."""
+    return sorted(
+        str(path.relative_to(snapshot.tree))
+        for path in snapshot.tree.rglob("*")
+        if path.is_symlink() or not path.is_dir()
+    )

@@ -149,6 +149,7 @@ class _Work:
         try:
             target = _make_parents(begun / TREE, upper, self.layer.path, owner)
             below, sealed = self._fill(target, owner if self.layer.launch else None)
+            _seal_parents(begun / TREE, self.layer.path)
             return store.finish_snapshot(
                 begun,
                 diff_id=self.layer.diff_id,
@@ -200,17 +201,24 @@ def _should_merge(kept: Snapshot, top: Sealed, *, launch: bool) -> bool:
 
 def _make_parents(tree: Path, upper: Path, path: str, owner: Owner) -> str:
     """Make the directories above the layer, as its tar has them; gives where the layer itself belongs."""
-    made: list[str] = []
-    *parents, _ = path.split("/")
-    for i in range(len(parents)):
-        relative = "/".join(parents[: i + 1])
-        made.append(f"{tree}/{relative}")
-        os.mkdir(made[-1])
-        os.chown(made[-1], owner.uid, owner.gid)
-        os.chmod(made[-1], _mode_in(upper, relative))
-    for directory in reversed(made):
-        os.utime(directory, ns=(SEALED_NS, SEALED_NS))
+    for relative in _parents(path):
+        directory = f"{tree}/{relative}"
+        os.mkdir(directory)
+        os.chown(directory, owner.uid, owner.gid)
+        os.chmod(directory, _mode_in(upper, relative))
     return f"{tree}/{path}"
+
+
+def _seal_parents(tree: Path, path: str) -> None:
+    """Set their times, now that the layer is in its place."""
+    for relative in _parents(path):
+        os.utime(f"{tree}/{relative}", ns=(SEALED_NS, SEALED_NS))
+
+
+def _parents(path: str) -> tuple[str, ...]:
+    """The directories above *path*, outermost first."""
+    names = path.split("/")
+    return tuple("/".join(names[:i]) for i in range(1, len(names)))
 
 
 def _mode_in(upper: Path, relative: str) -> int:
