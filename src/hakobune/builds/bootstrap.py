@@ -41,19 +41,33 @@ _LEFT_BEHIND = (
     "run/*",
     "tmp/*",
     "usr/sbin/policy-rc.d",
-    "var/cache/apt/*",
+    "var/cache/apt/*.bin",
     "var/cache/debconf/*-old",
     "var/cache/ldconfig/*",
-    "var/lib/apt/lists/*",
+    "var/lib/apt/lists/*_*",
+    "var/lib/apt/lists/lock",
+    "var/cache/apt/archives/*.deb",
+    "var/cache/apt/archives/lock",
     "var/lib/dpkg/*-old",
     "var/lib/dpkg/lock*",
     "var/lib/dpkg/updates/*",
     "var/lib/systemd/*",
-    "var/log/*",
     "var/tmp/*",
 )
+_LOGS = ("var/log/*", "var/log/*/*")
 _TINY_CONFIGURATION = ("etc/nsswitch.conf", CA_BUNDLE)
 _TINY_USERS = ("root", "nobody", USER, "nogroup")
+# Namespaces of its own: whatever happens, no mount, process or connection is left.
+_ALONE = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--uts", "--ipc", "--net")
+_COMPILE = """
+mount --make-rprivate /
+mount -t tmpfs tmpfs "$MERGED"
+mkdir "$MERGED/upper" "$MERGED/work" "$MERGED/root"
+mount -t overlay overlay -o "lowerdir=$LOWERS,upperdir=$MERGED/upper,workdir=$MERGED/work" "$MERGED/root"
+mkdir -p "$MERGED/root$PLACE"
+mount --bind "$FILES" "$MERGED/root$PLACE"
+exec chroot "$MERGED/root" /usr/bin/python3 -m compileall -q --invalidation-mode unchecked-hash "$PLACE"
+"""
 _INSTALL_BUILD = """
 mount --make-rprivate /
 mount -t overlay overlay -o "lowerdir=$LOWER,upperdir=$UPPER,workdir=$WORK,redirect_dir=off,metacopy=off,index=off,volatile" "$MERGED"
@@ -139,10 +153,8 @@ def make_build_tree(run: Path, packages: Sequence[Path], plan: TreePlan, folder:
     )
     environment = {name.upper(): str(place) for name, place in places.items()}
     _run_tool(
-        # Namespaces of its own: whatever happens, no mount, process or connection is left.
-        ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--uts", "--ipc", "--net"]
-        + ["/bin/sh", "-eu", "-c", _INSTALL_BUILD],
-        environment | {"LOWER": str(run), "INSIDE": inside},
+        [*_ALONE, "/bin/sh", "-eu", "-c", _INSTALL_BUILD],
+        {**environment, "LOWER": str(run), "INSIDE": inside},
         plan.epoch,
         "cannot install the build image's packages",
     )
@@ -175,16 +187,40 @@ def make_tiny_tree(run: Path, plan: TreePlan, folder: Path) -> Path:
     return tree
 
 
-def _mmdebstrap(tree: Path, repository: Path, plan: TreePlan) -> None:
-    sources = f"deb [trusted=yes] copy:{repository} ./"
+def compile_python(lowers: Sequence[Path], files: Path, place: Path, folder: Path) -> None:
+    """Compile the Python files below *files* with the interpreter of an image, as if they lay at *place* in it.
+
+    The bytecode carries the source's hash, not its time: it stays valid in a layer, where every file is of 1980.
+
+    Args:
+        lowers: the image's directories, uppermost first.
+        folder: a scratch folder.
+    """
+    merged = folder / "merged"
+    merged.mkdir()
     _run_tool(
-        ["mmdebstrap", "--mode=root", "--variant=custom", "--format=directory", "--quiet"]
-        + ["--skip=check/signed-by", "--dpkgopt=force-unsafe-io"]
-        + [
-            '--aptopt=APT::Sandbox::User "root"',
-            f"--include={','.join(_package_names(repository))}",
-        ]
-        + [plan.suite, str(tree), sources],
+        [*_ALONE, "/bin/sh", "-eu", "-c", _COMPILE],
+        {
+            "LOWERS": ":".join(map(str, lowers)),
+            "FILES": str(files),
+            "PLACE": str(place),
+            "MERGED": str(merged),
+            "PYTHONHASHSEED": "0",
+        },
+        0,
+        "cannot compile the buildpacks' Python files",
+    )
+
+
+def _mmdebstrap(tree: Path, repository: Path, plan: TreePlan) -> None:
+    names = _package_names(repository)
+    _run_tool(
+        [
+            *("mmdebstrap", "--mode=root", "--variant=custom", "--format=directory", "--quiet"),
+            *("--skip=check/signed-by", "--dpkgopt=force-unsafe-io"),
+            *('--aptopt=APT::Sandbox::User "root"', f"--include={','.join(names)}"),
+            *(plan.suite, str(tree), f"deb [trusted=yes] copy:{repository} ./"),
+        ],
         {},
         plan.epoch,
         "cannot make the base image with mmdebstrap",
@@ -212,7 +248,7 @@ def _run_tool(
     try:
         result = subprocess.run(
             command,
-            env=fixed | environment,
+            env={**fixed, **environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -275,11 +311,14 @@ def _any_of(globs: Iterable[str]) -> Callable[[str], re.Match[str] | None]:
 def _finish(tree: Path, epoch: int) -> None:
     """Take out what is not the packages', and date nothing after *epoch*."""
     for glob in _LEFT_BEHIND:
-        for path in tree.glob(glob):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
+        for left in tree.glob(glob):
+            if left.is_dir() and not left.is_symlink():
+                shutil.rmtree(left)
             else:
-                path.unlink()
+                left.unlink()
+    for glob in _LOGS:
+        for log in filter(Path.is_file, tree.glob(glob)):  # apt wants its folders back
+            log.unlink()
     machine_id = tree / "etc/machine-id"
     if machine_id.exists():
         machine_id.write_bytes(b"")  # systemd's sign for "to be made at the first boot"

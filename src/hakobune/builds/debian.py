@@ -170,18 +170,18 @@ def _download(packages: Sequence[Package], folder: Path, mirrors: Mapping[str, s
         result = _run([APT_HELPER, "-q", *_AS_ROOT, "download-file", *arguments])
         if result.returncode:
             raise _download_error(result.stderr + result.stdout)
-        for package, target in zip(packages, arguments[1::3], strict=True):
-            if not _is_intact(Path(target), package):
+        for package, part in zip(packages, arguments[1::3], strict=True):
+            if not _is_intact(Path(part), package):
                 raise HakoError(
                     f"the Debian package {package.name} is not the one that the lock names",
                     why=f"its SHA-256 differs from {package.sha256}",
                     fix="check this machine's proxy and mirror settings for apt",
                 )
-            os.chmod(target, 0o644)
-            os.rename(target, folder / package.file_name)
+            os.chmod(part, 0o644)
+            os.rename(part, folder / package.file_name)
     finally:
-        for target in arguments[1::3]:
-            Path(target).unlink(missing_ok=True)
+        for leftover in arguments[1::3]:
+            Path(leftover).unlink(missing_ok=True)
 
 
 def _download_error(output: str) -> HakoError:
@@ -245,7 +245,7 @@ def resolve_packages(
     _apt(["apt-get", "update", "-qq", *_AS_ROOT], environment)
     run = _simulate(archive.run, environment)
     both = _simulate((*archive.run, *archive.build), environment)
-    images = {name: "build" for name in both} | {name: "run" for name in run}
+    images = dict.fromkeys(both, "build") | dict.fromkeys(run, "run")
     wanted = [f"{name}={version}" for name, version in (both | run).items()]
     shown = _apt(["apt-cache", "show", *wanted], environment)
     packages = [_locked(stanza, images) for stanza in shown.strip().split("\n\n")]

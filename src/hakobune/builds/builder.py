@@ -1,0 +1,353 @@
+"""Builder images: making the default one from `builders/debian/builder.toml`, and reading any (CNB distribution.md "Builder")."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from hakobune import __version__
+from hakobune.buildpack.builder import (
+    ORDER_PATH,
+    RUN_PATH,
+    BuilderToml,
+    RunImage,
+    builder_labels,
+    encode_order,
+    encode_run,
+    parse_builder_toml,
+    read_builder_labels,
+)
+from hakobune.buildpack.descriptor import (
+    BUILDPACKS_DIRECTORY,
+    Buildpack,
+    Order,
+    escape_id,
+    parse_buildpack,
+)
+from hakobune.buildpack.order import Catalog, SystemBuildpacks, resolve_order
+from hakobune.builds.base import DEFINITION, base_inputs, ensure_base_images
+from hakobune.builds.bootstrap import BUILD_UID, GROUP_ID, compile_python, scratch
+from hakobune.errors import HakoError
+from hakobune.oci.config import History
+from hakobune.oci.digest import Digest
+from hakobune.oci.layer import Directory, File, Layer, Owner, Part, Symlink, Tree, write_layer
+from hakobune.oci.manifest import Image
+from hakobune.oci.merged import find
+from hakobune.oci.platform import Platform
+from hakobune.oci.reference import Reference
+from hakobune.oci.store import Store
+from hakobune.progress import Progress
+from hakobune.support.locks import exclusive
+
+BUILDER_IMAGE: Final = Reference.parse("hako/builder:13")
+INPUTS_LABEL: Final = "io.hakobune.builder.inputs"
+LIFECYCLE: Final = "/cnb/lifecycle"
+LAUNCHER: Final = f"{LIFECYCLE}/launcher"
+REPOSITORY: Final = Path(__file__).parents[3]
+# Changes when this module makes another image of the same inputs.
+RECIPE: Final = 1
+
+_ROOT: Final = Owner(0, 0)
+_BUILD_USER: Final = Owner(BUILD_UID, GROUP_ID)
+_NOT_SHIPPED: Final = frozenset(
+    {"tests", "__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache"}
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Builder:
+    """A builder image and what it says.
+
+    Attributes:
+        order: with every version filled in.
+        uid, gid: of the user that runs the buildpacks (`CNB_USER_ID`, `CNB_GROUP_ID`).
+        run_images: the default first; names and mirrors.
+    """
+
+    image: Image
+    order: Order
+    buildpacks: tuple[Buildpack, ...]
+    run_images: tuple[RunImage, ...]
+    system: SystemBuildpacks
+    uid: int
+    gid: int
+
+    @property
+    def catalog(self) -> Catalog:
+        return Catalog.of(self.buildpacks)
+
+    @property
+    def run_image(self) -> Reference:
+        """The default run image.
+
+        Raises:
+            HakoError: the builder names none.
+        """
+        if not self.run_images:
+            raise HakoError("the builder names no run image", fix="choose one with --run-image")
+        return Reference.parse(self.run_images[0].image)
+
+
+def read_builder(store: Store, image: Image, *, name: str) -> Builder:
+    """What the builder *image* holds; its buildpacks' descriptions are read from its layers.
+
+    Raises:
+        HakoError: it is no builder, its user is not said, or its order names buildpacks that it lacks.
+    """
+    labels = read_builder_labels(image.config.labels, image=name)
+    trees = [
+        tree for snapshot in reversed(store.snapshots(image)) for tree in snapshot.lower_dirs()
+    ]
+    buildpacks = tuple(
+        _read_buildpack(trees, buildpack_id, version, name)
+        for buildpack_id, versions in labels.layers.items()
+        for version in versions
+    )
+    return Builder(
+        image=image,
+        order=resolve_order(labels.order, Catalog.of(buildpacks)),
+        buildpacks=buildpacks,
+        run_images=labels.run_images,
+        system=labels.system,
+        uid=_user_id(image, "CNB_USER_ID", name),
+        gid=_user_id(image, "CNB_GROUP_ID", name),
+    )
+
+
+def ensure_default_builder(store: Store, home: Path, progress: Progress) -> Builder:
+    """The default builder, made on first need and again when anything that it is made of has changed.
+
+    Raises:
+        HakoError: the base images or the builder cannot be made.
+    """
+    definition = parse_builder_toml(
+        (DEFINITION / "builder.toml").read_bytes(), name=str(DEFINITION / "builder.toml")
+    )
+    inputs = _inputs(definition)
+    image = _find(store, inputs)
+    if image is None:
+        with exclusive(home / "cache/builder.lock", waiting=lambda: _say_waiting(progress)):
+            image = _find(store, inputs) or _make(store, home, progress, definition, inputs)
+    return read_builder(store, image, name=BUILDER_IMAGE.short)
+
+
+def _say_waiting(progress: Progress) -> None:
+    progress.step("waiting for another process that makes the builder")
+
+
+def _find(store: Store, inputs: Digest) -> Image | None:
+    image = store.find_image(BUILDER_IMAGE)
+    if image is None or image.config.labels.get(INPUTS_LABEL) != str(inputs):
+        return None
+    return image
+
+
+def _inputs(definition: BuilderToml) -> Digest:
+    """Everything that the builder is made of, as one digest."""
+    parts = [f"{RECIPE} {__version__} {base_inputs()}".encode()]
+    parts += [(DEFINITION / "builder.toml").read_bytes(), _launcher_file().read_bytes()]
+    parts.append((REPOSITORY / "scripts/uv.txt").read_bytes())
+    for folder in _buildpack_folders(definition):
+        for path, mode in _shipped_files(folder):
+            parts += [f"{folder.name}/{path} {mode:o}".encode(), (folder / path).read_bytes()]
+    return Digest.of(b"".join(bytes.fromhex(Digest.of(part).hex) for part in parts))
+
+
+def _buildpack_folders(definition: BuilderToml) -> tuple[Path, ...]:
+    return tuple((DEFINITION / source.uri).resolve() for source in definition.buildpacks)
+
+
+def _shipped_files(folder: Path) -> Iterator[tuple[str, int]]:
+    """A buildpack's files in order, with modes that do not depend on who cloned it."""
+    for directory, names, files in os.walk(folder):
+        names[:] = sorted(set(names) - _NOT_SHIPPED)
+        for name in sorted(files):
+            path = os.path.join(directory, name)
+            executable = os.lstat(path).st_mode & stat.S_IXUSR
+            if not name.endswith(".pyc"):
+                yield os.path.relpath(path, folder), 0o755 if executable else 0o644
+
+
+def _launcher_file() -> Path:
+    return REPOSITORY / f"launcher/bin/launcher-{Platform.host().architecture}"
+
+
+def _make(
+    store: Store, home: Path, progress: Progress, definition: BuilderToml, inputs: Digest
+) -> Image:
+    base = ensure_base_images(store, home, progress).build
+    begun = time.monotonic()
+    progress.phase(
+        "Builder", f"{len(definition.buildpacks)} buildpacks on {definition.build_image}"
+    )
+    layers = [
+        write_layer(store, _default_directories(), owner=_ROOT),
+        write_layer(store, _lifecycle_parts(), owner=_ROOT),
+        write_layer(store, _uv_parts(), owner=_ROOT),
+    ]
+    buildpacks = []
+    with scratch(home / "cache", "builder") as folder:
+        for source in _buildpack_folders(definition):
+            buildpack = _stage_buildpack(source, folder)
+            buildpacks.append(buildpack)
+        compile_python(
+            [
+                tree
+                for snapshot in reversed(store.snapshots(base))
+                for tree in snapshot.lower_dirs()
+            ],
+            folder / "cnb",
+            Path("/cnb"),
+            folder,
+        )
+        described = []
+        for buildpack in buildpacks:
+            layer = write_layer(store, _buildpack_parts(buildpack, folder), owner=_ROOT)
+            described.append((buildpack, str(layer.diff_id)))
+            layers.append(layer)
+            progress.step(buildpack.full_name)
+    order = resolve_order(definition.order, Catalog.of(buildpacks))
+    layers.append(_file_layer(store, ORDER_PATH, encode_order(order)))
+    layers.append(_file_layer(store, RUN_PATH, encode_run(definition.run_images)))
+    labels = builder_labels(
+        description=definition.description,
+        order=order,
+        buildpacks=described,
+        run_images=definition.run_images,
+        lifecycle_version=__version__,
+    )
+    image = _publish(store, base, layers, labels | {INPUTS_LABEL: str(inputs)})
+    store.snapshots(image)
+    progress.step(f"builder made in {time.monotonic() - begun:.1f} s")
+    return image
+
+
+def _default_directories() -> Iterator[Part]:
+    for name in ("/layers", "/workspace"):
+        yield Directory(name=name, owner=_BUILD_USER)
+    yield from map(
+        _directory,
+        (
+            "/cnb",
+            "/cnb/build-config",
+            "/cnb/build-config/env",
+            "/cnb/buildpacks",
+            "/cnb/extensions",
+            "/platform",
+            "/platform/env",
+        ),
+    )
+
+
+def _directory(name: str) -> Directory:
+    return Directory(name=name)
+
+
+def _lifecycle_parts() -> Iterator[Part]:
+    launcher = _launcher_file()
+    if not launcher.exists():
+        raise HakoError(
+            "the builder cannot be made",
+            why=f"{launcher} is missing; it belongs to the repository",
+            fix="git checkout launcher/bin, or launcher/build",
+        )
+    yield _directory("/cnb")
+    yield _directory(LIFECYCLE)
+    yield File(name=LAUNCHER, content=launcher, mode=0o755)
+    yield Symlink(name="/lifecycle", target=LIFECYCLE)
+
+
+def _uv_parts() -> Iterator[Part]:
+    """The installer of Python packages: the one that set up our own environment, pinned by `scripts/uv.txt`."""
+    uv = Path(sys.prefix) / "bin/uv"
+    if not uv.exists():
+        raise HakoError(
+            "the builder cannot be made", why=f"{uv} is missing", fix="scripts/bootstrap true"
+        )
+    for name in ("/usr", "/usr/local", "/usr/local/bin"):
+        yield _directory(name)
+    yield File(name="/usr/local/bin/uv", content=uv, mode=0o755)
+
+
+def _stage_buildpack(source: Path, folder: Path) -> Buildpack:
+    """Copy a buildpack's files to where the image has them, below *folder*."""
+    descriptor = source / "buildpack.toml"
+    buildpack = parse_buildpack(descriptor.read_bytes(), name=str(descriptor))
+    target = folder / buildpack.directory[1:]
+    for path, mode in _shipped_files(source):
+        (target / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / path, target / path)
+        (target / path).chmod(mode)
+    for directory, _, _ in os.walk(folder / "cnb"):
+        os.chmod(directory, 0o755)
+    return buildpack
+
+
+def _buildpack_parts(buildpack: Buildpack, folder: Path) -> Iterator[Part]:
+    for name in ("/cnb", BUILDPACKS_DIRECTORY, f"{BUILDPACKS_DIRECTORY}/{escape_id(buildpack.id)}"):
+        yield _directory(name)
+    yield Tree(name=buildpack.directory, directory=folder / buildpack.directory[1:])
+
+
+def _file_layer(store: Store, path: str, content: bytes) -> Layer:
+    parts = (_directory("/cnb"), File(name=path, content=content))
+    return write_layer(store, parts, owner=_ROOT)
+
+
+def _publish(store: Store, base: Image, layers: Sequence[Layer], labels: dict[str, str]) -> Image:
+    config = base.config
+    below = [
+        Layer(blob, diff_id)
+        for blob, diff_id in zip(base.manifest.layers, base.diff_ids, strict=True)
+    ]
+    return store.publish_image(
+        config=msgspec.structs.replace(
+            config,
+            config=msgspec.structs.replace(
+                config.config,
+                labels=dict(sorted({**config.labels, **labels}.items())),
+                working_dir="/layers",
+            ),
+            rootfs=msgspec.structs.replace(config.rootfs, diff_ids=()),
+            history=(
+                *config.history,
+                *(History(created=config.created, created_by="hakobune builder") for _ in layers),
+            ),
+        ),
+        layers=[*below, *layers],
+        names=(BUILDER_IMAGE,),
+    )
+
+
+def _read_buildpack(
+    trees: Sequence[Path], buildpack_id: str, version: str, image: str
+) -> Buildpack:
+    path = f"{BUILDPACKS_DIRECTORY}/{escape_id(buildpack_id)}/{version}/buildpack.toml"
+    shown = find(trees, path[1:])
+    if shown is None or not stat.S_ISREG(shown.status.st_mode):
+        raise HakoError(
+            f"the builder {image} is damaged",
+            why=f"its labels name {buildpack_id} {version}, but {path} is not in it",
+            fix="make the builder again",
+        )
+    return parse_buildpack(Path(shown.path).read_bytes(), name=f"{image}:{path}")
+
+
+def _user_id(image: Image, variable: str, name: str) -> int:
+    value = image.config.env.get(variable, "")
+    if not value.isdecimal():
+        raise HakoError(
+            f"{name} cannot be used to build",
+            why=f"its variable {variable} must be a number, and is {value!r}",
+            fix=f'set {variable} in the build image (CNB platform.md "Build Image")',
+        )
+    return int(value)
