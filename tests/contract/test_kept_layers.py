@@ -14,7 +14,7 @@ from hakobune.oci.seal import SEALED_NS
 from hakobune.oci.settle import Outcome
 from hakobune.oci.snapshot import DEEPEST_STACK, Snapshot
 from hakobune.oci.store import Store
-from tests.overlay_top import OWNER, Bench, files_in
+from tests.layer_bench import OWNER, Bench, files_in
 
 pytestmark = pytest.mark.needs_root
 

@@ -1,16 +1,11 @@
-"""A real overlay for tests, and layers that are built over each other on it.
-
-The mount is detached: it lives as long as its descriptor, so nothing needs an unmount or a namespace.
-"""
+"""Layers that are built over each other on a real overlay, for tests."""
 
 from __future__ import annotations
 
-import ctypes
 import os
 import subprocess
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,47 +15,12 @@ from hakobune.oci.layer import Owner
 from hakobune.oci.settle import Outcome, Settled, settle
 from hakobune.oci.snapshot import Snapshot
 from hakobune.oci.store import Store
+from tests.mounts import overlay
 
 # `$PYTHON`: whatever `python3` on PATH is may need a current directory that has a name.
 _ENVIRONMENT = {"PATH": os.environ["PATH"], "PYTHON": sys.executable}
 OWNER = Owner(1001, 1000)
 Picture = dict[str, tuple[object, ...]]
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432
-_SET_FLAG, _SET_STRING, _CREATE = 0, 1, 6
-_CLOEXEC = 1
-# Rule 1 of facts/overlay.md.
-_OPTIONS = {"redirect_dir": "on", "metacopy": "off", "index": "off", "xino": "off"}
-
-
-def _call(number: int, *arguments: object) -> int:
-    result = int(_libc.syscall(number, *arguments))
-    if result < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return result
-
-
-@contextmanager
-def overlay(lowers: Sequence[Path], top: Path) -> Iterator[Path]:
-    """The merged view of *lowers* (uppermost first) under `top/up`, with the options of a build's top."""
-    (top / "up").mkdir(parents=True)
-    (top / "wk").mkdir()
-    strings = [("lowerdir+", str(lower)) for lower in lowers]
-    strings += [("upperdir", f"{top}/up"), ("workdir", f"{top}/wk"), *_OPTIONS.items()]
-    fs = _call(_FSOPEN, b"overlay", _CLOEXEC)
-    try:
-        for key, value in strings:
-            _call(_FSCONFIG, fs, _SET_STRING, key.encode(), value.encode(), 0)
-        _call(_FSCONFIG, fs, _SET_FLAG, b"volatile", None, 0)
-        _call(_FSCONFIG, fs, _CREATE, None, None, 0)
-        mount = _call(_FSMOUNT, fs, _CLOEXEC, 0)
-    finally:
-        os.close(fs)
-    try:
-        yield Path(f"/proc/{os.getpid()}/fd/{mount}")
-    finally:
-        os.close(mount)
 
 
 @dataclass
