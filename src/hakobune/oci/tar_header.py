@@ -14,6 +14,7 @@ from typing import Final
 BLOCK: Final = 512
 NAME_SIZE: Final = 100
 PREFIX_SIZE: Final = 155
+_PREFIX_FIELD: Final = PREFIX_SIZE + 12  # with what fills the block
 # "USTAR", version "00", no user name, no group name.
 _MAGIC: Final = b"ustar\x0000" + bytes(64)
 _NO_DEVICE: Final = b"0000000\x00" * 2
@@ -98,23 +99,28 @@ def uniform_encoder(uid: int, gid: int, mtime: int) -> Encode:
     owners = b"%b\x00%b\x00" % (_octal(uid, 7), _octal(gid, 7))
     simple = 0 <= uid < _IDS_LIMIT and 0 <= gid < _IDS_LIMIT and 0 <= mtime < _NUMBERS_LIMIT
     tails = {
-        kind: b"%011o\x00        %b%b%b%b" % (mtime, kind, bytes(100), _MAGIC, _NO_DEVICE)
-        + bytes(BLOCK - 345)
+        kind: b"%011o\x00        %b%b%b%b" % (mtime, kind, bytes(NAME_SIZE), _MAGIC, _NO_DEVICE)
         for kind in EntryType
         if simple
     }
     modes: dict[int, bytes] = {}
 
     def encode(name: bytes, kind: EntryType, mode: int, size: int) -> bytes:
-        if not simple or len(name) > NAME_SIZE or size >= _NUMBERS_LIMIT or not name.isascii():
+        prefix, suffix = b"", name
+        if len(name) > NAME_SIZE:
+            prefix, suffix = _split(name) or (b"", name)
+        if not simple or len(suffix) > NAME_SIZE or size >= _NUMBERS_LIMIT or not name.isascii():
             return encode_header(name, kind, mode=mode, uid=uid, gid=gid, mtime=mtime, size=size)
         ids = modes.get(mode)
         if ids is None:
             ids = modes[mode] = b"%07o\x00" % mode + owners
-        block = name.ljust(NAME_SIZE, b"\x00") + ids + b"%011o\x00" % size + tails[kind]
-        # The sum of 512 ASCII bytes is below 65521, so Adler's low half is that sum plus one.
-        checksum = (zlib.adler32(block) & 0xFFFF) - 1
-        return block[:148] + b"%06o\x00 " % checksum + block[156:]
+        return _with_checksum(
+            suffix.ljust(NAME_SIZE, b"\x00")
+            + ids
+            + b"%011o\x00" % size
+            + tails[kind]
+            + prefix.ljust(_PREFIX_FIELD, b"\x00")
+        )
 
     return encode
 
@@ -130,8 +136,17 @@ def _block(
         target.ljust(NAME_SIZE, b"\x00"),
         rest,
     )
-    block = block.ljust(BLOCK, b"\x00")
-    return block[:148] + b"%06o\x00 " % sum(block) + block[156:]
+    return _with_checksum(block.ljust(BLOCK, b"\x00"))
+
+
+def _with_checksum(block: bytes) -> bytes:
+    """The header with the sum of its bytes in the field for it, which counts as spaces."""
+    if block.isascii():
+        # The sum of 512 ASCII bytes is below 65521, so Adler's low half is that sum plus one.
+        checksum = (zlib.adler32(block) & 0xFFFF) - 1
+    else:
+        checksum = sum(block)
+    return block[:148] + b"%06o\x00 " % checksum + block[156:]
 
 
 def _pax_header(name: bytes, records: Mapping[bytes, bytes]) -> bytes:

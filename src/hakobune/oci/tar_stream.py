@@ -132,7 +132,7 @@ class _Threads:
         self._blob = blob
         self._hasher = ThreadPoolExecutor(1, "layer-hash")
         # One core is the reader's.
-        self._deflaters = ThreadPoolExecutor(max(1, (os.cpu_count() or 1) - 1), "layer-deflate")
+        self._deflaters = ThreadPoolExecutor(max(2, (os.cpu_count() or 1) - 1), "layer-deflate")
         self._writer = ThreadPoolExecutor(1, "layer-write")
         self._diff_id = hashlib.sha256()
         self._crc32 = 0
