@@ -382,5 +382,5 @@ def _compact(document: Any) -> str:
 def _label(labels: Mapping[str, str], key: str, type_: Any, image: str) -> Any:
     try:
         return msgspec.json.decode(labels[key], type=type_)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeError) as error:
         raise HakoError(f"the label {key} of {image} cannot be read", why=str(error)) from error

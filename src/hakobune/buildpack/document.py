@@ -102,7 +102,7 @@ class TomlDocument:
                 self.complain(at, f"the key {key!r} is missing{meant}")
 
     def _check_value(self, value: Any, type_: Any, at: Path, allows: _Allows) -> None:
-        match inspect.type_info(type_), value:
+        match _without_none(inspect.type_info(type_)), value:
             case inspect.StructType(cls=cls), dict():
                 self._check_table(value, cls, at, allows)
             case inspect.VarTupleType(item_type=inspect.StructType(cls=cls)), list():
@@ -143,12 +143,12 @@ def show_path(path: Path) -> str:
 
 def find_line(text: str, path: Path) -> int | None:
     """The line (from 1) on which the value at *path* is written, or the nearest thing around it."""
-    best: tuple[int, int] | None = None
+    best = (0, 0)
     for number, place in _places(text):
-        depth = len(place)
-        if place == path[:depth] and (best is None or depth > best[0]):
+        depth = min(len(place), len(path))
+        if place[:depth] == path[:depth] and depth > best[0]:
             best = (depth, number)
-    return best[1] if best else None
+    return best[1] or None
 
 
 _KEY = re.compile(
@@ -184,6 +184,14 @@ def _resolve(names: Sequence[str], counts: dict[Path, int]) -> Path:
         if path in counts:
             path = (*path, counts[path])
     return path
+
+
+def _without_none(type_: inspect.Type) -> inspect.Type:
+    """`X` for `X | None`: TOML has no null."""
+    if isinstance(type_, inspect.UnionType):
+        types = [t for t in type_.types if not isinstance(t, inspect.NoneType)]
+        return types[0] if len(types) == 1 else type_
+    return type_
 
 
 def _plain(message: str) -> str:

@@ -198,5 +198,5 @@ def decode_lifecycle_metadata(label: str) -> LifecycleMetadata | None:
     """Read the label of an earlier image; `None` if it cannot be understood (it is then ignored)."""
     try:
         return msgspec.json.decode(label, type=LifecycleMetadata)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeError):
         return None
