@@ -74,10 +74,11 @@ def run(
 
 
 @contextlib.contextmanager
-def docker_daemon() -> Iterator[Mapping[str, str]]:
+def docker_daemon(*, network: bool = True) -> Iterator[Mapping[str, str]]:
     """A docker daemon of our own on a private socket and data root; yields the client's environment.
 
-    Its bridge and rules are docker's usual ones, so at most one such daemon runs at a time.
+    Its bridge and rules are docker's usual ones, so at most one such daemon runs at a time; without *network* it
+    makes neither, for measures whose containers need none.
     """
     folder = Path(tempfile.mkdtemp(prefix="hk-dockerd-", dir="/var/tmp"))
     log = (folder / "log").open("w")
@@ -88,6 +89,7 @@ def docker_daemon() -> Iterator[Mapping[str, str]]:
             f"--data-root={folder}/data",
             f"--exec-root={folder}/exec",
             f"--pidfile={folder}/pid",
+            *([] if network else ["--iptables=false", "--ip6tables=false", "--bridge=none"]),
         ],
         stdout=log,
         stderr=log,
