@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -35,21 +35,32 @@ class Lease:
             self._descriptor = -1
 
 
-def read_leases(folder: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """The name and the lines of every living lease; those of ended owners are removed.
+def read_leases(folder: Path) -> dict[str, tuple[str, ...]]:
+    """The lines of every living lease by its name; those of ended owners are removed.
 
-    Only for the holder of the store's exclusive lock.
+    Only for the holder of the store's exclusive lock. An owner may let go meanwhile: read names and roots afterwards.
     """
-    for path in _files(folder):
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield path.name, tuple(path.read_text().splitlines())
-        else:
-            path.unlink()
-        finally:
-            os.close(descriptor)
+    leases = {path.name: _read_living(path) for path in _files(folder)}
+    return {name: lines for name, lines in leases.items() if lines is not None}
+
+
+def _read_living(path: Path) -> tuple[str, ...] | None:
+    try:
+        with open(path, encoding="ascii") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink(missing_ok=True)
+            return None
+    except FileNotFoundError:
+        return None
+    except BlockingIOError:
+        return _read_lines(path)
+
+
+def _read_lines(path: Path) -> tuple[str, ...] | None:
+    try:
+        return tuple(path.read_text(encoding="ascii").splitlines())
+    except FileNotFoundError:
+        return None
 
 
 def is_of(temporary: str, leases: Iterable[str]) -> bool:

@@ -213,7 +213,10 @@ class SnapshotFolder:
 
         held = 0
         for folder in _folders(self.trash):
-            lock = _lock_alone(folder / LOCK)
+            try:
+                lock = _lock_alone(folder / LOCK)
+            except FileNotFoundError:
+                continue  # another collector has removed it
             if lock is None:
                 held += 1
                 continue

@@ -452,7 +452,7 @@ class Store:
         ext4 is slow at creating files after many deletions.
         """
         with exclusive(self._lock):
-            leases = dict(read_leases(self._private / "leases"))
+            leases = read_leases(self._private / "leases")  # before names and roots
             marked = self._mark(leases)
             self._reached(CommitPoint.GARBAGE_MARKED)
             blobs, size = self._discard_blobs(marked)

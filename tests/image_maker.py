@@ -1,0 +1,45 @@
+"""Small images for tests, made by the product's own code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hakobune.oci.config import ContainerConfig, ImageConfig, RootFs
+from hakobune.oci.layer import Directory, File, Layer, Owner, Part, write_layer
+from hakobune.oci.manifest import Image
+from hakobune.oci.reference import Reference
+from hakobune.oci.store import Store
+
+NOBODY = Owner(65534, 65534)
+
+
+def a_layer(store: Store, content: bytes = b"x", *, parts: Sequence[Part] = ()) -> Layer:
+    """A layer with `/app/file`, or with the given parts."""
+    default = (Directory(name="/app"), File(name="/app/file", content=content))
+    return write_layer(store, parts or default, owner=NOBODY)
+
+
+def an_image(
+    store: Store,
+    *names: str,
+    layers: Sequence[Layer] | None = None,
+    content: bytes = b"x",
+    labels: dict[str, str] | None = None,
+) -> Image:
+    """An image of one layer, or of the given ones, under *names*."""
+    return store.publish_image(
+        config=ImageConfig(
+            architecture="amd64",
+            os="linux",
+            config=ContainerConfig(labels=labels or {}),
+            rootfs=RootFs(),
+        ),
+        layers=[a_layer(store, content)] if layers is None else layers,
+        names=[Reference.parse(name) for name in names],
+    )
+
+
+def files_below(folder: Path) -> list[str]:
+    """Every file below *folder*, relative to it."""
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if not p.is_dir())
