@@ -597,7 +597,7 @@ static void run_helper(const char *path) {
     if (child == 0) become_helper(path, ends[1]);
     close(ends[1]);
     char *output = collect(ends[0], child, &length, &status);
-    if (WIFSIGNALED(status)) die(CODE_LAUNCH, "%s '%s': signal: %s", failed, path, reason(0) ? strsignal(WTERMSIG(status)) : "");
+    if (WIFSIGNALED(status)) die(CODE_LAUNCH, "%s '%s': signal: %s", failed, path, strsignal(WTERMSIG(status)));
     if (WEXITSTATUS(status) == 126 && access(path, X_OK) < 0)
         die(CODE_LAUNCH, "%s '%s': fork/exec %s: %s", failed, path, path, reason(EACCES));
     if (status) die(CODE_LAUNCH, "%s '%s': exit status %d", failed, path, WEXITSTATUS(status));

@@ -51,7 +51,8 @@ from hakobune.support.locks import exclusive
 BUILDER_IMAGE: Final = Reference.parse("hako/builder:13")
 INPUTS_LABEL: Final = "io.hakobune.builder.inputs"
 LIFECYCLE: Final = "/cnb/lifecycle"
-LAUNCHER: Final = f"{LIFECYCLE}/launcher"
+# What `launcher/` builds: the entry point of every app image, and a helper that buildpacks put into exec.d.
+PROGRAMS: Final = ("launcher", "port-adapter")
 REPOSITORY: Final = Path(__file__).parents[3]
 # Changes when this module makes another image of the same inputs.
 RECIPE: Final = 1
@@ -154,8 +155,8 @@ def _find(store: Store, inputs: Digest) -> Image | None:
 def _inputs(definition: BuilderToml) -> Digest:
     """Everything that the builder is made of, as one digest."""
     parts = [f"{RECIPE} {__version__} {base_inputs()}".encode()]
-    parts += [(DEFINITION / "builder.toml").read_bytes(), _launcher_file().read_bytes()]
-    parts.append((REPOSITORY / "scripts/uv.txt").read_bytes())
+    files = (DEFINITION / "builder.toml", REPOSITORY / "scripts/uv.txt", *map(_program, PROGRAMS))
+    parts += [file.read_bytes() for file in files]
     for folder in _buildpack_folders(definition):
         for path, mode in _shipped_files(folder):
             parts += [f"{folder.name}/{path} {mode:o}".encode(), (folder / path).read_bytes()]
@@ -177,8 +178,20 @@ def _shipped_files(folder: Path) -> Iterator[tuple[str, int]]:
                 yield os.path.relpath(path, folder), 0o755 if executable else 0o644
 
 
-def _launcher_file() -> Path:
-    return REPOSITORY / f"launcher/bin/launcher-{Platform.host().architecture}"
+def _program(name: str) -> Path:
+    """A program of `launcher/`, for this machine's CPU.
+
+    Raises:
+        HakoError: it is not in the checkout.
+    """
+    file = REPOSITORY / f"launcher/bin/{name}-{Platform.host().architecture}"
+    if not file.exists():
+        raise HakoError(
+            "the builder cannot be made",
+            why=f"{file} is missing; it belongs to the repository",
+            fix="git checkout launcher/bin, or launcher/build",
+        )
+    return file
 
 
 def _make(
@@ -253,16 +266,10 @@ def _directory(name: str) -> Directory:
 
 
 def _lifecycle_parts() -> Iterator[Part]:
-    launcher = _launcher_file()
-    if not launcher.exists():
-        raise HakoError(
-            "the builder cannot be made",
-            why=f"{launcher} is missing; it belongs to the repository",
-            fix="git checkout launcher/bin, or launcher/build",
-        )
     yield _directory("/cnb")
     yield _directory(LIFECYCLE)
-    yield File(name=LAUNCHER, content=launcher, mode=0o755)
+    for name in PROGRAMS:
+        yield File(name=f"{LIFECYCLE}/{name}", content=_program(name), mode=0o755)
     yield Symlink(name="/lifecycle", target=LIFECYCLE)
 
 
