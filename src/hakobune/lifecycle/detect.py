@@ -138,8 +138,10 @@ def detect(
             _write_documents(context, detected)
             return detected
     for verdict in trial.verdicts.values():
-        for line in verdict.output.splitlines():
-            progress.output(line)
+        if verdict.outcome is Outcome.ERROR and verdict.output:
+            progress.output(f"======== Output: {verdict.buildpack.full_name} ========")
+            for line in verdict.output.splitlines():
+                progress.output(line)
     raise trial.failure()
 
 

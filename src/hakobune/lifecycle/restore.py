@@ -22,6 +22,7 @@ from hakobune.buildpack.layer_metadata import (
 )
 from hakobune.lifecycle.documents import KeptLayers
 from hakobune.lifecycle.environment import BuildContext, ImageSource
+from hakobune.lifecycle.errors import RestoreError
 from hakobune.lifecycle.fate import Fate, LayerFate
 from hakobune.oci.digest import Digest
 from hakobune.oci.manifest import Image
@@ -78,8 +79,38 @@ def restore(
         previous: the last image, for the SBOM files of its layers; *metadata* is what it remembers.
         kept: what the last build kept; the data of all of it is in the container already.
         skip_layers: forget all layers (`--clear-cache`); only `store.toml` comes back.
+
+    Raises:
+        RestoreError: the container cannot be written to (exit code 42).
     """
     progress.phase("RESTORING")
+    try:
+        decided = _restore_layers(context, group, metadata, kept, progress, skip_layers=skip_layers)
+        restored = Restored(
+            fates=tuple(r.fate for r in decided),
+            kept=frozenset(
+                (r.fate.buildpack, r.fate.layer) for r in decided if r.fate.fate is Fate.KEEP
+            ),
+        )
+        if not skip_layers:
+            _restore_sboms(context, images, restored, previous, metadata, kept, progress)
+    except OSError as error:
+        raise RestoreError(
+            "the last build's layers cannot be restored",
+            why=f"{error.filename or ''} {error.strerror or error}".strip(),
+        ) from error
+    return restored
+
+
+def _restore_layers(
+    context: BuildContext,
+    group: Sequence[GroupElement],
+    metadata: LifecycleMetadata | None,
+    kept: KeptLayers | None,
+    progress: Progress,
+    *,
+    skip_layers: bool,
+) -> tuple[_Remembered, ...]:
     for element in group:
         context.make_directory(f"{context.layers}/{element.directory_name}")
     _restore_stores(context, group, metadata)
@@ -89,15 +120,7 @@ def restore(
         decided = tuple(_forget(r) for r in decided)
     for remembered in decided:
         _carry_out(context, remembered, progress)
-    restored = Restored(
-        fates=tuple(r.fate for r in decided),
-        kept=frozenset(
-            (r.fate.buildpack, r.fate.layer) for r in decided if r.fate.fate is Fate.KEEP
-        ),
-    )
-    if not skip_layers:
-        _restore_sboms(context, images, restored, previous, metadata, kept, progress)
-    return restored
+    return decided
 
 
 def _decide(
