@@ -28,7 +28,6 @@ leaves the top. Stacks that are 8 deep, or heavier than their base, are merged b
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +51,9 @@ from hakobune.oci.top_change import (
 if TYPE_CHECKING:
     from hakobune.oci.layer import Owner
     from hakobune.oci.store import Store
+
+# Of the directories above a layer, as the export writes them into every tar.
+PARENT_MODE = 0o755
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +103,7 @@ def keep_layers(
             item.link_shared(originals)
         for times in newer:
             _set_times(times)
-        return tuple(item.keep(store, upper, owner) for item in work)
+        return tuple(item.keep(store, owner) for item in work)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +139,7 @@ class _Work:
         if originals and self.layer.changed and self.top.directory:
             link_to_originals(self.top.directory, originals)
 
-    def keep(self, store: Store, upper: Path, owner: Owner) -> Snapshot | None:
+    def keep(self, store: Store, owner: Owner) -> Snapshot | None:
         kept, directory = self.layer.kept, self.top.directory
         if not self.layer.changed:
             return kept
@@ -147,7 +149,7 @@ class _Work:
             return kept
         begun = store.begin_snapshot()
         try:
-            target = _make_parents(begun / TREE, upper, self.layer.path, owner)
+            target = _make_parents(begun / TREE, self.layer.path, owner)
             below, sealed = self._fill(target, owner if self.layer.launch else None)
             _seal_parents(begun / TREE, self.layer.path)
             return store.finish_snapshot(
@@ -199,13 +201,13 @@ def _should_merge(kept: Snapshot, top: Sealed, *, launch: bool) -> bool:
     return len(kept.levels) >= DEEPEST_STACK or changed > base.size_bytes
 
 
-def _make_parents(tree: Path, upper: Path, path: str, owner: Owner) -> str:
+def _make_parents(tree: Path, path: str, owner: Owner) -> str:
     """Make the directories above the layer, as its tar has them; gives where the layer itself belongs."""
     for relative in _parents(path):
         directory = f"{tree}/{relative}"
         os.mkdir(directory)
         os.chown(directory, owner.uid, owner.gid)
-        os.chmod(directory, _mode_in(upper, relative))
+        os.chmod(directory, PARENT_MODE)
     return f"{tree}/{path}"
 
 
@@ -219,14 +221,6 @@ def _parents(path: str) -> tuple[str, ...]:
     """The directories above *path*, outermost first."""
     names = path.split("/")
     return tuple("/".join(names[:i]) for i in range(1, len(names)))
-
-
-def _mode_in(upper: Path, relative: str) -> int:
-    """The mode of a directory above the layer; the usual one if the build wrote nothing below it."""
-    try:
-        return stat.S_IMODE(os.lstat(upper / relative).st_mode)
-    except FileNotFoundError:
-        return 0o755
 
 
 def _set_times(times: dict[str, int]) -> None:
