@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
 import stat
 from collections.abc import Callable, Iterator, Sequence
 
@@ -36,7 +35,9 @@ def copy_entry(source: str, target: str) -> None:
     """A copy of anything but a directory, with mode, owner and times."""
     status = os.lstat(source)
     if stat.S_ISREG(status.st_mode):
-        shutil.copyfile(source, target, follow_symlinks=False)
+        from shutil import copyfile  # every command opens the store; few copy
+
+        copyfile(source, target, follow_symlinks=False)
     elif stat.S_ISLNK(status.st_mode):
         os.symlink(os.readlink(source), target)
     else:

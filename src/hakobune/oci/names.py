@@ -18,8 +18,21 @@ from hakobune.oci.reference import Reference
 from hakobune.support.files import write_atomically
 
 EMPTY = Index(schema_version=2, media_type=INDEX, manifests=())
-# What `index.json` was at the last sync to disk: the one to go back to after a power loss.
-SYNCED_COPY = ".index.synced.json"
+
+
+class _Entry(msgspec.Struct):
+    """What is looked at when a name is looked up: a fifth of the price of the whole document."""
+
+    digest: str
+    annotations: dict[str, str] | None = None
+
+    @property
+    def name(self) -> str:
+        return (self.annotations or {}).get(REF_NAME, "")
+
+
+class _Entries(msgspec.Struct):
+    manifests: list[_Entry]
 
 
 class NamesFile:
@@ -28,63 +41,77 @@ class NamesFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._seen: tuple[int, int, int] | None = None
-        self._index = EMPTY
-        self._by_name: dict[str, Descriptor] = {}
+        self._digests: dict[str, str] = {}
+        self._entries: tuple[tuple[str, str], ...] = ()
 
-    def find(self, name: Reference) -> Descriptor | None:
+    def find(self, name: Reference) -> Digest | None:
         self._refresh()
-        return self._by_name.get(str(name))
+        text = self._digests.get(str(name))
+        return None if text is None else Digest.parse(text)
 
-    def entries(self) -> tuple[Descriptor, ...]:
-        """Every manifest that the layout names, in any tool's way."""
+    def entries(self) -> tuple[tuple[str, Digest], ...]:
+        """Every manifest that the layout lists, in any tool's way, with its name if it has one."""
         self._refresh()
-        return self._index.manifests
+        return tuple((name, Digest.parse(digest)) for name, digest in self._entries)
 
     def names(self) -> tuple[tuple[Reference, Digest], ...]:
         """The names that are references, sorted."""
         self._refresh()
         found = []
-        for text, descriptor in self._by_name.items():
+        for text, digest in self._digests.items():
             try:
-                found.append((Reference.parse(text), descriptor.digest))
+                found.append((Reference.parse(text), Digest.parse(digest)))
             except HakoError:
                 continue  # another tool's own kind of name
         return tuple(sorted(found, key=lambda item: str(item[0])))
 
     def change(self, edit: Callable[[dict[str, Descriptor]], None]) -> None:
         """Replace the file by one in which *edit* has changed the names. For the holder of the names' lock."""
-        self._refresh()
-        wanted = dict(self._by_name)
+        index = self._read_whole()
+        before = {
+            name: entry for entry in index.manifests if (name := entry.annotations.get(REF_NAME))
+        }
+        wanted = dict(before)
         edit(wanted)
-        if wanted == self._by_name:
+        if wanted == before:
             return
-        unnamed = [entry for entry in self._index.manifests if REF_NAME not in entry.annotations]
+        unnamed = [entry for entry in index.manifests if not entry.annotations.get(REF_NAME)]
         named = [_named(wanted[name], name) for name in sorted(wanted)]
-        index = msgspec.structs.replace(self._index, manifests=(*unnamed, *named))
-        write_atomically(self._path, encode_document(index))
+        changed = msgspec.structs.replace(index, manifests=(*unnamed, *named))
+        write_atomically(self._path, encode_document(changed))
 
     def is_readable(self) -> bool:
         try:
-            self._refresh()
+            self._read_whole()
         except HakoError:
             return False
         return True
+
+    def _read_whole(self) -> Index:
+        try:
+            return decode_index(self._path.read_bytes())
+        except FileNotFoundError:
+            return EMPTY
 
     def _refresh(self) -> None:
         try:
             now = self._path.stat()
         except FileNotFoundError:
-            self._index, self._by_name, self._seen = EMPTY, {}, None
+            self._digests, self._entries, self._seen = {}, (), None
             return
         seen = (now.st_ino, now.st_mtime_ns, now.st_size)
         if seen == self._seen:
             return
-        self._index = decode_index(self._path.read_bytes())
-        self._by_name = {
-            name: entry
-            for entry in self._index.manifests
-            if (name := entry.annotations.get(REF_NAME))
-        }
+        raw = self._path.read_bytes()
+        try:
+            manifests = msgspec.json.decode(raw, type=_Entries).manifests
+        except msgspec.DecodeError:
+            # Says what is wrong, and where; or is more patient with other tools' spelling.
+            manifests = [
+                _Entry(str(e.digest), dict(e.annotations)) for e in decode_index(raw).manifests
+            ]
+        self._entries = tuple((entry.name, entry.digest) for entry in manifests)
+        self._digests = {name: digest for name, digest in self._entries if name}
         self._seen = seen
 
 

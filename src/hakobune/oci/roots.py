@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from urllib.parse import quote
 
 from hakobune.support.files import write_atomically
 
 # A file name has at most 255 bytes; the temporary name beside it is a little longer.
 LONGEST_NAME = 220
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.@+=,")
 
 
 class Roots:
@@ -47,7 +47,7 @@ class Roots:
 
 def _file_name(text: str) -> str:
     # A leading dot would make it a temporary file, or leave the folder.
-    quoted = quote(text, safe="@+=,")
+    quoted = "".join(chr(b) if chr(b) in _PLAIN else f"%{b:02X}" for b in text.encode())
     quoted = "%2E" + quoted[1:] if quoted.startswith(".") else quoted
     if len(quoted) > LONGEST_NAME:
         return quoted[: LONGEST_NAME - 65] + "-" + hashlib.sha256(text.encode()).hexdigest()

@@ -191,8 +191,8 @@ class Store:
         """The image of that digest, or else of that name; `None` if it is not here."""
         if reference.digest is not None:
             return self.read_image(reference.digest) if self.has_blob(reference.digest) else None
-        entry = self._names.find(reference)
-        return None if entry is None else self.read_image(entry.digest)
+        digest = self._names.find(reference)
+        return None if digest is None else self.read_image(digest)
 
     def read_image(self, digest: Digest) -> Image:
         """The image whose manifest has that digest.
@@ -293,11 +293,13 @@ class Store:
             UnpackError: a layer is not what its manifest says, or does what a layer must not.
             StoreFullError: the disk is full; nothing is left behind.
         """
+        chains = tuple(chain_ids(image.diff_ids))
+        with self._publishing() as lease:
+            known = [self._find_layer(*ids) for ids in zip(image.diff_ids, chains, strict=True)]
+            lease.add(*(snapshot.key for snapshot in known if snapshot))
         found: list[Snapshot] = []
-        layers = image.manifest.layers
-        chains = chain_ids(image.diff_ids)
-        for blob, diff_id, chain_id in zip(layers, image.diff_ids, chains, strict=True):
-            snapshot = self._find_layer(diff_id, chain_id)
+        layers = zip(known, image.manifest.layers, image.diff_ids, chains, strict=True)
+        for snapshot, blob, diff_id, chain_id in layers:
             found.append(snapshot or self._unpack(blob, diff_id, chain_id, tuple(found)))
         return tuple(found)
 
@@ -405,9 +407,11 @@ class Store:
         """
         path = self.blob_path(blob.digest)
         with exclusive(self._private / "unpacking" / diff_id.hex[:2]):
-            snapshot = self._find_layer(diff_id, chain_id)
-            if snapshot is not None:
-                return snapshot
+            with self._publishing() as lease:
+                snapshot = self._find_layer(diff_id, chain_id)
+                if snapshot is not None:
+                    lease.add(snapshot.key)
+                    return snapshot
             begun = self.begin_snapshot()
             try:
                 with room_for(f"the layer {diff_id} of an image", self.home):
@@ -470,9 +474,9 @@ class Store:
             if not self._blobs.is_intact(digest)
         ]
         unnamed = [
-            Problem(f"image {entry.annotations.get(media.REF_NAME, entry.digest)}", why)
-            for entry in self._names.entries()
-            if (why := self._incomplete(entry.digest))
+            Problem(f"image {name or digest}", why)
+            for name, digest in self._names.entries()
+            if (why := self._incomplete(digest))
         ]
         unusable = [
             Problem(f"snapshot {key}", "it, or one that it lies on, cannot be used")
@@ -505,7 +509,7 @@ class Store:
 
     def _mark(self, leases: Mapping[str, tuple[str, ...]]) -> Marked:
         tokens = [token for token, _ in self._roots.tokens()]
-        tokens += [str(entry.digest) for entry in self._names.entries()]
+        tokens += [str(digest) for _, digest in self._names.entries()]
         tokens += [token for lines in leases.values() for token in lines]
         return mark(tokens, read=self._read_document, below=self._keys_below)
 
