@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 from hakobune.oci.platform import Platform
 
 BIN = Path(__file__).parents[2] / "launcher/bin"
-LAUNCHER = BIN / f"launcher-{Platform.host().architecture}"
+LAUNCHER = Path(
+    os.environ.get("HAKO_TEST_LAUNCHER", BIN / f"launcher-{Platform.host().architecture}")
+)
 PORT_ADAPTER = BIN / f"port-adapter-{Platform.host().architecture}"
 
 BUILDPACKS = """
