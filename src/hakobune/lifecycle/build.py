@@ -5,6 +5,7 @@ Results are read as soon as a buildpack ends, so that its build layers are there
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -216,8 +217,7 @@ def _collect(
     layers = _read_layers(context, folder, files)
     for layer in layers:
         if layer.is_ignored and layer.name in directories:
-            context.environment.remove(f"{folder}/{layer.name}.ignore")
-            context.environment.rename(f"{folder}/{layer.name}", f"{folder}/{layer.name}.ignore")
+            _ignore(context, f"{folder}/{layer.name}")
             directories.discard(layer.name)
     _collect_sboms(context, buildpack, folder, files, layers)
     state.env = _with_build_layers(
