@@ -242,6 +242,18 @@ def _collect(
     )
 
 
+def _ignore(context: BuildContext, layer: str) -> None:
+    """Rename a layer that is wanted nowhere to `<layer>.ignore`."""
+    context.environment.remove(f"{layer}.ignore")
+    try:
+        context.environment.rename(layer, f"{layer}.ignore")
+    except OSError as error:
+        # Overlays without redirects cannot rename what lies below their top.
+        if error.errno != errno.EXDEV:
+            raise
+        context.environment.remove(layer)
+
+
 def _read_layers(context: BuildContext, folder: str, files: set[str]) -> tuple[LayerMetadata, ...]:
     layers: list[LayerMetadata] = []
     for file in sorted(files):

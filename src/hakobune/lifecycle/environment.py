@@ -31,6 +31,7 @@ class Entry(Protocol):
     @property
     def is_directory(self) -> bool:
         """It is a directory itself, not a link to one."""
+        ...
 
 
 class BuildEnvironment(Protocol):
@@ -55,30 +56,39 @@ class BuildEnvironment(Protocol):
 
         *output* receives stdout and stderr together, as they come.
         """
+        ...
 
     def read_file(self, path: str) -> bytes | None:
         """A regular file's contents; `None` if there is none at *path*."""
+        ...
 
     def write_file(self, path: str, data: bytes, *, mode: int, uid: int, gid: int) -> None:
         """Put a file at *path*, in a directory that exists."""
+        ...
 
     def make_directory(self, path: str, *, mode: int, uid: int, gid: int) -> None:
         """Make a directory and its missing parents; one that is there stays as it is."""
+        ...
 
     def list_directory(self, path: str) -> tuple[Entry, ...] | None:
         """What is in a directory, sorted by name; `None` if there is no directory at *path*."""
+        ...
 
     def remove(self, path: str) -> None:
         """Remove a file, or a directory with all that is in it; nothing there is fine."""
+        ...
 
     def rename(self, old: str, new: str) -> None:
         """Rename within the container; what was at *new* is gone."""
+        ...
 
     def open_directory(self, path: str) -> int:
         """A descriptor of a directory, for reading it after `kill_processes`; the caller closes it."""
+        ...
 
     def kill_processes(self) -> None:
         """End everything that runs inside; files can be read until the container is closed."""
+        ...
 
 
 class ImageSource(Protocol):
@@ -120,6 +130,7 @@ class LayerChanges(Protocol):
                 was not kept.
             launch: compare by bytes; otherwise equal size, mode, owner and time are enough.
         """
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -233,7 +233,7 @@ def image_config(
         created=created,
         config=msgspec.structs.replace(
             base.config,
-            env=_image_env(base.config.env, context),
+            env=_image_env(base.env, context),
             entrypoint=(entrypoint,),
             cmd=(),
             working_dir=context.app,
@@ -569,22 +569,17 @@ def _tell_entrypoint(entrypoint: str, progress: Progress) -> None:
         progress.step(f"Setting default process type {entrypoint.rpartition('/')[2]!r}")
 
 
-def _image_env(inherited: Sequence[str], context: BuildContext) -> tuple[str, ...]:
-    values = dict(entry.partition("=")[::2] for entry in inherited)
-    path = values.get("PATH", "")
-    return tuple(
-        f"{name}={value}"
-        for name, value in (
-            values
-            | {
-                "CNB_LAYERS_DIR": context.layers,
-                "CNB_APP_DIR": context.app,
-                "CNB_PLATFORM_API": PLATFORM_API,
-                "CNB_DEPRECATION_MODE": "quiet",
-                "PATH": f"{PROCESS_FOLDER}:/cnb/lifecycle" + (f":{path}" if path else ""),
-            }
-        ).items()
-    )
+def _image_env(inherited: Mapping[str, str], context: BuildContext) -> tuple[str, ...]:
+    path = inherited.get("PATH", "")
+    values = {
+        **inherited,
+        "CNB_LAYERS_DIR": context.layers,
+        "CNB_APP_DIR": context.app,
+        "CNB_PLATFORM_API": PLATFORM_API,
+        "CNB_DEPRECATION_MODE": "quiet",
+        "PATH": f"{PROCESS_FOLDER}:/cnb/lifecycle" + (f":{path}" if path else ""),
+    }
+    return tuple(f"{name}={value}" for name, value in values.items())
 
 
 def _labels(
