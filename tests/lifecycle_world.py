@@ -16,8 +16,9 @@ from hakobune.lifecycle.detect import Detected, detect, read_catalog
 from hakobune.lifecycle.documents import KeptLayers
 from hakobune.lifecycle.environment import BuildContext
 from hakobune.lifecycle.export import Exported, ExportRequest, Launcher, export
-from hakobune.lifecycle.kept import UnknownChanges, kept_layers
+from hakobune.lifecycle.kept import kept_layers
 from hakobune.lifecycle.restore import Restored, restore
+from hakobune.oci import settle
 from hakobune.oci.config import ContainerConfig, History, ImageConfig, RootFs
 from hakobune.oci.layer import ROOT, Directory, File, write_layer
 from hakobune.oci.manifest import Image
@@ -28,6 +29,15 @@ from tests.plain_directories import PlainDirectories
 
 RUN = Reference.parse("hako/base-run:13")
 APP = Reference.parse("hako/apps/shop")
+
+
+class UnknownChanges:
+    """A plain container has no top that shows what was written: every kept layer is hashed."""
+
+    def settle(self, path: str, snapshot: str | None, *, launch: bool) -> settle.Settled:
+        if snapshot is None:
+            return settle.Settled(settle.Outcome.CHANGED, "it is new")
+        return settle.Settled(settle.Outcome.UNSURE, "nobody recorded what was written")
 
 
 @dataclass(slots=True)

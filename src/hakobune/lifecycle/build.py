@@ -37,6 +37,7 @@ from hakobune.lifecycle.errors import BuildError, BuildpackFailedError
 from hakobune.progress import Progress
 
 _PLANS = "/tmp/hako-build"
+LONGEST_LINE = 64 << 10
 _NOT_LAYERS = ("launch", "build", "store")
 _SBOM_FILE = re.compile(r"(?P<layer>.+)\.sbom\.(?P<extension>[^.]+(?:\.[^.]+)?)")
 
@@ -388,6 +389,8 @@ class _Lines:
         *lines, self.rest = (self.rest + chunk).split(b"\n")
         for line in lines:
             self._tell(line)
+        if len(self.rest) > LONGEST_LINE:
+            self.end()
 
     def end(self) -> None:
         if self.rest:

@@ -46,6 +46,7 @@ from hakobune.progress import Progress
 
 DECLINED = 100
 NOT_RUN = -1
+MOST_OUTPUT = 1 << 20
 
 _PLANS = "/tmp/hako-detect"
 _HAS_TARGETS = BuildpackApi(0, 10)
@@ -274,7 +275,11 @@ def _run_detect(context: BuildContext, element: GroupElement, buildpack: Buildpa
     context.make_directory(_PLANS)
     context.write(plan_path, b"")
     executable = f"{buildpack.directory}/bin/detect"
-    chunks: list[bytes] = []
+    printed = bytearray()
+
+    def note(chunk: bytes) -> None:
+        printed.extend(chunk[: MOST_OUTPUT - len(printed)])
+
     code = environment.run(
         [executable, context.platform, plan_path],
         env=compose_env(
@@ -283,9 +288,9 @@ def _run_detect(context: BuildContext, element: GroupElement, buildpack: Buildpa
         cwd=context.app,
         uid=context.uid,
         gid=context.gid,
-        output=chunks.append,
+        output=note,
     )
-    output = b"".join(chunks).decode("utf-8", "replace")
+    output = printed.decode("utf-8", "replace")
     said = (last_lines(output, 1) or ("",))[0]
     if code == DECLINED:
         reason = said or "it declined without a reason"

@@ -14,7 +14,7 @@ from hakobune.lifecycle.environment import BuildContext
 from hakobune.lifecycle.export import Exported, ExportedLayer
 from hakobune.oci.kept_layer import BuiltLayer, keep_layers
 from hakobune.oci.layer import Owner
-from hakobune.oci.settle import Outcome, Settled, settle
+from hakobune.oci.settle import Settled, settle
 from hakobune.oci.snapshot import Snapshot
 from hakobune.oci.store import Store
 
@@ -35,16 +35,6 @@ class OverlayChanges:
         """See `LayerChanges`."""
         kept = self.snapshots.get(snapshot) if snapshot is not None else None
         return settle(self.upper, path, kept, launch=launch)
-
-
-class UnknownChanges:
-    """Knows nothing: every layer that was kept is hashed. For containers that have no top."""
-
-    def settle(self, path: str, snapshot: str | None, *, launch: bool) -> Settled:
-        """See `LayerChanges`."""
-        if snapshot is None:
-            return Settled(Outcome.CHANGED, "it is new")
-        return Settled(Outcome.UNSURE, "nobody recorded what was written")
 
 
 def keep(

@@ -9,18 +9,18 @@ from __future__ import annotations
 import re
 import tarfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import tomli_w
 
 from hakobune.buildpack.descriptor import GroupElement, escape_id
 from hakobune.buildpack.layer_metadata import (
+    LayerRecord,
     LifecycleMetadata,
     encode_restored_layer,
     without_nulls,
 )
-from hakobune.lifecycle.documents import KeptLayers
+from hakobune.lifecycle.documents import KeptLayer, KeptLayers
 from hakobune.lifecycle.environment import BuildContext, ImageSource
 from hakobune.lifecycle.errors import RestoreError
 from hakobune.lifecycle.fate import Fate, LayerFate
@@ -44,12 +44,6 @@ class Restored:
     kept: frozenset[tuple[str, str]] = field(default_factory=frozenset)
 
 
-@dataclass(frozen=True, slots=True)
-class _Remembered:
-    fate: LayerFate
-    metadata: dict[str, Any]
-
-
 def decide_fates(
     group: Sequence[GroupElement],
     image: LifecycleMetadata | None,
@@ -59,7 +53,35 @@ def decide_fates(
 
     `KEEP`: metadata and data; `REUSE`: metadata alone; `DROP`: nothing.
     """
-    return tuple(r.fate for r in _decide(group, image, kept))
+    ids = {e.id for e in group}
+    fates: dict[tuple[str, str], LayerFate] = {}
+    for buildpack, name, record in image.layers() if image else ():
+        if buildpack in ids:
+            cached = kept.layer(buildpack, name) if kept else None
+            fate, reason = _fate_of_remembered(record, cached)
+            fates[buildpack, name] = LayerFate(buildpack, name, fate, reason)
+    for buildpack, name, _ in kept.layers() if kept else ():
+        if (buildpack, name) in fates:
+            continue
+        if buildpack in ids:
+            fates[buildpack, name] = LayerFate(buildpack, name, Fate.KEEP, "from cache")
+        else:
+            reason = "its buildpack does not take part"
+            fates[buildpack, name] = LayerFate(buildpack, name, Fate.DROP, reason)
+    return tuple(fates.values())
+
+
+def _fate_of_remembered(record: LayerRecord, cached: KeptLayer | None) -> tuple[Fate, str]:
+    """The fate of a layer that the last image remembers, of which the last build kept *cached*."""
+    if not record.launch or (record.build and not record.cache):
+        return Fate.DROP, "layers of its types are not restored"
+    if not record.cache:
+        return Fate.REUSE, "from app image"
+    if cached is None:
+        return Fate.DROP, "the cache does not have it"
+    if cached.sha != record.sha:
+        return Fate.DROP, "wrong sha"
+    return Fate.KEEP, "from app image"
 
 
 def restore(
@@ -85,123 +107,46 @@ def restore(
     """
     progress.phase("RESTORING")
     try:
-        decided = _restore_layers(context, group, metadata, kept, progress, skip_layers=skip_layers)
-        restored = Restored(
-            fates=tuple(r.fate for r in decided),
-            kept=frozenset(
-                (r.fate.buildpack, r.fate.layer) for r in decided if r.fate.fate is Fate.KEEP
-            ),
-        )
+        for element in group:
+            context.make_directory(f"{context.layers}/{element.directory_name}")
+        _restore_stores(context, group, metadata)
+        fates = decide_fates(group, metadata, kept)
+        if skip_layers:
+            progress.step("Skipping buildpack layer analysis")
+            fates = tuple(replace(f, fate=Fate.DROP, reason="it is to be forgotten") for f in fates)
+        for fate in fates:
+            _carry_out(context, fate, metadata, kept, progress)
         if not skip_layers:
-            _restore_sboms(context, images, restored, previous, metadata, kept, progress)
+            _restore_sboms(context, images, fates, previous, metadata, kept, progress)
     except OSError as error:
         raise RestoreError(
             "the last build's layers cannot be restored",
             why=f"{error.filename or ''} {error.strerror or error}".strip(),
         ) from error
-    return restored
+    keeping = frozenset((f.buildpack, f.layer) for f in fates if f.fate is Fate.KEEP)
+    return Restored(fates=fates, kept=keeping)
 
 
-def _restore_layers(
+def _carry_out(
     context: BuildContext,
-    group: Sequence[GroupElement],
+    fate: LayerFate,
     metadata: LifecycleMetadata | None,
     kept: KeptLayers | None,
     progress: Progress,
-    *,
-    skip_layers: bool,
-) -> tuple[_Remembered, ...]:
-    for element in group:
-        context.make_directory(f"{context.layers}/{element.directory_name}")
-    _restore_stores(context, group, metadata)
-    decided = _decide(group, None if skip_layers else metadata, kept)
-    if skip_layers:
-        progress.step("Skipping buildpack layer analysis")
-        decided = tuple(_forget(r) for r in decided)
-    for remembered in decided:
-        _carry_out(context, remembered, progress)
-    return decided
-
-
-def _decide(
-    group: Sequence[GroupElement], image: LifecycleMetadata | None, kept: KeptLayers | None
-) -> tuple[_Remembered, ...]:
-    ids = {e.id for e in group}
-    decided: dict[tuple[str, str], _Remembered] = {}
-    for buildpack, name, record in image.layers() if image else ():
-        if buildpack in ids:
-            decided[buildpack, name] = _from_image(
-                buildpack,
-                name,
-                record.data or {},
-                wanted=record.launch and (record.cache or not record.build),
-                cached=record.cache,
-                kept_sha=_kept_sha(kept, buildpack, name),
-                sha=record.sha,
-            )
-    for buildpack, name, layer in kept.layers() if kept else ():
-        if (buildpack, name) in decided:
-            continue
-        if buildpack not in ids:
-            fate = LayerFate(buildpack, name, Fate.DROP, "its buildpack does not take part")
-        else:
-            fate = LayerFate(buildpack, name, Fate.KEEP, "from cache")
-        decided[buildpack, name] = _Remembered(fate, layer.data or {})
-    return tuple(decided.values())
-
-
-def _from_image(
-    buildpack: str,
-    name: str,
-    data: dict[str, Any],
-    *,
-    wanted: bool,
-    cached: bool,
-    kept_sha: str | None,
-    sha: str,
-) -> _Remembered:
-    """The fate of a layer that the last image remembers.
-
-    Args:
-        wanted: a build may find it at all.
-        kept_sha: the diff_id of what the last build kept of it; `None` if it kept nothing.
-    """
-
-    def fated(fate: Fate, reason: str) -> _Remembered:
-        return _Remembered(LayerFate(buildpack, name, fate, reason), data)
-
-    if not wanted:
-        return fated(Fate.DROP, "layers of its types are not restored")
-    if not cached:
-        return fated(Fate.REUSE, "from app image")
-    if kept_sha is None:
-        return fated(Fate.DROP, "the cache does not have it")
-    if kept_sha != sha:
-        return fated(Fate.DROP, "wrong sha")
-    return fated(Fate.KEEP, "from app image")
-
-
-def _kept_sha(kept: KeptLayers | None, buildpack: str, name: str) -> str | None:
-    layer = kept.layer(buildpack, name) if kept else None
-    return layer.sha if layer else None
-
-
-def _forget(remembered: _Remembered) -> _Remembered:
-    fate = remembered.fate
-    return _Remembered(LayerFate(fate.buildpack, fate.layer, Fate.DROP, "the cache is cleared"), {})
-
-
-def _carry_out(context: BuildContext, remembered: _Remembered, progress: Progress) -> None:
-    fate = remembered.fate
+) -> None:
     path = f"{context.layers}/{escape_id(fate.buildpack)}/{fate.layer}"
     if fate.fate is Fate.DROP:
         if context.environment.list_directory(path) is not None:
             progress.step(f"Removing {fate.full_name!r}, {fate.reason}")
             context.environment.remove(path)
         return
-    source = "cache" if fate.reason == "from cache" else "app image"
+    remembered = metadata.layer(fate.buildpack, fate.layer) if metadata else None
+    cached = kept.layer(fate.buildpack, fate.layer) if kept else None
+    record = remembered or cached
+    data = record.data if record is not None and record.data is not None else {}
+    source = "app image" if remembered else "cache"
     progress.step(f"Restoring metadata for {fate.full_name!r} from {source}")
-    context.write(f"{path}.toml", encode_restored_layer(remembered.metadata))
+    context.write(f"{path}.toml", encode_restored_layer(data))
     if fate.fate is Fate.KEEP:
         progress.step(f"Restoring data for {fate.full_name!r} from cache")
 
@@ -219,7 +164,7 @@ def _restore_stores(
 def _restore_sboms(
     context: BuildContext,
     images: ImageSource,
-    restored: Restored,
+    fates: Iterable[LayerFate],
     previous: Image | None,
     metadata: LifecycleMetadata | None,
     kept: KeptLayers | None,
@@ -237,9 +182,7 @@ def _restore_sboms(
             files |= read_sbom_layer(images, blob, kind="cache", layers=context.layers)
     except (OSError, tarfile.TarError) as error:
         progress.note(f"SBOM files of the last build are not restored: {error}", warning=True)
-    wanted = {
-        f"{escape_id(f.buildpack)}/{f.layer}" for f in restored.fates if f.fate is not Fate.DROP
-    }
+    wanted = {f"{escape_id(f.buildpack)}/{f.layer}" for f in fates if f.fate is not Fate.DROP}
     for name, data in files.items():
         layer, _, file = name.rpartition("/")
         if layer in wanted:
