@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import itertools
 import json
 import os
 import shutil
@@ -76,12 +75,10 @@ def docker() -> Iterator[dict[str, str] | None]:
 def measure(
     tree: Path, scratch: Path, env: dict[str, str] | None, rounds: int
 ) -> dict[str, Series]:
-    count = itertools.count()
+    tree = still_copy(tree, scratch)
 
     def fresh() -> Path:
-        folder = scratch / f"out-{next(count)}"
-        folder.mkdir()
-        return folder
+        return Path(tempfile.mkdtemp(dir=scratch))
 
     def ours() -> float:
         out = fresh()
@@ -110,6 +107,13 @@ def measure(
     if len(diff_ids) != 1:
         raise SystemExit(f"the diff_ids of {tree} differ: {diff_ids}")
     return series
+
+
+def still_copy(tree: Path, scratch: Path) -> Path:
+    """The tree where nobody writes to it."""
+    copy = Path(tempfile.mkdtemp(dir=scratch)) / tree.name
+    run(["cp", "-a", str(tree), str(copy)])
+    return copy
 
 
 def run_ours(tree: Path, out: Path) -> str:
