@@ -34,4 +34,6 @@ if "WEB_CONCURRENCY" not in os.environ:
 threads = 8
 timeout = 0  # the platform has the request timeout
 keepalive = 75
-worker_tmp_dir = "/dev/shm"
+if os.access("/dev/shm", os.W_OK):
+    worker_tmp_dir = "/dev/shm"  # a heartbeat file on a disk can block a worker
+control_socket_disable = True  # an app image has nobody who would use it
