@@ -141,11 +141,8 @@ def _block(
 
 def _with_checksum(block: bytes) -> bytes:
     """The header with the sum of its bytes in the field for it, which counts as spaces."""
-    if block.isascii():
-        # The sum of 512 ASCII bytes is below 65521, so Adler's low half is that sum plus one.
-        checksum = (zlib.adler32(block) & 0xFFFF) - 1
-    else:
-        checksum = sum(block)
+    # The sum of 512 ASCII bytes is below 65521, so Adler's low half is that sum plus one.
+    checksum = (zlib.adler32(block) & 0xFFFF) - 1 if block.isascii() else sum(block)
     return block[:148] + b"%06o\x00 " % checksum + block[156:]
 
 

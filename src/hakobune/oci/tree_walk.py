@@ -15,6 +15,9 @@ FOLDER_FLAGS: Final = _ROOT_FLAGS | os.O_NOFOLLOW
 _FILE_FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
+_NO_NAMES: Final = (b"", b".", b"..")
+
+
 class LayerError(HakoError):
     """A tree cannot be written as a layer."""
 
@@ -86,7 +89,7 @@ def pick(
     try:
         for path in paths:
             *folders, last = path.split(b"/")
-            if last in (b".", b"..") or any(folder in (b"", b".", b"..") for folder in folders):
+            if last in _NO_NAMES[1:] or (folders and any(p in _NO_NAMES for p in (*folders, last))):
                 raise LayerError(f"{os.fsdecode(path)!r} is not a path inside {os.fsdecode(name)}")
             while [n for n, _ in opened[1:]] != folders[: len(opened) - 1]:
                 os.close(opened.pop()[1])
