@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,8 +37,13 @@ class Bench:
             (self.base / name).mkdir(parents=True)
         (self.base / "usr" / "tool").write_text("from the image")
 
-    def build(self, script: str, kept: Mapping[str, Snapshot], launch: Mapping[str, bool]) -> Build:
-        """Mount what was kept, run a shell script in the root, settle; then the overlay is gone.
+    def build(
+        self,
+        tool: str | Callable[[Path], None],
+        kept: Mapping[str, Snapshot],
+        launch: Mapping[str, bool],
+    ) -> Build:
+        """Mount what was kept, run a shell script (or a function) in the root, settle; then the overlay is gone.
 
         Args:
             launch: the layers by path, and whether each is launched.
@@ -46,7 +51,10 @@ class Bench:
         lowers = [*(d for s in kept.values() for d in s.lower_dirs()), self.base]
         top = self._new_top()
         with overlay(lowers, top) as merged:
-            subprocess.run(["sh", "-euc", script], cwd=merged, check=True, env=_ENVIRONMENT)
+            if callable(tool):
+                tool(merged)
+            else:
+                subprocess.run(["sh", "-euc", tool], cwd=merged, check=True, env=_ENVIRONMENT)
             settled = {
                 path: settle(top / "up", path, kept.get(path), launch=launched)
                 for path, launched in launch.items()
