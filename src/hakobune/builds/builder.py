@@ -124,20 +124,27 @@ def read_builder(store: Store, image: Image, *, name: str) -> Builder:
     )
 
 
-def ensure_default_builder(store: Store, home: Path, progress: Progress) -> Builder:
+def ensure_default_builder(
+    store: Store, home: Path, progress: Progress, *, folder: Path = DEFINITION
+) -> Builder:
     """The default builder, made on first need and again when anything that it is made of has changed.
+
+    Args:
+        folder: where `builder.toml` is; the buildpacks' places are relative to it.
 
     Raises:
         HakoError: the base images or the builder cannot be made.
     """
-    definition = parse_builder_toml(
-        (DEFINITION / "builder.toml").read_bytes(), name=str(DEFINITION / "builder.toml")
-    )
-    inputs = _inputs(definition)
+    file = folder / "builder.toml"
+    definition = parse_builder_toml(file.read_bytes(), name=str(file))
+    buildpacks = tuple((folder / source.uri).resolve() for source in definition.buildpacks)
+    inputs = _inputs(file, buildpacks)
     image = _find(store, inputs)
     if image is None:
         with exclusive(home / "cache/builder.lock", waiting=lambda: _say_waiting(progress)):
-            image = _find(store, inputs) or _make(store, home, progress, definition, inputs)
+            image = _find(store, inputs) or _make(
+                store, home, progress, definition, buildpacks, inputs
+            )
     return read_builder(store, image, name=BUILDER_IMAGE.short)
 
 
@@ -152,19 +159,15 @@ def _find(store: Store, inputs: Digest) -> Image | None:
     return image
 
 
-def _inputs(definition: BuilderToml) -> Digest:
+def _inputs(definition: Path, buildpacks: Sequence[Path]) -> Digest:
     """Everything that the builder is made of, as one digest."""
     parts = [f"{RECIPE} {__version__} {base_inputs()}".encode()]
-    files = (DEFINITION / "builder.toml", REPOSITORY / "scripts/uv.txt", *map(_program, PROGRAMS))
+    files = (definition, REPOSITORY / "scripts/uv.txt", *map(_program, PROGRAMS))
     parts += [file.read_bytes() for file in files]
-    for folder in _buildpack_folders(definition):
+    for folder in buildpacks:
         for path, mode in _shipped_files(folder):
             parts += [f"{folder.name}/{path} {mode:o}".encode(), (folder / path).read_bytes()]
     return Digest.of(b"".join(bytes.fromhex(Digest.of(part).hex) for part in parts))
-
-
-def _buildpack_folders(definition: BuilderToml) -> tuple[Path, ...]:
-    return tuple((DEFINITION / source.uri).resolve() for source in definition.buildpacks)
 
 
 def _shipped_files(folder: Path) -> Iterator[tuple[str, int]]:
@@ -195,7 +198,12 @@ def _program(name: str) -> Path:
 
 
 def _make(
-    store: Store, home: Path, progress: Progress, definition: BuilderToml, inputs: Digest
+    store: Store,
+    home: Path,
+    progress: Progress,
+    definition: BuilderToml,
+    sources: Sequence[Path],
+    inputs: Digest,
 ) -> Image:
     base = ensure_base_images(store, home, progress).build
     begun = time.monotonic()
@@ -207,11 +215,8 @@ def _make(
         write_layer(store, _lifecycle_parts(), owner=_ROOT),
         write_layer(store, _uv_parts(), owner=_ROOT),
     ]
-    buildpacks = []
     with scratch(home / "cache", "builder") as folder:
-        for source in _buildpack_folders(definition):
-            buildpack = _stage_buildpack(source, folder)
-            buildpacks.append(buildpack)
+        buildpacks = [_stage_buildpack(source, folder) for source in sources]
         compile_python(
             [
                 tree

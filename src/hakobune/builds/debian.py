@@ -177,11 +177,19 @@ def _download(packages: Sequence[Package], folder: Path, mirrors: Mapping[str, s
                     why=f"its SHA-256 differs from {package.sha256}",
                     fix="check this machine's proxy and mirror settings for apt",
                 )
-            os.chmod(part, 0o644)
-            os.rename(part, folder / package.file_name)
+            _publish(Path(part), folder / package.file_name)
     finally:
         for leftover in arguments[1::3]:
             Path(leftover).unlink(missing_ok=True)
+
+
+def _publish(part: Path, target: Path) -> None:
+    if part.is_symlink():  # apt links to files of a mirror that is a folder
+        data = part.read_bytes()
+        part.unlink()
+        part.write_bytes(data)
+    part.chmod(0o644)
+    part.rename(target)
 
 
 def _download_error(output: str) -> HakoError:
