@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
+from hakobune.oci.commit_point import CommitPoint
 from hakobune.oci.merged import XATTR_SPACES
 from hakobune.oci.seal import SEALED_NS
 from hakobune.oci.settle import Outcome
 from hakobune.oci.snapshot import DEEPEST_STACK, Snapshot
 from hakobune.oci.store import Store
-from tests.layer_bench import OWNER, Bench, files_in
+from tests.layer_bench import OWNER, Bench, Build, files_in
 
 pytestmark = pytest.mark.needs_root
 
@@ -430,3 +433,50 @@ def test_a_layer_that_another_app_has_already_is_shared(
     other = bench.build(script, {}, {VENV: True}).keep()
 
     assert one == other
+
+
+# Killed
+
+
+@pytest.mark.parametrize(
+    ("point", "times"),
+    [(CommitPoint.SNAPSHOT_STARTED, n) for n in (1, 2)]
+    + [(CommitPoint.SNAPSHOT_FILLED, n) for n in (1, 2)]
+    + [(CommitPoint.SNAPSHOT_PUBLISHED, n) for n in (1, 2)],
+)
+def test_a_build_killed_while_it_keeps_its_layers_leaves_the_old_ones_whole(
+    bench: Bench, kept: dict[str, Snapshot], point: CommitPoint, times: int
+) -> None:
+    bench.store.set_root("builds", "app", [snapshot.key for snapshot in kept.values()])
+    before = {path: bench.look([kept[path]], path) for path in kept}
+    build = bench.build("echo 1 > layers/py/venv/new; echo 1 > layers/py/cache/new", kept, BOTH)
+
+    child = os.fork()
+    if child == 0:
+        _keep_until(build, point, times)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+    bench.store.close()
+    bench.store.collect()
+    assert {path: bench.look([kept[path]], path) for path in kept} == before
+    assert bench.store.verify() == ()
+    keys = [p.name for p in (bench.store.home / "snapshots").iterdir() if p.name[0] != "."]
+    assert sorted(keys) == sorted(snapshot.key for snapshot in kept.values())
+    assert list((bench.store.home / "snapshots/.new").iterdir()) == []
+
+
+def _keep_until(build: Build, point: CommitPoint, times: int) -> NoReturn:
+    """Keep the layers in this process, which dies at the commit point."""
+    left = times
+
+    def reached(now: CommitPoint) -> None:
+        nonlocal left
+        left -= now == point
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    try:
+        build.bench.store = Store(build.bench.store.home, reached=reached)
+        build.keep()
+    finally:
+        os._exit(1)
