@@ -1,0 +1,286 @@
+"""Host programs that the supervisor keeps alive: the controller, HAProxy.
+
+A program outlives a supervisor that was killed: its output goes straight to a file, and the next supervisor finds it
+by the pid and start time in `run/programs/NAME.json`. It runs in the host's mount namespace, in a cgroup of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hakobune.runtime import linux
+from hakobune.runtime.cgroup import Cgroup, Cgroups
+from hakobune.runtime.container import ContainerError, Event, EventKind, ProgramStatus
+from hakobune.runtime.launch import spawn
+from hakobune.runtime.loop import Loop, Timer
+from hakobune.runtime.process import (
+    exit_status_of,
+    open_process,
+    read_stat,
+    split_status,
+)
+from hakobune.support.files import write_atomically
+
+FIRST_DELAY_S = 0.1
+LONGEST_DELAY_S = 10.0
+STEADY_AFTER_S = 10.0  # a program that ran this long is started again at once
+MAX_LOG_BYTES = 10 << 20
+
+Done = Callable[[], None]
+
+
+def restart_delay(failures: int) -> float:
+    """Seconds to wait before the start after *failures* quick ends in a row."""
+    if failures <= 0:
+        return 0.0
+    return min(FIRST_DELAY_S * 2.0 ** (failures - 1), LONGEST_DELAY_S)
+
+
+@dataclass(slots=True)
+class Program:
+    """One program and what is known of its process."""
+
+    name: str
+    argv: tuple[str, ...]
+    env: dict[str, str] | None
+    cwd: str
+    log_path: Path
+    group: Cgroup
+    pid: int | None = None
+    start_time: int | None = None
+    pidfd: int | None = None
+    started_at: float = 0.0
+    restarts: int = 0
+    failures: int = 0
+    exit_code: int | None = None
+    wanted: bool = True
+    timer: Timer | None = None
+    kill_timer: Timer | None = None
+    waiting: list[Done] = field(default_factory=list)
+
+    def status(self) -> ProgramStatus:
+        return ProgramStatus(
+            name=self.name,
+            pid=self.pid,
+            running=self.pid is not None,
+            restarts=self.restarts,
+            exit_code=self.exit_code,
+            log_path=str(self.log_path),
+            argv=self.argv,
+        )
+
+
+class Programs:
+    """The programs of one supervisor."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        folder: Path,
+        cgroups: Cgroups,
+        *,
+        host_mounts: int,
+        tell: Callable[[Event], None],
+    ) -> None:
+        self._loop = loop
+        self._folder = folder
+        self._cgroups = cgroups
+        self._host_mounts = host_mounts
+        self._tell = tell
+        self._programs: dict[str, Program] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def statuses(self) -> tuple[ProgramStatus, ...]:
+        return tuple(program.status() for program in self._programs.values())
+
+    def start(
+        self, name: str, argv: tuple[str, ...], env: Mapping[str, str] | None, cwd: str
+    ) -> ProgramStatus:
+        """Run *name*; nothing happens if the same command runs already; another one is replaced."""
+        if not name.replace("-", "").isalnum() or not argv:
+            raise ContainerError(f"cannot start the program {name!r}", why="bad name or command")
+        environment = None if env is None else dict(env)
+        program = self._programs.get(name)
+        if program is None:
+            program = self._add(name, argv, environment, cwd)
+            self._launch(program)
+        elif (program.argv, program.env, program.cwd) != (argv, environment, cwd):
+            program.argv, program.env, program.cwd = argv, environment, cwd
+            self._replace(program)
+        elif program.pid is None:
+            self._launch(program)
+        program.wanted = True
+        return program.status()
+
+    def stop(self, name: str, timeout_s: float, done: Done) -> None:
+        """End *name* for good; *done* is called when it has gone, at once if there is none."""
+        program = self._programs.get(name)
+        if program is None:
+            done()
+            return
+        program.wanted = False
+        program.waiting.append(done)
+        if program.timer is not None:
+            program.timer.cancel()
+        if program.pid is None:
+            self._forget(program)
+            return
+        self._signal(program, signal.SIGTERM)
+        program.kill_timer = self._loop.after(timeout_s, lambda: self._kill(program))
+
+    def adopt(self) -> None:
+        """Find the programs of the supervisor before; start those again that have ended meanwhile."""
+        for path in sorted(self._folder.glob("*.json")):
+            try:
+                record = json.loads(path.read_bytes())
+                program = self._add(
+                    record["name"], tuple(record["argv"]), record["env"], record["cwd"]
+                )
+            except (ValueError, KeyError):
+                path.unlink()
+                continue
+            pidfd = open_process(record["pid"], record["start_time"])
+            if pidfd is None:
+                self._launch(program)
+            else:
+                program.pid, program.start_time = record["pid"], record["start_time"]
+                program.started_at = time.monotonic()
+                self._watch(program, pidfd)
+
+    def _add(
+        self, name: str, argv: tuple[str, ...], env: dict[str, str] | None, cwd: str
+    ) -> Program:
+        group = self._cgroups.create(f"system/{name}")
+        log_path = self._folder / f"{name}.log"
+        program = Program(name, argv, env, cwd, log_path, group)
+        self._programs[name] = program
+        return program
+
+    def _replace(self, program: Program) -> None:
+        if program.pid is None:
+            self._launch(program)
+        else:
+            program.failures = 0
+            self._signal(program, signal.SIGTERM)
+            program.kill_timer = self._loop.after(10.0, lambda: self._kill(program))
+
+    def _launch(self, program: Program) -> None:
+        program.timer = None
+        log = _open_log(program.log_path)
+        null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            pid = spawn(
+                lambda: self._prepare(program),
+                lambda: os.execvpe(
+                    program.argv[0],
+                    program.argv,
+                    dict(os.environ) if program.env is None else program.env,
+                ),
+                stdio={0: null, 1: log, 2: log},
+            )
+        finally:
+            os.close(log)
+            os.close(null)
+        stat = read_stat(pid)
+        program.pid = pid
+        program.start_time = stat.start_time if stat else 0
+        program.started_at = time.monotonic()
+        program.exit_code = None
+        self._write(program)
+        self._loop.on_child_end(pid, lambda status: self._ended(program, status))
+        self._tell(Event(kind=EventKind.PROGRAM_STARTED, subject=program.name, time=time.time()))
+
+    def _prepare(self, program: Program) -> None:
+        os.setsid()
+        program.group.enter()
+        linux.setns(self._host_mounts, linux.CLONE_NEWNS)
+        os.chdir(program.cwd)
+
+    def _watch(self, program: Program, pidfd: int) -> None:
+        assert program.pid is not None
+        stat = read_stat(program.pid)
+        if stat is not None and stat.parent == os.getpid():
+            os.close(pidfd)
+            self._loop.on_child_end(program.pid, lambda status: self._ended(program, status))
+            return
+        program.pidfd = pidfd
+        self._loop.on_readable(pidfd, lambda: self._ended(program, exit_status_of(pidfd)))
+
+    def _ended(self, program: Program, status: int | None) -> None:
+        if program.pidfd is not None:
+            self._loop.forget(program.pidfd)
+            os.close(program.pidfd)
+            program.pidfd = None
+        program.pid = None
+        code, number = split_status(status)
+        program.exit_code = code
+        if program.kill_timer is not None:
+            program.kill_timer.cancel()
+            program.kill_timer = None
+        program.group.kill()  # what it started and left behind
+        self._tell(
+            Event(
+                kind=EventKind.PROGRAM_EXITED,
+                subject=program.name,
+                time=time.time(),
+                exit_code=code,
+                signal=number,
+            )
+        )
+        if program.wanted:
+            self._start_again(program)
+        else:
+            self._forget(program)
+
+    def _start_again(self, program: Program) -> None:
+        steady = time.monotonic() - program.started_at >= STEADY_AFTER_S
+        program.failures = 0 if steady else program.failures + 1
+        program.restarts += 1
+        delay = restart_delay(program.failures)
+        program.timer = self._loop.after(delay, lambda: self._launch(program))
+
+    def _forget(self, program: Program) -> None:
+        self._programs.pop(program.name, None)
+        with contextlib.suppress(FileNotFoundError):
+            (self._folder / f"{program.name}.json").unlink()
+        program.group.remove()
+        for done in program.waiting:
+            done()
+
+    def _signal(self, program: Program, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            if program.pidfd is not None:
+                signal.pidfd_send_signal(program.pidfd, number)
+            elif program.pid is not None:  # our child: its pid is its own until it is reaped
+                os.kill(program.pid, number)
+
+    def _kill(self, program: Program) -> None:
+        self._signal(program, signal.SIGKILL)
+
+    def _write(self, program: Program) -> None:
+        record: dict[str, Any] = {
+            "name": program.name,
+            "argv": list(program.argv),
+            "env": program.env,
+            "cwd": program.cwd,
+            "pid": program.pid,
+            "start_time": program.start_time,
+        }
+        path = self._folder / f"{program.name}.json"
+        write_atomically(path, json.dumps(record).encode(), mode=0o600)
+
+
+def _open_log(path: Path) -> int:
+    """The program's log, begun anew beside the old one when it has grown large."""
+    with contextlib.suppress(FileNotFoundError):
+        if path.stat().st_size > MAX_LOG_BYTES:
+            os.rename(path, path.with_name(path.name + ".1"))
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
