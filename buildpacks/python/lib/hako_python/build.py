@@ -93,11 +93,15 @@ def _environment_layers(
     changes = changed_inputs(kept.get("inputs", {}), inputs)
     cache = Layer(layers / "uv-cache", cache=True)
     if not changes and venv.path.is_dir():
-        say(f"venv: {len(kept.get('packages', ()))} packages kept, nothing they depend on has changed")
+        say(
+            f"venv: {len(kept.get('packages', ()))} packages kept, nothing they depend on has changed"
+        )
         if cache.path.is_dir():
             cache.write({})
         return _keep_environment(layers, venv, kept)
-    return _install_environment(layers, venv, cache, project, env, dependencies, inputs, server, changes)
+    return _install_environment(
+        layers, venv, cache, project, env, dependencies, inputs, server, changes
+    )
 
 
 def _keep_environment(layers: Path, venv: Layer, kept: Mapping[str, Any]) -> Environment:
@@ -165,8 +169,12 @@ def _libraries_layer(layers: Path, venv: Layer) -> tuple[str, ...]:
     for name in missing:
         user = wanted[name][0].relative_to(install.site_packages(venv.path))
         package = debian_package(name)
-        advice = f"Debian package {package}" if package else "no Debian package is known here for it"
-        warn(f"{user} needs {name}, which neither the layers nor the small run images have ({advice})")
+        advice = (
+            f"Debian package {package}" if package else "no Debian package is known here for it"
+        )
+        warn(
+            f"{user} needs {name}, which neither the layers nor the small run images have ({advice})"
+        )
     return missing
 
 
@@ -202,7 +210,11 @@ def _port_adapter(layers: Path, env: Mapping[str, str]) -> bytes:
 
 def _write_launch(layers: Path, start: Start, environment: Environment) -> None:
     processes = [
-        {"type": name, "command": list(command.argv), **({"default": True} if name == "web" else {})}
+        {
+            "type": name,
+            "command": list(command.argv),
+            **({"default": True} if name == "web" else {}),
+        }
         for name, command in start.processes.items()
     ]
     labels = []
@@ -211,7 +223,7 @@ def _write_launch(layers: Path, start: Start, environment: Environment) -> None:
             "commands": ["bash"] if start.needs_shell else [],
             "libraries": list(environment.libraries),
         }
-        labels.append({"key": "com.hakobune.run-image.needs", "value": json.dumps(needs)})
+        labels.append({"key": "com.hakobune.run-image.needs.python", "value": json.dumps(needs)})
     (layers / "launch.toml").write_text(to_toml({"processes": processes, "labels": labels}))
 
 

@@ -17,7 +17,16 @@ SERVERS = {
     "uvicorn": "uvicorn[standard]==0.46.0",
     "functions-framework": "functions-framework==3.10.2",
 }
-RUNNABLE = ("main.py", "app.py", "server.py", "run.py", "index.py", "src/main.py", "src/app.py", "src/server.py")
+RUNNABLE = (
+    "main.py",
+    "app.py",
+    "server.py",
+    "run.py",
+    "index.py",
+    "src/main.py",
+    "src/app.py",
+    "src/server.py",
+)
 # `python main.py` is how these are started; they read their own variables for the port.
 SELF_SERVING = ("gradio", "nicegui", "reflex", "robyn", "cherrypy", "tornado")
 
@@ -48,7 +57,9 @@ def choose_start(project: Project, env: Mapping[str, str], *, gunicorn_config: P
     if target := env.get("GOOGLE_FUNCTION_TARGET", "").strip():
         return _function(target, env)
     if project.exists("Procfile"):
-        processes, complaints = parse_procfile((project.root / "Procfile").read_text(errors="replace"))
+        processes, complaints = parse_procfile(
+            (project.root / "Procfile").read_text(errors="replace")
+        )
         if processes and "web" not in processes:
             complaints += ("Procfile has no `web` process: the image has no default process",)
         if processes:
@@ -86,7 +97,11 @@ def _script(project: Project) -> Start | None:
     words: tuple[str, ...] = (name,)
     if not project.is_package:  # nothing installs the script then
         module, _, function = scripts[name].partition(":")
-        words = ("python", "-c", f"import sys; from {module} import {function}; sys.exit({function}())")
+        words = (
+            "python",
+            "-c",
+            f"import sys; from {module} import {function}; sys.exit({function}())",
+        )
     return Start({"web": Command(words)}, f"script `{name}` of pyproject.toml ({scripts[name]})")
 
 
@@ -109,7 +124,10 @@ def _application(project: Project, gunicorn_config: Path) -> Start | None:
         words += ["--app-dir", folder] if folder else []
         words += ["--factory"] if found.factory else []
         return Start(
-            {"web": Command((*words, found.target))}, f"{place} on uvicorn", "uvicorn", found.framework
+            {"web": Command((*words, found.target))},
+            f"{place} on uvicorn",
+            "uvicorn",
+            found.framework,
         )
     words = ["python", "-m", "gunicorn"]
     if not (project.root / "gunicorn.conf.py").is_file():  # gunicorn reads the app's own by itself

@@ -88,7 +88,10 @@ def explain_failure(messages: Sequence[str], root: Path, files: Sequence[str]) -
     """The error to show for uv's *messages*."""
     telling = _telling_line(messages)
     text = "\n".join(messages)
-    match = re.search(r"(?:Failed to (?:build|download|fetch|prepare)|build of) `?([A-Za-z0-9._-]+?)(?:==([^`\s]+))?`", text)
+    match = re.search(
+        r"(?:Failed to (?:build|download|fetch|prepare)|build of) `?([A-Za-z0-9._-]+?)(?:==([^`\s]+))?`",
+        text,
+    )
     name = normalise(match[1]) if match else _named_in(telling)
     requirement = _requirement(name, root, files)
     place = f"{requirement.file}:{requirement.line}" if requirement else ""
@@ -116,7 +119,9 @@ def _what(name: str, telling: str) -> str:
         return f"{subject} needs the C header {header[1]}"
     if re.search(r"gcc|\bcc\b|g\+\+", telling):
         return f"{subject} has to be compiled and failed"
-    if re.search(r"dns error|error sending request|Connection refused|timed out|unreachable", telling):
+    if re.search(
+        r"dns error|error sending request|Connection refused|timed out|unreachable", telling
+    ):
         return "the package index cannot be reached"
     if "certificate" in telling:
         return "the package index's certificate is not trusted in the build"
@@ -129,7 +134,9 @@ def _fix(name: str, telling: str, place: str, text: str) -> str:
     where = f"{place} " if place else ""
     if name in ADVICE:
         return f"{where}{ADVICE[name]}"
-    if re.search(r"dns error|error sending request|Connection refused|timed out|unreachable", telling):
+    if re.search(
+        r"dns error|error sending request|Connection refused|timed out|unreachable", telling
+    ):
         return "check the network, HTTPS_PROXY, or PIP_INDEX_URL"
     if "certificate" in telling:
         return "put the CA into the host's bundle and set SSL_CERT_FILE"
@@ -140,7 +147,11 @@ def _fix(name: str, telling: str, place: str, text: str) -> str:
 
 def _named_in(line: str) -> str:
     match = re.search(r"(?:Because|of) ([A-Za-z0-9][A-Za-z0-9._-]*)(?:[=<>!~ ]|$)", line)
-    return normalise(match[1]) if match and match[1] not in ("there", "you", "your", "the", "all") else ""
+    return (
+        normalise(match[1])
+        if match and match[1] not in ("there", "you", "your", "the", "all")
+        else ""
+    )
 
 
 def _requirement(name: str, root: Path, files: Sequence[str]) -> Requirement | None:

@@ -107,12 +107,17 @@ def dependencies_of(project: Project, env: Mapping[str, str], *, server: str) ->
         names = {r.name for r in found}
         locals_ = local_paths(project.root, files)
         for path in locals_:
-            if (folder := (project.root / path).resolve()) != project.root.resolve() and folder.is_dir():
+            if (
+                folder := (project.root / path).resolve()
+            ) != project.root.resolve() and folder.is_dir():
                 inputs[path] = digest_of_tree(folder)
     elif project.manifest:
         files = (project.manifest,)
         names = {_name(t) for t in project.pyproject.get("project", {}).get("dependencies", ())}
-        names |= {normalise(n) for n in project.pyproject.get("tool", {}).get("poetry", {}).get("dependencies", {})}
+        names |= {
+            normalise(n)
+            for n in project.pyproject.get("tool", {}).get("poetry", {}).get("dependencies", {})
+        }
     if project.has_lock or project.is_package or "." in locals_ or "./" in locals_:
         files += tuple(
             f for f in ("pyproject.toml", "setup.py", "setup.cfg")
@@ -142,12 +147,20 @@ def install(
     before = _leftovers(project.root)
     try:
         if not (installer.venv / "pyvenv.cfg").is_file():
-            installer.run("venv", "--python", str(installer.python), "--no-project", str(installer.venv))
+            installer.run(
+                "venv", "--python", str(installer.python), "--no-project", str(installer.venv)
+            )
         pinned = _resolve(installer, project, dependencies, server)
         store = installer.venv / "share" / "hako" / "requirements.txt"
         store.parent.mkdir(parents=True, exist_ok=True)
         store.write_text(pinned)
-        sync = ["pip", "sync", "--allow-empty-requirements", "--python", str(installer.venv / "bin/python")]
+        sync = [
+            "pip",
+            "sync",
+            "--allow-empty-requirements",
+            "--python",
+            str(installer.venv / "bin/python"),
+        ]
         sync += ["--reinstall"] if fresh else []
         installer.run(*sync, *_sources(project, installer.env), str(store))
     except InstallError as error:
@@ -191,7 +204,14 @@ def _resolve(
 def _compile(installer: Installer, project: Project, server: str) -> str:
     """Resolve what is not locked; last time's pins are kept where they still fit."""
     files = [project.manifest] if project.manifest in ("requirements.txt", "pyproject.toml") else []
-    listed = "".join(f"{line}\n" for line in (server, "-e ." if project.is_package and project.manifest != "requirements.txt" else "") if line)
+    listed = "".join(
+        f"{line}\n"
+        for line in (
+            server,
+            "-e ." if project.is_package and project.manifest != "requirements.txt" else "",
+        )
+        if line
+    )
     if not files and not listed:
         return ""
     store = installer.venv / "share" / "hako" / "requirements.txt"
@@ -217,7 +237,14 @@ def _with_server(installer: Installer, listed: str, server: str, *, hashes: bool
 
 
 def _export_uv_lock(installer: Installer) -> str:
-    arguments = ["export", "--no-dev", "--format", "requirements.txt", "--no-header", "--no-annotate"]
+    arguments = [
+        "export",
+        "--no-dev",
+        "--format",
+        "requirements.txt",
+        "--no-header",
+        "--no-annotate",
+    ]
     try:
         return installer.run(*arguments, "--quiet", "--locked")
     except InstallError as error:
@@ -229,7 +256,9 @@ def _export_uv_lock(installer: Installer) -> str:
                 seen=next(line for line in error.messages if "needs to be updated" in line).strip(),
                 fix="run `uv lock`, or build without HAKO_FROZEN to lock again here",
             ) from error
-    warn("uv.lock does not fit pyproject.toml and is locked again; run `uv lock` to keep the result")
+    warn(
+        "uv.lock does not fit pyproject.toml and is locked again; run `uv lock` to keep the result"
+    )
     return installer.run(*arguments, "--quiet")
 
 
@@ -255,7 +284,9 @@ def _meaning(path: Path) -> str:
     """A digest of what a requirements file says; comments and blank lines say nothing."""
     if path.suffix != ".txt":
         return digest_of_file(path)
-    lines = (re.sub(r"(^|\s)#.*", "", s).strip() for s in path.read_text(errors="replace").splitlines())
+    lines = (
+        re.sub(r"(^|\s)#.*", "", s).strip() for s in path.read_text(errors="replace").splitlines()
+    )
     return digest("\n".join(line for line in lines if line).encode())
 
 

@@ -17,7 +17,16 @@ from hako_python.layers import Layer
 from hako_python.report import BuildpackError
 
 LAYOUT = "1"  # raised when this module makes the layer differently from the same packages
-LEFT_OUT = ("test", "idlelib", "turtledemo", "tkinter", "ensurepip", "lib2to3", "pydoc_data", "__pycache__")
+LEFT_OUT = (
+    "test",
+    "idlelib",
+    "turtledemo",
+    "tkinter",
+    "ensurepip",
+    "lib2to3",
+    "pydoc_data",
+    "__pycache__",
+)
 LEFT_OUT_EXTENSIONS = ("_test", "_ctypes_test", "_xxtestfuzz", "xxlimited", "xxsubtype", "_tkinter")
 
 

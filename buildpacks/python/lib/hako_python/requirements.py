@@ -9,7 +9,9 @@ from pathlib import Path
 
 NAME = re.compile(r"^([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*(?:\[[^\]]*\])?\s*(.*)$")
 INCLUDE = re.compile(r"^(?:-r|--requirement|-c|--constraint)(?:\s+|=|(?=\S))(\S+)")
-LOCAL = re.compile(r"^(?:(?:-e|--editable)(?:\s+|=))?((?:\.{1,2})(?:/\S*)?|file:\S+)(?:\[[^\]]*\])?$")
+LOCAL = re.compile(
+    r"^(?:(?:-e|--editable)(?:\s+|=))?((?:\.{1,2})(?:/\S*)?|file:\S+)(?:\[[^\]]*\])?$"
+)
 
 
 @dataclass(frozen=True)

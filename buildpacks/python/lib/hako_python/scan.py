@@ -321,9 +321,7 @@ def _follow_local_imports(names: _Names, module: Module, root: Path, depth: int)
                 _assign_results_of(local, (found.kind, found.framework), names, module)
 
 
-def _assign_results_of(
-    factory: str, made: tuple[str, str], names: _Names, module: Module
-) -> None:
+def _assign_results_of(factory: str, made: tuple[str, str], names: _Names, module: Module) -> None:
     """`from shop import create_app; app = create_app()`."""
     tree = parse(module.path)
     for node in tree.body if tree else ():

@@ -92,6 +92,12 @@ def installer_environment(env: Mapping[str, str]) -> dict[str, str]:
 
 def index_inputs(env: Mapping[str, str]) -> dict[str, str]:
     """Settings that decide what a name and a version mean."""
-    names = ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "GOOGLE_VENDOR_PIP_DEPENDENCIES")
+    names = (
+        "UV_DEFAULT_INDEX",
+        "UV_INDEX",
+        "UV_INDEX_URL",
+        "UV_EXTRA_INDEX_URL",
+        "GOOGLE_VENDOR_PIP_DEPENDENCIES",
+    )
     settings = installer_environment(env)
     return {name: settings[name] for name in names if settings.get(name)}

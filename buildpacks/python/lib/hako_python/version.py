@@ -32,7 +32,9 @@ class Wish:
         return [clause.strip() for clause in text.split(",") if clause.strip()]
 
 
-def choose_python(wishes: Sequence[Wish], available: Sequence[Release], *, nearest: bool) -> Release:
+def choose_python(
+    wishes: Sequence[Wish], available: Sequence[Release], *, nearest: bool
+) -> Release:
     """The newest *available* release that every wish allows.
 
     Args:
