@@ -12,8 +12,9 @@ from hakobune.oci.blobs import BlobUnknownError
 from hakobune.oci.config import ImageConfig, RootFs
 from hakobune.oci.digest import Digest, DigestError
 from hakobune.oci.manifest import ManifestError
+from hakobune.oci.recovery import Problem
 from hakobune.oci.reference import Reference
-from hakobune.oci.store import Problem, Store, StoreFormatError
+from hakobune.oci.store import Store, StoreFormatError
 from tests.image_maker import a_layer, an_image, files_below
 
 WEB = Reference.parse("web")

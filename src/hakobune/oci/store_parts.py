@@ -1,0 +1,97 @@
+"""What a store consists of, for the modules that work on all of it: publishing, collecting, recovering."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from hakobune.errors import HakoError
+from hakobune.oci.blobs import BlobFolder
+from hakobune.oci.digest import Digest
+from hakobune.oci.manifest import Image, decode_manifest
+from hakobune.oci.names import NamesFile
+from hakobune.oci.roots import Roots
+from hakobune.oci.snapshot import SnapshotFolder
+from hakobune.oci.unsynced import Unsynced
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreParts:
+    """The parts below one `HAKO_HOME`. What is ours alone lies in `images/.hako`, where other tools do not look."""
+
+    layout: Path
+    private: Path
+    blobs: BlobFolder
+    names: NamesFile
+    roots: Roots
+    snapshots: SnapshotFolder
+    unsynced: Unsynced
+
+    @classmethod
+    def of(cls, home: Path, boot: str) -> StoreParts:
+        """The parts of the store in *home*, seen in the boot of that id."""
+        layout = home / "images"
+        private = layout / ".hako"
+        return cls(
+            layout=layout,
+            private=private,
+            blobs=BlobFolder(layout / "blobs"),
+            names=NamesFile(layout / "index.json"),
+            roots=Roots(home / "roots"),
+            snapshots=SnapshotFolder(home / "snapshots", boot),
+            unsynced=Unsynced(private / "unsynced", boot),
+        )
+
+    @property
+    def lock(self) -> Path:
+        """Shared by whoever publishes, exclusive for the collector."""
+        return self.private / "lock"
+
+    @property
+    def names_lock(self) -> Path:
+        """Exclusive for changes of `index.json`; taken after `lock`."""
+        return self.private / "names.lock"
+
+    @property
+    def leases(self) -> Path:
+        return self.private / "leases"
+
+    @property
+    def partial(self) -> Path:
+        """Blobs that are being written."""
+        return self.private / "partial"
+
+    @property
+    def trash(self) -> Path:
+        """Blobs that nothing needs any more."""
+        return self.private / "trash"
+
+    def read_image(self, digest: Digest) -> Image:
+        """See `Store.read_image`."""
+        raw = self.blobs.read(digest)
+        return Image.from_raw(raw, self.blobs.read(decode_manifest(raw).config.digest))
+
+    def why_incomplete(self, digest: Digest) -> str:
+        """Why the image cannot be used; empty if it can."""
+        try:
+            layers = self.read_image(digest).manifest.layers
+        except HakoError as error:
+            return error.what
+        missing = [layer.digest for layer in layers if not self.blobs.has(layer.digest)]
+        return f"its layer {missing[0]} is not here" if missing else ""
+
+
+def blob_mark(digest: Digest) -> str:
+    """How an unsynced blob is marked."""
+    return f"blob-{digest.hex}"
+
+
+def snapshot_mark(key: str) -> str:
+    """How an unsynced snapshot is marked."""
+    return f"snapshot-{key}"
+
+
+def parse_mark(mark: str) -> Digest | str:
+    """The blob or the snapshot's key that a mark is of."""
+    kind, _, name = mark.partition("-")
+    return Digest("sha256", name) if kind == "blob" else name
