@@ -129,9 +129,9 @@ class Cgroups:
         gone = [_remove_tree(fd, self._prefix) for fd in self._trees()]
         return all(gone)
 
-    def populated(self) -> bool:
-        """Whether any process is in a group of the installation."""
-        return any(_count_members(fd, self._prefix) for fd in self._trees())
+    def exists(self) -> bool:
+        """Whether any group of the installation is there."""
+        return any(_exists(fd, self._prefix) for fd in self._trees())
 
     def _trees(self) -> Iterator[int]:
         if self.v2 is not None:
@@ -353,11 +353,12 @@ def _remove_tree(tree: int, path: str) -> bool:
     return True
 
 
-def _count_members(tree: int, path: str) -> int:
-    count = 0
-    with contextlib.suppress(OSError):
-        count = len(_read(tree, f"{path}/cgroup.procs").split())
-    return count + sum(_count_members(tree, f"{path}/{name}") for name in _children(tree, path))
+def _exists(tree: int, path: str) -> bool:
+    try:
+        os.stat(path, dir_fd=tree)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _children(tree: int, path: str) -> list[str]:

@@ -22,6 +22,7 @@ from hakobune.runtime.container import ContainerError, Event, EventKind, Program
 from hakobune.runtime.launch import spawn
 from hakobune.runtime.loop import Loop, Timer
 from hakobune.runtime.process import (
+    boot_id,
     exit_status_of,
     open_process,
     read_stat,
@@ -136,11 +137,13 @@ class Programs:
         self._signal(program, signal.SIGTERM)
         program.kill_timer = self._loop.after(timeout_s, lambda: self._kill(program))
 
-    def adopt(self) -> None:
-        """Find the programs of the supervisor before; start those again that have ended meanwhile."""
+    def adopt(self, *, restart: bool) -> None:
+        """Find the programs of the supervisor before; *restart* those that have ended meanwhile, or forget them."""
         for path in sorted(self._folder.glob("*.json")):
             try:
                 record = json.loads(path.read_bytes())
+                if record["boot_id"] != boot_id():  # whoever wants it will ask for it
+                    raise ValueError("another boot's")
                 program = self._add(
                     record["name"], tuple(record["argv"]), record["env"], record["cwd"]
                 )
@@ -148,8 +151,11 @@ class Programs:
                 path.unlink()
                 continue
             pidfd = open_process(record["pid"], record["start_time"])
-            if pidfd is None:
+            if pidfd is None and restart:
                 self._launch(program)
+            elif pidfd is None:
+                program.group.kill()
+                self._forget(program)
             else:
                 program.pid, program.start_time = record["pid"], record["start_time"]
                 program.started_at = time.monotonic()
@@ -273,6 +279,7 @@ class Programs:
             "cwd": program.cwd,
             "pid": program.pid,
             "start_time": program.start_time,
+            "boot_id": boot_id(),
         }
         path = self._folder / f"{program.name}.json"
         write_atomically(path, json.dumps(record).encode(), mode=0o600)

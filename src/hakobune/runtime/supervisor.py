@@ -94,17 +94,19 @@ class Supervisor:
         self._network_check: int | None = None
         self._listener = _listener(settings, inherited)
 
-    def run(self, programs: Mapping[str, Sequence[str]]) -> None:
-        """Adopt, start *programs*, serve until told to end."""
+    def run(self, programs: Mapping[str, Sequence[str]], *, ending: bool = False) -> None:
+        """Adopt, start *programs*, serve until told to end; *ending* is told so from the beginning."""
         linux.prctl(linux.PR_SET_CHILD_SUBREAPER, 1)
         self._loop.on_termination(lambda: self._shut_down(10.0, None))
         self._roster.adopt()
-        self._programs.adopt()
+        self._programs.adopt(restart=not ending)
         for name, argv in programs.items():
             self._programs.start(name, tuple(argv), None, "/")
         self._server = Server(self._loop, self._listener, self._handle)
         self._roster.wants_berths()
         self._loop.after(NETWORK_CHECK_S, self._check_network)
+        if ending:
+            self._shut_down(10.0, None)
         self._loop.run()
 
     # verbs
@@ -319,7 +321,7 @@ class Supervisor:
         for fd in kept.values():
             os.set_inheritable(fd, True)
         env = {**os.environ, _INHERITED: json.dumps(kept)}
-        os.execve(sys.executable, [sys.executable, "-m", _MODULE], env)
+        os.execve(sys.executable, [sys.executable, "-I", "-m", _MODULE], env)
 
 
 _Verb = Callable[[Supervisor, Call, dict[str, Any]], None]
@@ -403,16 +405,20 @@ def _log(message: str) -> None:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run a supervisor here; *argv* is `NAME=JSON-ARGV` for each program to start with."""
+    """Run a supervisor here.
+
+    *argv* is `NAME=JSON-ARGV` for each program to start with, or `--end`: adopt what a dead supervisor left and end it.
+    """
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     os.umask(0o022)
     os.chdir("/")
     settings = Settings.from_environment(os.environ, uid=os.getuid())
-    programs = dict(item.split("=", 1) for item in argv)
+    ending = list(argv) == ["--end"]
+    programs = {} if ending else dict(item.split("=", 1) for item in argv)
     try:
         supervisor = Supervisor(settings, inherited=_inherited())
-        supervisor.run({name: json.loads(words) for name, words in programs.items()})
+        supervisor.run({name: json.loads(words) for name, words in programs.items()}, ending=ending)
     except HakoError as error:
         _log(str(error))
         return 1
