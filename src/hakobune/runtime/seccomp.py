@@ -18,7 +18,14 @@ from hakobune.errors import HakoError
 _TABLE = Path(__file__).with_name("seccomp_syscalls.tsv")
 
 # linux/bpf_common.h: classes, sizes and jumps of the classic machine
-_LOAD, _AND, _JUMP_EQUAL, _JUMP_GREATER, _JUMP_AT_LEAST, _RETURN = 0x20, 0x54, 0x15, 0x25, 0x35, 0x06
+_LOAD, _AND, _JUMP_EQUAL, _JUMP_GREATER, _JUMP_AT_LEAST, _RETURN = (
+    0x20,
+    0x54,
+    0x15,
+    0x25,
+    0x35,
+    0x06,
+)
 # struct seccomp_data: nr, arch, instruction pointer, six arguments of 64 bits
 _NUMBER, _ARCH, _FIRST_ARGUMENT = 0, 4, 16
 _ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
