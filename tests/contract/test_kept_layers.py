@@ -18,6 +18,7 @@ from hakobune.oci.settle import Outcome
 from hakobune.oci.snapshot import DEEPEST_STACK, Snapshot
 from hakobune.oci.store import Store
 from tests.layer_bench import OWNER, Bench, Build, files_in
+from tests.mounts import overlay
 
 pytestmark = pytest.mark.needs_root
 
@@ -433,6 +434,23 @@ def test_a_layer_that_another_app_has_already_is_shared(
     other = bench.build(script, {}, {VENV: True}).keep()
 
     assert one == other
+
+
+def test_a_mounted_layer_stays_whole_whatever_the_collector_does(
+    bench: Bench, kept: dict[str, Snapshot]
+) -> None:
+    top = bench.folder / "held"
+    with (
+        bench.store.hold(kept.values()),
+        overlay([*kept[VENV].lower_dirs(), bench.base], top) as merged,
+    ):
+        bench.store.close()
+        collected = bench.store.collect()
+
+        assert collected.held == 2
+        assert (merged / VENV / "bin/run").read_text() == "run\n"
+        assert len(list((merged / VENV / "lib/deep").iterdir())) == 9
+    assert len(bench.store.collect().snapshots) == 2
 
 
 # Killed

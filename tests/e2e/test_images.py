@@ -109,6 +109,21 @@ def test_a_name_is_given_and_taken_and_the_last_one_takes_the_bytes_along(
     assert "freed 0 B" in done.stderr
 
 
+def test_a_service_s_image_loses_its_name_and_keeps_its_content(here: Installation) -> None:
+    with Store(here.home) as store:
+        used = an_image(store, "used")
+        store.set_root("serving", "shop-00001", [used.digest])
+
+    done = here.hako("image", "rm", "used")
+
+    assert done.stderr.splitlines() == [
+        "removed used",
+        "its content stays: a service, a container or a build uses it",
+        "freed 0 B: 0 blobs, 0 unpacked layers",
+    ]
+    assert here.hako("image", "inspect", str(used.digest)).stdout
+
+
 def test_what_has_no_name_is_pruned(here: Installation) -> None:
     with Store(here.home) as store:
         an_image(store, "old", content=b"old")

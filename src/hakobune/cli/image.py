@@ -229,12 +229,16 @@ def _parse_name(text: str) -> Reference:
 
 def _remove(arguments: argparse.Namespace, context: Context) -> int:
     store = Store(context.settings.home)
+    digests = dict(store.names())
     for text in arguments.names:
-        if not store.untag(_parse_name(text)):
+        name = _parse_name(text)
+        if not store.untag(name):
             raise HakoError(
                 f"there is no image {text!r} here", fix="`hako image ls` lists the names"
             )
         print(f"removed {text}", file=context.err)
+        if name in digests and store.is_rooted(digests[name]):
+            print("its content stays: a service, a container or a build uses it", file=context.err)
     store.close()
     _say_collected(store.collect(), context)
     return 0
