@@ -37,6 +37,7 @@ _LEFT_BEHIND = (
     "etc/apt/sources.list",
     "etc/dpkg/dpkg.cfg.d/99mmdebstrap",
     "etc/hostname",
+    "etc/machine-id",
     "etc/resolv.conf",
     "run/*",
     "tmp/*",
@@ -56,6 +57,8 @@ _LEFT_BEHIND = (
 )
 _LOGS = ("var/log/*", "var/log/*/*")
 _TINY_CONFIGURATION = ("etc/nsswitch.conf", CA_BUNDLE)
+# A shell script for people who log in.
+_NOT_IN_TINY = "etc/update-motd.d"
 _TINY_USERS = ("root", "nobody", USER, "nogroup")
 # Namespaces of its own: whatever happens, no mount, process or connection is left.
 _ALONE = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--uts", "--ipc", "--net")
@@ -94,7 +97,7 @@ apt() {{
 apt update
 apt install --yes --no-install-recommends {names}
 dpkg --audit
-sed -i 's/^cnb:x:{run_uid}:/cnb:x:{build_uid}:/' /etc/passwd
+sed -i 's/^cnb:[*]:{run_uid}:/cnb:*:{build_uid}:/' /etc/passwd
 chown {build_uid}:{group_id} /home/cnb
 """
 
@@ -126,7 +129,7 @@ def make_run_tree(packages: Sequence[Path], plan: TreePlan, folder: Path) -> Pat
     included = [f"path-include={glob}" for glob in plan.kept]
     # dpkg reads both in order: what is included later comes back.
     _write(tree, "etc/dpkg/dpkg.cfg.d/hakobune", "\n".join([*excluded, *included, ""]))
-    _add_user(tree, plan.epoch)
+    _add_user(tree)
     _leave_out(tree, plan.left_out, plan.kept)
     _finish(tree, plan.epoch)
     return tree
@@ -140,7 +143,7 @@ def make_build_tree(run: Path, packages: Sequence[Path], plan: TreePlan, folder:
     """
     places = {name: folder / name for name in ("upper", "work", "merged", "packages")}
     for place in places.values():
-        place.mkdir(mode=0o755)
+        _make_folder(place)
     write_repository(packages, places["packages"])
     inside = _INSTALL_INSIDE.format(
         left_out=" ".join(
@@ -167,21 +170,23 @@ def make_build_tree(run: Path, packages: Sequence[Path], plan: TreePlan, folder:
 def make_tiny_tree(run: Path, plan: TreePlan, folder: Path) -> Path:
     """The files of the tiny image's packages, as hard links into *run*, which must not change any more."""
     tree = folder / "tiny"
-    tree.mkdir(mode=0o755)
+    _make_folder(tree)
     database = run / "var/lib/dpkg"
     listed = (path for name in plan.tiny for path in _package_files(database, name))
     for path in sorted({*listed, *_TINY_CONFIGURATION, USER_HOME[1:]}):
+        if path.startswith(_NOT_IN_TINY):
+            continue
         _link_into(run, tree, path)
     for name in ("passwd", "group"):
         _write(tree, f"etc/{name}", _tiny_accounts((run / "etc" / name).read_text()))
     # OpenSSL looks for this name; there is no `openssl rehash` and none of its links here.
-    (tree / "usr/lib/ssl").mkdir(parents=True, exist_ok=True)
+    _make_folder(tree / "usr/lib/ssl")
     os.symlink(f"/{CA_BUNDLE}", tree / "usr/lib/ssl/cert.pem")
     # Scanners of images without a package manager read this.
     for name, stanza in _stanzas(database / "status", plan.tiny):
         _write(tree, f"var/lib/dpkg/status.d/{name}", stanza)
     for name in ("tmp", "var/tmp"):
-        (tree / name).mkdir(parents=True, exist_ok=True)
+        _make_folder(tree / name)
         (tree / name).chmod(0o1777)
     _finish(tree, plan.epoch)
     return tree
@@ -270,19 +275,16 @@ def _run_tool(
         )
 
 
-def _add_user(tree: Path, epoch: int) -> None:
+def _add_user(tree: Path) -> None:
     """The CNB user of the run image; the build image gives the same name another id."""
-    days = epoch // 86400
     for name, line in (
-        ("passwd", f"{USER}:x:{RUN_UID}:{GROUP_ID}::{USER_HOME}:/bin/bash"),
-        ("group", f"{USER}:x:{GROUP_ID}:"),
-        ("shadow", f"{USER}:!:{days}:0:99999:7:::"),
-        ("gshadow", f"{USER}:!::"),
+        ("passwd", f"{USER}:*:{RUN_UID}:{GROUP_ID}::{USER_HOME}:/bin/bash"),
+        ("group", f"{USER}:*:{GROUP_ID}:"),
     ):
         with (tree / "etc" / name).open("a") as file:
             file.write(line + "\n")
     home = tree / USER_HOME[1:]
-    home.mkdir(mode=0o755)
+    _make_folder(home)
     os.chown(home, RUN_UID, GROUP_ID)
 
 
@@ -319,9 +321,6 @@ def _finish(tree: Path, epoch: int) -> None:
     for glob in _LOGS:
         for log in filter(Path.is_file, tree.glob(glob)):  # apt wants its folders back
             log.unlink()
-    machine_id = tree / "etc/machine-id"
-    if machine_id.exists():
-        machine_id.write_bytes(b"")  # systemd's sign for "to be made at the first boot"
     for path, entry in _walk(tree):
         if stat.S_ISDIR(entry.st_mode) or stat.S_ISREG(entry.st_mode):
             _drop_overlay_marks(path)
@@ -391,10 +390,18 @@ def _stanzas(status: Path, names: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 def _write(tree: Path, path: str, text: str) -> None:
     file = tree / path
-    file.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(file.parent)
     file.unlink(missing_ok=True)  # it may be a link into another tree
     file.write_text(text)
     file.chmod(0o644)
+
+
+def _make_folder(path: Path) -> None:
+    """Make it and its parents if they are missing, open to all whatever this process's umask is."""
+    if not path.exists():
+        _make_folder(path.parent)
+        path.mkdir()
+        path.chmod(0o755)
 
 
 @contextmanager
