@@ -1,0 +1,411 @@
+"""A process tree and its files that die with their owner: where buildpacks and Dockerfile steps run.
+
+No crun: the first executable starts after about 8 ms, each further one after 2. Root inside is an id of its
+own on the host, sees only its own processes and network, and has a system call filter; killing the owner, in
+any way and at any moment, leaves no process, no mount and a top that can be read or thrown away.
+
+The owner reads and writes files through the detached mount of the same overlay, never outside of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from hakobune.errors import HakoError
+from hakobune.runtime import linux, mount
+from hakobune.runtime.cgroup import Cgroup, Cgroups, Limits, favour_changes
+from hakobune.runtime.mount import RootFs
+from hakobune.runtime.network import Network, guest_network
+from hakobune.runtime.resolver import make_hosts
+from hakobune.runtime.sandbox_init import READY, Plan, be_init
+from hakobune.runtime.seccomp import MACHINES, compiled_filter
+from hakobune.runtime.slot import Slot, make_slot, take_range
+
+# Services have 100: a build that keeps every core busy takes a tenth of what a service gets.
+BUILD_WEIGHT = 10
+BUILD_PIDS = 8192
+_OOM_SCORE = 700  # a build dies before a service does
+_INSIDE = linux.RESOLVE_IN_ROOT | linux.RESOLVE_NO_MAGICLINKS
+
+
+class SandboxError(HakoError):
+    """The sandbox cannot be made, or has died."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One name in a directory of the sandbox; a link to a directory is not one."""
+
+    name: str
+    is_directory: bool
+
+
+class Sandbox:
+    """One sandbox. Use it from the thread that made it; close it, or end.
+
+    Ids given and seen are those inside; on disk lie the same.
+    """
+
+    def __init__(
+        self, rootfs: RootFs, *, slot: Slot, hostname: str = "build", cgroup: Cgroup | None = None
+    ) -> None:
+        """Mount the root file system and start pid 1.
+
+        Raises:
+            SandboxError: with the step that the kernel refused.
+        """
+        self._base = slot.base
+        self._number = 0
+        self._setup_pid = 0
+        self._peer: socket.socket | None = None
+        try:
+            self._view = mount.overlay(rootfs, slot)
+        except OSError as error:
+            raise SandboxError(
+                "cannot mount the build's root file system", why=error.strerror or str(error)
+            ) from error
+        try:
+            self._start(slot, hostname, cgroup)
+        except BaseException:
+            self.close()
+            raise
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: str,
+        uid: int,
+        gid: int,
+        output: Callable[[bytes], None],
+        timeout_s: float | None = None,
+    ) -> int:
+        """Run an executable with exactly *env* and wait; its exit code, 128 + N after signal N, 127 if it is missing.
+
+        *output* receives stdout and stderr together, as they come. What the executable leaves running in the
+        background lives until `kill_processes`.
+
+        Raises:
+            SandboxError: the sandbox died meanwhile.
+            TimeoutError: it ran longer than *timeout_s*; it has been killed.
+        """
+        self._number += 1
+        request = {
+            "id": self._number,
+            "argv": list(argv),
+            "env": dict(env),
+            "cwd": cwd,
+            "uid": uid,
+            "gid": gid,
+        }
+        reader, writer = os.pipe()
+        try:
+            self._send(json.dumps(request).encode(), writer)
+            os.close(writer)
+            writer = -1
+            return self._wait(reader, output, timeout_s)
+        finally:
+            os.close(reader)
+            if writer >= 0:
+                os.close(writer)
+
+    def read_file(self, path: str) -> bytes | None:
+        """A regular file's contents; `None` if there is none at *path*."""
+        try:
+            fd = self._open(path, os.O_RDONLY | os.O_NONBLOCK)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO):
+                return None
+            raise
+        with open(fd, "rb") as file:
+            return file.read() if stat.S_ISREG(os.fstat(fd).st_mode) else None
+
+    def write_file(self, path: str, data: bytes, *, mode: int, uid: int, gid: int) -> None:
+        """Put a file at *path*, in a directory that exists; what was there is replaced, not followed."""
+        parent, name = self._open_parent(path)
+        with self._closing(parent), self._as(uid, gid):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=parent)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            with open(os.open(name, flags, 0o600, dir_fd=parent), "wb") as file:
+                file.write(data)
+                os.fchmod(file.fileno(), mode)
+
+    def make_directory(self, path: str, *, mode: int, uid: int, gid: int) -> None:
+        """Make a directory and its missing parents; one that is there stays as it is."""
+        made = ""
+        for part in path.strip("/").split("/"):
+            parent = self._open(made or "/", os.O_PATH | os.O_DIRECTORY)
+            with self._closing(parent), self._as(uid, gid):
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(part, 0o700, dir_fd=parent)
+                    os.chmod(part, mode, dir_fd=parent)
+            made = f"{made}/{part}"
+
+    def list_directory(self, path: str) -> tuple[Entry, ...] | None:
+        """What is in a directory, sorted by name; `None` if there is no directory at *path*."""
+        try:
+            fd = self.open_directory(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        with self._closing(fd), os.scandir(fd) as entries:
+            found = [Entry(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+        return tuple(sorted(found, key=lambda entry: entry.name))
+
+    def remove(self, path: str) -> None:
+        """Remove a file, or a directory with all that is in it; nothing there is fine."""
+        try:
+            parent, name = self._open_parent(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        with self._closing(parent), self._as(0, 0):
+            try:
+                mode = os.lstat(name, dir_fd=parent).st_mode
+            except FileNotFoundError:
+                return
+            if stat.S_ISDIR(mode):
+                shutil.rmtree(name, dir_fd=parent)
+            else:
+                os.unlink(name, dir_fd=parent)
+
+    def rename(self, old: str, new: str) -> None:
+        """Rename within the sandbox; what was at *new* is gone."""
+        self.remove(new)
+        old_parent, old_name = self._open_parent(old)
+        with self._closing(old_parent):
+            new_parent, new_name = self._open_parent(new)
+            with self._closing(new_parent), self._as(0, 0):
+                os.rename(old_name, new_name, src_dir_fd=old_parent, dst_dir_fd=new_parent)
+
+    def open_directory(self, path: str) -> int:
+        """A descriptor of a directory, good until `close`, also after `kill_processes`; the caller closes it."""
+        return self._open(path, os.O_RDONLY | os.O_DIRECTORY)
+
+    def kill_processes(self) -> None:
+        """End everything that runs inside. Files can be read and written until `close`. Idempotent."""
+        if self._peer is not None:
+            self._peer.close()
+            self._peer = None
+        if self._setup_pid:
+            # The setup process waits for pid 1, whose end is the end of everything in its namespace.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._setup_pid, signal.SIGUSR1)
+            os.waitpid(self._setup_pid, 0)
+            self._setup_pid = 0
+
+    def close(self) -> None:
+        """End everything and give the mount up. Idempotent."""
+        self.kill_processes()
+        if self._view >= 0:
+            os.close(self._view)
+            self._view = -1
+
+    def __enter__(self) -> Sandbox:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _start(self, slot: Slot, hostname: str, cgroup: Cgroup | None) -> None:
+        machine = os.uname().machine
+        plan = Plan(
+            root_fd=mount.duplicate(self._view),
+            userns_fd=slot.userns_fd,
+            base=slot.base,
+            hostname=hostname,
+            seccomp=compiled_filter(machine) if machine in MACHINES else None,
+        )
+        self._peer, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        owner = os.getpid()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self._setup_pid = os.fork()
+        if self._setup_pid == 0:
+            self._peer.close()
+            _set_up(plan, theirs, slot.netns_fd, owner, cgroup)
+        theirs.close()
+        os.close(plan.root_fd)
+        answer = self._peer.recv(4096)
+        if answer != READY:
+            raise SandboxError(
+                "cannot set up the build's sandbox",
+                why=answer.decode(errors="replace") or "its first process died",
+            )
+
+    def _send(self, request: bytes, writer: int) -> None:
+        if self._peer is None:
+            raise SandboxError("the sandbox's processes have been ended")
+        stdin, stdin_writer = os.pipe()
+        os.close(stdin_writer)  # reading stdin finds its end at once; /dev/null would be the host's
+        memory = os.memfd_create("request", os.MFD_CLOEXEC)
+        try:
+            os.write(memory, request)
+            os.lseek(memory, 0, os.SEEK_SET)
+            socket.send_fds(self._peer, [b"run"], [memory, stdin, writer, writer])
+        except OSError as error:
+            raise _died(error) from error
+        finally:
+            os.close(memory)
+            os.close(stdin)
+
+    def _wait(self, reader: int, output: Callable[[bytes], None], timeout_s: float | None) -> int:
+        assert self._peer is not None  # `_send` has used it
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        late = False
+        poll = select.poll()
+        poll.register(reader, select.POLLIN)
+        poll.register(self._peer, select.POLLIN)
+        while True:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            events = poll.poll(None if left is None else left * 1000)
+            if not events:
+                late, deadline = True, None
+                self._peer.send(b"kill")
+            for fd, _ in events:
+                if fd == reader:
+                    data = os.read(reader, 65536)
+                    if data:
+                        output(data)
+                    else:
+                        poll.unregister(reader)
+                else:
+                    status = self._status()
+                    _drain(reader, output)
+                    if late:
+                        raise TimeoutError(f"it ran longer than {timeout_s} s")
+                    return status if status >= 0 else 128 - status
+
+    def _status(self) -> int:
+        assert self._peer is not None  # only called while waiting
+        answer = self._peer.recv(4096)
+        if not answer:
+            raise _died(None)
+        document = json.loads(answer)
+        return int(document["status"])
+
+    def _open(self, path: str, flags: int) -> int:
+        relative = path.strip("/") or "."
+        return linux.openat2(self._view, relative, flags, resolve=_INSIDE)
+
+    def _open_parent(self, path: str) -> tuple[int, str]:
+        parent, _, name = path.rstrip("/").rpartition("/")
+        return self._open(parent or "/", os.O_PATH | os.O_DIRECTORY), name
+
+    def _as(self, uid: int, gid: int) -> contextlib.AbstractContextManager[None]:
+        return linux.filesystem_ids(self._base + uid, self._base + gid)
+
+    @contextmanager
+    def _closing(self, fd: int) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            os.close(fd)
+
+
+@contextmanager
+def build_sandbox(
+    rootfs: RootFs, *, installation: str, run: Path, network: bool, memory_bytes: int | None = None
+) -> Iterator[Sandbox]:
+    """A sandbox with an id range, a cgroup and, if asked for, egress of its own while the block lasts.
+
+    Args:
+        installation: `Settings.installation`; its cgroups and its bridge are used.
+        run: the installation's `run/`.
+
+    Raises:
+        HakoError: a part of it cannot be had; nothing is left.
+    """
+    with ExitStack() as undo:
+        held = take_range(installation, ephemeral=True)
+        undo.callback(held.release)
+        slot = make_slot(held.ids)
+        undo.callback(slot.close)
+        favour_changes()
+        cgroup = Cgroups.open(installation).create(f"builds/{os.getpid()}-{held.ids.base:x}")
+        undo.callback(_remove_cgroup, cgroup)
+        cgroup.limit(Limits(cpu_weight=BUILD_WEIGHT, pids=BUILD_PIDS, memory_bytes=memory_bytes))
+        files = {"/etc/hosts": make_hosts("build", None)}
+        if network:
+            guest = undo.enter_context(guest_network(Network(installation, run), slot.netns_fd))
+            files["/etc/resolv.conf"] = guest.resolv_conf
+        sandbox = undo.enter_context(Sandbox(rootfs, slot=slot, cgroup=cgroup))
+        for path, text in files.items():
+            sandbox.write_file(path, text.encode(), mode=0o644, uid=0, gid=0)
+        yield sandbox
+
+
+def _remove_cgroup(cgroup: Cgroup) -> None:
+    """The kernel lets the group go a moment after its last process."""
+    deadline = time.monotonic() + 1.0
+    while not cgroup.remove() and time.monotonic() < deadline:
+        time.sleep(0.001)
+
+
+def _set_up(
+    plan: Plan, peer: socket.socket, netns_fd: int, owner: int, cgroup: Cgroup | None
+) -> None:
+    """In the first child: limits and namespaces, then pid 1, and wait for it. Does not return."""
+    try:
+        linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != owner:
+            os._exit(1)  # the owner died before the signal was set
+        os.setsid()  # Ctrl-C is the owner's
+        if cgroup is not None:
+            cgroup.enter()
+        Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE))
+        with contextlib.suppress(OSError):
+            linux.set_idle_io()
+        linux.setns(netns_fd, linux.CLONE_NEWNET)
+        linux.unshare(
+            linux.CLONE_NEWNS
+            | linux.CLONE_NEWPID
+            | linux.CLONE_NEWIPC
+            | linux.CLONE_NEWUTS
+            | linux.CLONE_NEWCGROUP
+        )
+        mount.make_mounts_private()
+        init = os.fork()
+        if init == 0:
+            be_init(plan, peer)
+        peer.close()
+        os.close(plan.root_fd)
+        signal.signal(signal.SIGUSR1, lambda *_: os.kill(init, signal.SIGKILL))
+        while True:
+            with contextlib.suppress(InterruptedError):
+                os.waitpid(init, 0)
+                break
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            peer.send(f"{type(error).__name__}: {error}".encode()[:4096])
+    finally:
+        os._exit(0)
+
+
+def _drain(reader: int, output: Callable[[bytes], None]) -> None:
+    """What is in the pipe now; a background process may hold its other end for ever."""
+    os.set_blocking(reader, False)
+    with contextlib.suppress(BlockingIOError):
+        while data := os.read(reader, 65536):
+            output(data)
+
+
+def _died(error: OSError | None) -> SandboxError:
+    return SandboxError(
+        "the build's sandbox died",
+        why=str(error) if error else "its first process was killed (out of memory?)",
+    )

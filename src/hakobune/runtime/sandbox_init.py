@@ -1,0 +1,217 @@
+"""Pid 1 of a build sandbox: builds the view, gives up its powers, then starts executables on request.
+
+It begins as host root in a forked process, so everything it needs must be imported before; after
+`pivot_root` no file of the host is there any more. One request is a memory file with JSON and the three
+standard descriptors, sent over a SEQPACKET socket; the answer is `{"id": N, "status": S}`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from hakobune.runtime import linux, mount
+from hakobune.runtime.bundle import MASKED_PATHS, READ_ONLY_PATHS
+
+NOT_FOUND, NOT_EXECUTABLE = 127, 126
+READY = b"ready"
+
+# CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP NET_BIND_SERVICE SYS_CHROOT (linux/capability.h)
+_CAPABILITIES = frozenset({0, 1, 3, 4, 5, 6, 7, 8, 10, 18})
+_DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}  # fmt: skip
+_LINKS = (
+    ("ptmx", "pts/ptmx"),
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+)
+_QUIET = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What the init builds and becomes."""
+
+    root_fd: int  # a detached mount that is nobody else's
+    userns_fd: int
+    base: int
+    hostname: str
+    seccomp: bytes | None
+
+
+def be_init(plan: Plan, peer: socket.socket) -> NoReturn:
+    """Become the sandbox's pid 1; ends with the sandbox."""
+    try:
+        linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
+        _build_view(plan)
+        _give_up_powers(plan)
+        keep = peer.fileno()
+        os.closerange(3, keep)
+        os.closerange(keep + 1, 65536)
+        peer.send(READY)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            peer.send(f"{type(error).__name__}: {error}".encode()[:4096])
+        os._exit(1)
+    try:
+        _serve(peer)
+    finally:
+        os._exit(70)
+
+
+def _build_view(plan: Plan) -> None:
+    root = mount.ATTACH_POINT
+    mount.attach(plan.root_fd, root)
+    os.umask(0)
+    with linux.filesystem_ids(plan.base, plan.base):
+        for name in ("proc", "sys", "dev", "tmp"):
+            if not os.path.isdir(f"{root}/{name}"):
+                os.mkdir(f"{root}/{name}", 0o1777 if name == "tmp" else 0o755)
+    linux.mount("proc", f"{root}/proc", "proc", _QUIET)
+    linux.mount("sysfs", f"{root}/sys", "sysfs", _QUIET | linux.MS_RDONLY)
+    _make_devices(root, plan.base)
+    for path in MASKED_PATHS:
+        place = root + path
+        if os.path.isdir(place):
+            linux.mount("tmpfs", place, "tmpfs", linux.MS_RDONLY)
+        elif os.path.exists(place):
+            linux.mount(f"{root}/dev/null", place, None, linux.MS_BIND)
+    for path in READ_ONLY_PATHS:
+        place = root + path
+        if os.path.exists(place):
+            linux.mount(place, place, None, linux.MS_BIND | linux.MS_REC)
+            flags = linux.MS_BIND | linux.MS_REMOUNT | linux.MS_RDONLY | _QUIET
+            linux.mount(None, place, None, flags)
+    socket.sethostname(plan.hostname)
+    os.chdir(root)
+    linux.pivot_root(".", ".")
+    linux.umount(".", linux.MNT_DETACH)
+    os.chdir("/")
+    os.umask(0o022)
+
+
+def _make_devices(root: str, base: int) -> None:
+    options = f"mode=755,size=64k,uid={base},gid={base}"
+    linux.mount("tmpfs", f"{root}/dev", "tmpfs", linux.MS_NOSUID | linux.MS_NOEXEC, options)
+    for name, (major, minor) in _DEVICES.items():
+        os.mknod(f"{root}/dev/{name}", 0o20666, os.makedev(major, minor))
+        os.chown(f"{root}/dev/{name}", base, base)
+    for name in ("pts", "shm", "mqueue"):
+        os.mkdir(f"{root}/dev/{name}")
+    linux.mount(
+        "devpts",
+        f"{root}/dev/pts",
+        "devpts",
+        linux.MS_NOSUID | linux.MS_NOEXEC,
+        f"newinstance,ptmxmode=0666,mode=0620,gid={base + 5}",
+    )
+    linux.mount("shm", f"{root}/dev/shm", "tmpfs", _QUIET, "mode=1777,size=64m")
+    linux.mount("mqueue", f"{root}/dev/mqueue", "mqueue", _QUIET)
+    for name, target in _LINKS:
+        os.symlink(target, f"{root}/dev/{name}")
+
+
+def _give_up_powers(plan: Plan) -> None:
+    """Root of the sandbox's user namespace and nothing more. The order is the kernel's: each step could undo an earlier one."""
+    linux.setns(plan.userns_fd, linux.CLONE_NEWUSER)
+    os.setgroups([])
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+    linux.drop_bounding_set(_CAPABILITIES)  # entering the namespace has filled it again
+    linux.set_capabilities(_CAPABILITIES)
+    linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
+    linux.prctl(linux.PR_SET_DUMPABLE, 0)  # nobody inside reads this process's memory
+    linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)  # cleared by the change of ids
+    if plan.seccomp is not None:
+        linux.install_seccomp(plan.seccomp)
+
+
+def _serve(peer: socket.socket) -> NoReturn:
+    wake_read, wake_write = os.pipe()
+    for fd in (wake_read, wake_write):
+        os.set_blocking(fd, False)
+    signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    running: dict[int, int] = {}
+    while True:
+        ready, _, _ = select.select([peer.fileno(), wake_read], [], [])
+        if wake_read in ready:
+            with contextlib.suppress(BlockingIOError):
+                os.read(wake_read, 4096)
+            _reap(peer, running)
+        if peer.fileno() in ready:
+            message, fds, _, _ = socket.recv_fds(peer, 4096, 4)
+            if not message:
+                os._exit(0)  # the owner has closed the sandbox
+            if message == b"kill":
+                _kill(running)
+            else:
+                pid, number = _start(fds)
+                running[pid] = number
+                _reap(peer, running)
+
+
+def _reap(peer: socket.socket, running: dict[int, int]) -> None:
+    """Collect everything that has ended; tell the owner of what it started."""
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if not pid:
+            return
+        if pid in running:
+            answer = {"id": running.pop(pid), "status": os.waitstatus_to_exitcode(status)}
+            peer.send(json.dumps(answer).encode())
+
+
+def _kill(running: dict[int, int]) -> None:
+    for pid in running:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
+
+
+def _start(fds: Sequence[int]) -> tuple[int, int]:
+    with open(fds[0], "rb") as file:
+        request = json.loads(file.read())
+    pid = os.fork()
+    if pid == 0:
+        _become(request, fds[1:])
+    for fd in fds[1:]:
+        os.close(fd)
+    return pid, request["id"]
+
+
+def _become(request: dict[str, Any], stdio: Sequence[int]) -> NoReturn:
+    """In the child: ids, folder, descriptors, exec."""
+    uid, gid, what = request["uid"], request["gid"], request["cwd"]
+    try:
+        signal.set_wakeup_fd(-1)
+        for caught in (signal.SIGCHLD, signal.SIGPIPE, signal.SIGINT):
+            signal.signal(caught, signal.SIG_DFL)
+        os.setsid()
+        for number, fd in enumerate(stdio):
+            os.dup2(fd, number)
+        os.closerange(3, 256)
+        os.setgroups([])
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
+        os.chdir(what)
+        what = request["argv"][0]
+        os.execve(what, request["argv"], request["env"])
+    except FileNotFoundError as error:
+        os.write(2, f"{what}: {error.strerror}\n".encode())
+        os._exit(NOT_FOUND)
+    except OSError as error:
+        os.write(2, f"{what}: {error.strerror}\n".encode())
+        os._exit(NOT_EXECUTABLE)
+    finally:
+        os._exit(NOT_EXECUTABLE)
