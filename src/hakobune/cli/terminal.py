@@ -73,7 +73,9 @@ class BannerProgress:
         now = time.monotonic()
         if finished or now - self._drawn_bytes > 0.1:
             self._drawn_bytes = now
-            self._stream.write(f"\r\x1b[K{what}: {human_size(done)}{of}" + ("\n" if finished else ""))
+            self._stream.write(
+                f"\r\x1b[K{what}: {human_size(done)}{of}" + ("\n" if finished else "")
+            )
             self._stream.flush()
 
     def note(self, text: str, *, warning: bool = False) -> None:

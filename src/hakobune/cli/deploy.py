@@ -1,0 +1,250 @@
+"""`hako deploy`: a folder or an image to a URL.
+
+The build is a library call in this process; everything about the service goes through the Cloud Run API.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from hakobune.cli.build import (
+    add_build_arguments,
+    build_from_arguments,
+    describe_build,
+    describe_source,
+)
+from hakobune.cli.client import PARENT, Client, Document, condition, service_name, short_name
+from hakobune.cli.deploy_lines import DeployLines
+from hakobune.cli.main import Context
+from hakobune.cli.serve import ensure_running
+from hakobune.cli.service_document import (
+    SOURCE_ANNOTATION,
+    Wish,
+    default_service_name,
+    parse_cpu,
+    parse_env,
+    parse_memory,
+    parse_service_name,
+    parse_timeout,
+    wanted_service,
+)
+from hakobune.cli.services import first_url
+from hakobune.errors import HakoError, UsageError
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "service",
+        nargs="?",
+        help="the service's name (default: the one this folder has, else the folder's name)",
+    )
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
+        "--source", metavar="DIR", help="the folder to build (default: the current one)"
+    )
+    what.add_argument(
+        "--image", metavar="IMAGE", help="serve this image of `hako image ls`; nothing is built"
+    )
+    runs = parser.add_argument_group("how it runs (what is not given stays as it was)")
+    runs.add_argument(
+        "--port",
+        type=int,
+        metavar="N",
+        help="the port the app listens on, given to it as PORT (default: 8080)",
+    )
+    runs.add_argument(
+        "-e",
+        "--env",
+        action="append",
+        default=[],
+        metavar="K=V",
+        help="set a variable; K alone copies the caller's value",
+    )
+    runs.add_argument(
+        "--remove-env", action="append", default=[], metavar="K", help="take a variable away"
+    )
+    runs.add_argument("--clear-env", action="store_true", help="take all variables away first")
+    runs.add_argument("--memory", metavar="SIZE", help="memory limit (default: 512Mi)")
+    runs.add_argument("--cpu", metavar="N", help="CPU limit (default: 1)")
+    runs.add_argument(
+        "--concurrency",
+        type=int,
+        metavar="N",
+        help="requests an instance takes at a time (default: 80)",
+    )
+    runs.add_argument(
+        "--timeout", metavar="TIME", help="how long a request may take (default: 300s)"
+    )
+    runs.add_argument(
+        "--min-instances", type=int, metavar="N", help="instances kept running (default: 0)"
+    )
+    runs.add_argument(
+        "--max-instances", type=int, metavar="N", help="instances at most (default: 100)"
+    )
+    add_build_arguments(parser.add_argument_group("how it is built"))
+    parser.add_argument(
+        "-v", "--verbose", action="store_true", help="show all that the build prints"
+    )
+    parser.set_defaults(run=_run)  # fmt: skip
+
+
+def _run(arguments: argparse.Namespace, context: Context) -> int:
+    folder = None if arguments.image else Path(arguments.source or ".").absolute()
+    wish = _wish(arguments, context)
+    if folder is not None:
+        require_folder(folder)
+    lines = DeployLines(context.err, context.env, verbose=arguments.verbose)
+    ensure_running(context.settings)
+    client = Client(context.settings.api_socket)
+    name = choose_service(arguments.service, folder, list(client.list(PARENT, "services")))
+    current = client.find(service_name(name))
+    try:
+        image = arguments.image or _build(arguments, context, folder, name, current, lines)
+    except HakoError as error:
+        raise _with_state(error, name, current) from error
+    wish = replace(wish, image=image, source=str(folder) if folder else None)
+    service = _put(client, name, current, wanted_service(current, wish), lines)
+    _describe_start(client, service, current, lines)
+    print(first_url(service), file=context.out, flush=True)
+    lines.hint(f"next: hako logs -f {name} · hako services describe {name}")
+    return 0
+
+
+def _wish(arguments: argparse.Namespace, context: Context) -> Wish:
+    """The flags of the command line, checked before anything is done; the image may come later."""
+    if arguments.service is not None:
+        parse_service_name(arguments.service)
+    if arguments.port is not None and not 0 < arguments.port < 65536:
+        raise UsageError(f"--port {arguments.port} is no port", fix="a number from 1 to 65535")
+    return Wish(
+        image=arguments.image or "",
+        port=arguments.port,
+        env=parse_env(arguments.env, context.env),
+        removed_env=tuple(arguments.remove_env),
+        clear_env=arguments.clear_env,
+        memory=None if arguments.memory is None else parse_memory(arguments.memory),
+        cpu=None if arguments.cpu is None else parse_cpu(arguments.cpu),
+        concurrency=arguments.concurrency,
+        timeout=None if arguments.timeout is None else parse_timeout(arguments.timeout),
+        min_instances=arguments.min_instances,
+        max_instances=arguments.max_instances,
+    )
+
+
+def require_folder(folder: Path) -> None:
+    """Refuse early what cannot be a source.
+
+    Raises:
+        UsageError: there is no such folder, or it is a file.
+    """
+    if folder.is_dir():
+        return
+    why = "it is a file" if folder.exists() else "there is no such folder"
+    raise UsageError(f"cannot deploy {folder}", why=why, fix="hako deploy --source FOLDER")
+
+
+def choose_service(given: str | None, folder: Path | None, services: Sequence[Document]) -> str:
+    """The short name of the service to deploy (pure).
+
+    A name given wins; else the service that was deployed from this folder; else the folder's own name, if no
+    other folder's service has it.
+
+    Raises:
+        UsageError: a name must be given.
+    """
+    if given:
+        return given
+    if folder is None:
+        raise UsageError(
+            "hako deploy --image needs the service's name", fix="hako deploy NAME --image IMAGE"
+        )
+    sources = {
+        short_name(s["name"]): s.get("annotations", {}).get(SOURCE_ANNOTATION) for s in services
+    }
+    same = [name for name, source in sources.items() if source == str(folder)]
+    if len(same) > 1:
+        raise UsageError(
+            f"several services were deployed from {folder}: {', '.join(sorted(same))}",
+            fix=f"hako deploy {sorted(same)[0]}",
+        )
+    if same:
+        return same[0]
+    name = default_service_name(folder)
+    if name in sources:
+        owner = sources[name] or "an image"
+        raise UsageError(
+            f"the service {name} is there already, deployed from {owner}",
+            why=f"{folder} would take its place",
+            fix=f"hako deploy {name} (to replace it) or hako deploy ANOTHER-NAME",
+        )
+    return name
+
+
+def _build(
+    arguments: argparse.Namespace,
+    context: Context,
+    folder: Path | None,
+    name: str,
+    current: Document | None,
+    lines: DeployLines,
+) -> str:
+    """Build the folder; returns the image by digest."""
+    assert folder is not None  # without --image there is a folder
+    state = "new service" if current is None else _serving(name, current)
+    lines.row(name, f"{state} · {describe_source(folder)}", timed=False)
+    result = build_from_arguments(
+        arguments, context, path=folder, image=f"hako/apps/{name}", progress=lines
+    )
+    for label, text in describe_build(result):
+        lines.row(label, text)
+    return f"hako/apps/{name}@{result.digest}"
+
+
+def _put(
+    client: Client, name: str, current: Document | None, wanted: Document, lines: DeployLines
+) -> Document:
+    """Create or change the service and wait until it serves (or does not)."""
+    lines.phase("start")
+    if current is None:
+        operation = client.create(PARENT, "services", name, wanted)
+    else:
+        operation = client.update(service_name(name), wanted, mask="template,annotations")
+    try:
+        return client.wait(operation)
+    except KeyboardInterrupt:
+        lines.note(f"the deploy goes on without this command: hako services describe {name}")
+        raise
+
+
+def _describe_start(
+    client: Client, service: Document, before: Document | None, lines: DeployLines
+) -> None:
+    latest = short_name(service.get("latestReadyRevision", ""))
+    if before is not None and short_name(before.get("latestReadyRevision", "")) == latest:
+        lines.total("live", f"{latest} serves on · nothing changed")
+        return
+    revision = client.find(service.get("latestReadyRevision", "")) or {}
+    message = condition(revision, "ContainerHealthy").get("message") or "ready"
+    lines.row("start", f"{latest} · {message}")
+    shares = [
+        f"{short_name(target.get('revision', '')) or latest} gets {target.get('percent', 0)} %"
+        for target in service.get("trafficStatuses", [])
+        if target.get("percent")
+    ]
+    lines.total("live", ", ".join(shares) or f"{latest} gets no traffic yet")
+
+
+def _serving(name: str, current: Document) -> str:
+    revision = short_name(current.get("latestReadyRevision", ""))
+    return f"{revision} serves" if revision else f"{name} has never been ready"
+
+
+def _with_state(error: HakoError, name: str, current: Document | None) -> HakoError:
+    """The same error, saying what the failure did to the service."""
+    serving = short_name((current or {}).get("latestReadyRevision", ""))
+    if serving:
+        error.what = f"{error.what}. {serving} keeps 100 %, caches kept."
+    return error

@@ -1,0 +1,101 @@
+"""Draws a deploy as a person reads it: one line a stage, its time at the right, what failed in full.
+
+Foreign output (a buildpack's) is kept and shown only when the stage fails, or at once with `--verbose`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TextIO
+
+from hakobune.cli.terminal import CYAN, GREEN, RESET, YELLOW, right_aligned, wants_colour
+
+LABEL = 9  # "service  …": the column in which a line's text begins
+
+
+class DeployLines:
+    """The lines of one deploy, on *stream*. `Progress` events of the build pass through it."""
+
+    def __init__(self, stream: TextIO, env: Mapping[str, str], *, verbose: bool = False) -> None:
+        self._stream = stream
+        self._colour = wants_colour(stream, env)
+        self._live = stream.isatty() and env.get("TERM") != "dumb"
+        self._verbose = verbose
+        self._began = self._row_began = time.monotonic()
+        self._phase = ""
+        self._steps: dict[str, list[str]] = {}
+        self._output: list[str] = []
+        self._transient = False
+
+    def row(self, label: str, text: str, *, timed: bool = True) -> None:
+        """Print one stage's line, with the time since the last timed line."""
+        seconds = time.monotonic() - self._row_began
+        line = f"{label:<{LABEL - 1}} {text}"
+        if timed:
+            line = right_aligned(line, f"{seconds:.1f} s")
+            self._row_began = time.monotonic()
+        self._print(line, label)
+
+    def total(self, label: str, text: str) -> None:
+        """Print the last stage's line, with the time of the whole."""
+        seconds = time.monotonic() - self._began
+        self._print(right_aligned(f"{label:<{LABEL - 1}} {text}", f"total {seconds:.1f} s"), label)
+
+    def hint(self, text: str) -> None:
+        """Print a line that belongs to no stage, below the others' text."""
+        self._print(" " * LABEL + text)
+
+    def kept_output(self) -> tuple[str, ...]:
+        """What foreign programs printed so far."""
+        return tuple(self._output)
+
+    def steps(self, phase: str) -> tuple[str, ...]:
+        """What was done and decided in a phase of the build."""
+        return tuple(self._steps.get(phase, ()))
+
+    # Progress
+
+    def phase(self, name: str, detail: str = "") -> None:
+        self._phase = name
+        if self._verbose:
+            self._print(f"===> {name} {detail}".rstrip())
+        else:
+            self._show(f"{name.lower():<{LABEL - 1}} …")
+
+    def step(self, text: str) -> None:
+        self._steps.setdefault(self._phase, []).append(text)
+        if self._verbose:
+            self._print(text)
+
+    def bytes(self, what: str, done: int, total: int | None) -> None:
+        share = f" {100 * done // total} %" if total else ""
+        self._show(f"{'fetch':<{LABEL - 1}} {what}{share}")
+
+    def note(self, text: str, *, warning: bool = False) -> None:
+        self._print(
+            f"{'warning' if warning else 'note':<{LABEL - 1}} {text}", "warning" if warning else ""
+        )
+
+    def output(self, line: str) -> None:
+        self._output.append(line)
+        if self._verbose:
+            self._print(line)
+        else:
+            self._show(f"{self._phase.lower():<{LABEL - 1}} {line}")
+
+    def _show(self, text: str) -> None:
+        """Show *text* on a terminal until the next line takes its place."""
+        if self._live and not self._verbose:
+            self._stream.write(f"\r\x1b[K{text[:100]}")
+            self._stream.flush()
+            self._transient = True
+
+    def _print(self, line: str, label: str = "") -> None:
+        if self._transient:
+            self._stream.write("\r\x1b[K")
+            self._transient = False
+        colour = {"warning": YELLOW, "live": GREEN}.get(label, CYAN if label else "")
+        if self._colour and colour:
+            line = f"{colour}{line[:LABEL]}{RESET}{line[LABEL:]}"
+        print(line, file=self._stream, flush=True)
