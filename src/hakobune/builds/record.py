@@ -13,7 +13,6 @@ from typing import Final
 
 import msgspec
 
-from hakobune.lifecycle.documents import KeptLayers
 from hakobune.oci.digest import Digest
 from hakobune.support.files import write_atomically
 
@@ -30,13 +29,19 @@ class BuildRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         image: the digest of what came out.
         source: the folder of the source copy that went in.
         parts: the digests behind *inputs*, by name, to say what differs.
+        glance: what `glance_at` saw at that time.
+        uid, gid: of the build user, who owns the source copy.
+        kept: `lifecycle.documents.KeptLayers`, read by whoever needs it.
     """
 
     inputs: str
     image: str
     source: str
     parts: dict[str, str]
-    kept: KeptLayers | None = None
+    glance: str
+    uid: int
+    gid: int
+    kept: msgspec.Raw
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,15 @@ from pathlib import Path
 from urllib.parse import quote
 
 from hakobune.buildpack.descriptor import GroupElement
+from hakobune.builds.record import BuildRecord
 from hakobune.errors import UsageError
 from hakobune.lifecycle.fate import LayerFate
+from hakobune.oci.digest import Digest
 from hakobune.oci.manifest import Image
 from hakobune.oci.reference import Reference
+from hakobune.oci.store import Store
+from hakobune.progress import Progress
+from hakobune.settings import Settings
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 
@@ -30,6 +35,7 @@ class BuildRequest:
         process_type: the default process; empty: what the buildpacks say.
         rebuild: build although nothing that goes in has changed.
         clear_cache: forget what the last build kept.
+        network: whether buildpacks can reach anything.
         created: `SOURCE_DATE_EPOCH`; `None` is 1980.
     """
 
@@ -46,7 +52,20 @@ class BuildRequest:
     clear_cache: bool = False
     network: bool = True
     created: int | None = None
-    report_to: Path | None = None
+
+    @property
+    def may_reuse(self) -> bool:
+        """Whether the last image may be the answer."""
+        return not self.rebuild and not self.clear_cache
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """Where builds happen: the store, the installation, and the caller's variables."""
+
+    store: Store
+    settings: Settings
+    env: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +75,8 @@ class BuildResult:
     Args:
         fates: what became of each layer; empty if *reused*.
         changed: source paths that differ from the last build's.
+        told: what the buildpacks printed first.
+        new_layers: how many layers of the image the last one did not have.
         reused: nothing that goes in had changed: the image is the last build's.
     """
 
@@ -64,8 +85,42 @@ class BuildResult:
     group: tuple[GroupElement, ...] = ()
     fates: tuple[LayerFate, ...] = ()
     changed: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
+    new_layers: int = 0
     seconds: float = 0.0
     reused: bool = False
+
+    @property
+    def digest(self) -> Digest:
+        return self.image.digest
+
+
+def find_last(request: BuildRequest, record: BuildRecord, store: Store) -> Image | None:
+    """The last build's image if it is whole; it gets the names that are asked for."""
+    digest = Digest.parse(record.image)
+    if not store.has_blob(digest):
+        return None
+    image = store.read_image(digest)
+    if not all(store.has_blob(layer.digest) for layer in image.manifest.layers):
+        return None
+    for name in (request.name, *request.tags):
+        found = store.find_image(name)
+        if found is None or found.digest != digest:
+            store.tag(digest, name)
+    return image
+
+
+def reused(request: BuildRequest, image: Image, progress: Progress) -> BuildResult:
+    """The answer when nothing that goes in has changed."""
+    progress.step(
+        "nothing that goes in has changed: the image is the last build's (--rebuild forces)"
+    )
+    return BuildResult(image=image, reference=reference_of(request, image), reused=True)
+
+
+def reference_of(request: BuildRequest, image: Image) -> str:
+    """The image's name with its digest."""
+    return str(request.name.with_digest(image.digest))
 
 
 def folder_name(reference: Reference) -> str:
@@ -82,7 +137,9 @@ def parse_variable(text: str, caller: Mapping[str, str]) -> tuple[str, str] | No
     name, equals, value = text.partition("=")
     if not _VARIABLE.fullmatch(name):
         raise UsageError(
-            f"{text!r} is no variable", why="it must look like NAME=VALUE or NAME", fix="--env NAME=VALUE"
+            f"{text!r} is no variable",
+            why="it must look like NAME=VALUE or NAME",
+            fix="--env NAME=VALUE",
         )
     if equals:
         return name, value

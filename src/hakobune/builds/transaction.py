@@ -1,0 +1,502 @@
+"""The phases of the lifecycle in one sandbox, as a transaction (design: "The life of a build").
+
+Until the record is written, in one rename, the last image, caches and kept layers are what they were: a
+build that fails or is killed leaves folders that the next build of the image removes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from hakobune import __version__
+from hakobune.buildpack.builder import RunImage
+from hakobune.buildpack.environment import inherit
+from hakobune.buildpack.order import SystemBuildpacks
+from hakobune.builds.added_buildpacks import Chosen, choose_buildpacks, stage_buildpacks
+from hakobune.builds.build import glance_at
+from hakobune.builds.builder import Builder, ensure_default_builder, read_builder
+from hakobune.builds.host_environment import BUNDLE_PATH, bundle_variables, find_bundle, proxies
+from hakobune.builds.record import (
+    BuildFolder,
+    BuildRecord,
+    differences,
+    inputs_digest,
+)
+from hakobune.builds.request import (
+    BuildRequest,
+    BuildResult,
+    World,
+    find_last,
+    folder_name,
+    reference_of,
+    reused,
+)
+from hakobune.builds.source import (
+    Source,
+    SourceCopy,
+    copy_source,
+)
+from hakobune.errors import HakoError
+from hakobune.lifecycle.analyze import Analyzed, analyze, write_analyzed
+from hakobune.lifecycle.build import build as run_buildpacks
+from hakobune.lifecycle.detect import Detected, detect
+from hakobune.lifecycle.documents import KeptLayers, decode_kept_layers, encode_kept_layers
+from hakobune.lifecycle.environment import BuildContext, BuildEnvironment
+from hakobune.lifecycle.errors import BuildpackFailedError
+from hakobune.lifecycle.export import CREATED, Exported, ExportRequest, export
+from hakobune.lifecycle.image_config import Launcher
+from hakobune.lifecycle.kept import OverlayChanges, keep, roots_of
+from hakobune.lifecycle.restore import restore
+from hakobune.oci.digest import Digest
+from hakobune.oci.manifest import Image
+from hakobune.oci.merged import find
+from hakobune.oci.reference import Reference
+from hakobune.oci.snapshot import Snapshot
+from hakobune.progress import Progress
+from hakobune.runtime.mount import RootFs
+from hakobune.runtime.sandbox import build_sandbox
+
+EXEC_ENV: Final = "production"
+ROOTS: Final = "builds"
+LAUNCHER: Final = "cnb/lifecycle/launcher"
+NEEDS_LABEL: Final = "com.hakobune.run-image.needs."
+
+
+def run_build(
+    request: BuildRequest,
+    source: Source,
+    folder: BuildFolder,
+    record: BuildRecord | None,
+    world: World,
+    progress: Progress,
+) -> BuildResult:
+    """Build, for the holder of the folder's lock; or give the last image if its inputs turn out to be the same.
+
+    Raises:
+        HakoError: see `builds.build.build`.
+    """
+    plan = _plan(request, source, world, progress)
+    copy = copy_source(
+        source,
+        folder.new_source(),
+        last=folder.source_of(record),
+        uid=plan.builder.uid,
+        gid=plan.builder.gid,
+    )
+    for note in copy.notes:
+        progress.note(note, warning=True)
+    transaction = _Transaction(request, source, plan, folder, copy, record, world, progress)
+    is_same = record is not None and record.inputs == inputs_digest(plan.inputs(copy.digest))
+    if record is not None and is_same and request.may_reuse:
+        image = find_last(request, record, world.store)
+        if image is not None:
+            transaction.note_glance(record)
+            return reused(request, image, progress)
+    _tell_source(request, source, copy, record, plan, progress)
+    return transaction.run()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """What a build uses besides the source."""
+
+    builder: Builder
+    chosen: Chosen
+    run: RunImage
+    run_reference: Reference
+    env: Mapping[str, str]
+    parts: Mapping[str, str]
+
+    def inputs(self, source: Digest) -> dict[str, str]:
+        return {**self.parts, "source": str(source)}
+
+
+def _plan(request: BuildRequest, source: Source, world: World, progress: Progress) -> _Plan:
+    builder = _find_builder(request, source, world, progress)
+    chosen = choose_buildpacks(
+        request.buildpacks or _described_buildpacks(source), builder.order, builder.catalog
+    )
+    run, run_reference = _choose_run_image(request, builder)
+    run_image = world.store.find_image(run_reference)
+    env = {**dict(source.project.build_env), **request.env}
+    parts = {
+        "hakobune": __version__,
+        "builder": str(builder.image.digest),
+        "run image": f"{run_reference}@{run_image.digest if run_image else ''}",
+        "environment": "\0".join(f"{k}={v}" for k, v in sorted(env.items())),
+        "buildpacks": " ".join(request.buildpacks) + chosen.digest(),
+        "process type": request.process_type,
+        "creation time": _created(request),
+        "network": "on" if request.network else "off",
+    }
+    return _Plan(
+        builder=builder, chosen=chosen, run=run, run_reference=run_reference, env=env, parts=parts
+    )
+
+
+def _find_builder(
+    request: BuildRequest, source: Source, world: World, progress: Progress
+) -> Builder:
+    name = request.builder or source.project.builder
+    if not name:
+        return ensure_default_builder(world.store, world.settings.home, progress)
+    reference = Reference.parse(name)
+    image = world.store.find_image(reference)
+    if image is None:
+        raise HakoError(
+            f"the builder {reference.short} cannot be found",
+            why="no image of that name is in the store",
+            fix="load it with hako image load, or build without --builder",
+        )
+    return read_builder(world.store, image, name=reference.short)
+
+
+def _described_buildpacks(source: Source) -> tuple[str, ...]:
+    """The project descriptor's group, by the names that `--buildpack` takes.
+
+    Raises:
+        HakoError: an entry is of a kind that cannot be used yet.
+    """
+    project = source.project
+    if project.pre or project.post:
+        raise HakoError(
+            "project.toml asks for pre or post buildpacks",
+            why="only [[io.buildpacks.group]] can be used",
+            fix="list all buildpacks there",
+        )
+    names = []
+    for entry in project.buildpacks:
+        if entry.script is not None:
+            raise HakoError(
+                "project.toml holds a buildpack as a script",
+                why="only buildpacks of the builder and folders can be used",
+                fix="put the script into a folder with a buildpack.toml and name it by uri",
+            )
+        if entry.uri:
+            uri = entry.uri.removeprefix("file://")
+            names.append(uri if "=" in uri or ":" in uri else str(source.root / uri))
+        else:
+            names.append(f"{entry.id}@{entry.version}" if entry.version else entry.id)
+    return tuple(names)
+
+
+def _choose_run_image(request: BuildRequest, builder: Builder) -> tuple[RunImage, Reference]:
+    """The run image as the builder names it (for the label), and where it is taken from."""
+    if not request.run_image:
+        return builder.run_images[0] if builder.run_images else RunImage(
+            image=""
+        ), builder.run_image
+    wanted = Reference.parse(request.run_image)
+    for run in builder.run_images:
+        if wanted in map(Reference.parse, (run.image, *run.mirrors)):
+            return run, wanted
+    return RunImage(image=request.run_image), wanted
+
+
+def _created(request: BuildRequest) -> str:
+    if request.created is None:
+        return CREATED
+    return datetime.fromtimestamp(request.created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _tell_source(
+    request: BuildRequest,
+    source: Source,
+    copy: SourceCopy,
+    record: BuildRecord | None,
+    plan: _Plan,
+    progress: Progress,
+) -> None:
+    """One line: what is built, or what has changed since the last build."""
+    if record is None:
+        left_out = (
+            f" ({source.rules.origin} leaves out {len(copy.left_out)})" if copy.left_out else ""
+        )
+        progress.step(
+            f"{source.root}: {copy.files} files, {copy.size_bytes / 1000:.0f} KB{left_out}"
+        )
+        return
+    changed = [n for n in differences(record.parts, plan.inputs(copy.digest)) if n != "source"]
+    if copy.changed:
+        more = f" and {len(copy.changed) - 3} more" if len(copy.changed) > 3 else ""
+        changed.append(", ".join(copy.changed[:3]) + more)
+    if changed:
+        progress.step(f"changed since the last build: {'; '.join(changed)}")
+    elif request.rebuild:
+        progress.step("nothing has changed; built again because of --rebuild")
+
+
+@dataclass(frozen=True, slots=True)
+class _Transaction:
+    """One run of the phases."""
+
+    request: BuildRequest
+    source: Source
+    plan: _Plan
+    folder: BuildFolder
+    copy: SourceCopy
+    record: BuildRecord | None
+    world: World
+    progress: Progress
+
+    def run(self) -> BuildResult:
+        store, settings = self.world.store, self.world.settings
+        kept, snapshots = self._kept()
+        before = store.find_image(self.request.name)
+        with ExitStack() as undo:
+            builder_snapshots, hold = store.hold_image(self.plan.builder.image)
+            undo.callback(hold.close)
+            undo.callback(store.hold(snapshots.values()).close)
+            top = undo.enter_context(self.folder.scratch("top"))
+            lowers = (
+                *(d for s in snapshots.values() for d in s.lower_dirs()),
+                *undo.enter_context(self._added()),
+                self.copy.tree,
+                *(d for s in reversed(builder_snapshots) for d in s.lower_dirs()),
+            )
+            rootfs = RootFs(lowers=lowers, top=top, redirect_dir=True)
+            told = _Told(self.progress)
+            with build_sandbox(
+                rootfs,
+                installation=settings.installation,
+                run=settings.run,
+                network=self.request.network,
+            ) as environment:
+                exported, context, detected = replace(self, progress=told)._phases(
+                    environment, top / "up", kept, snapshots, lowers
+                )
+            new = keep(
+                exported, context, store, upper=top / "up", lowers=lowers, snapshots=snapshots
+            )
+            self._commit(exported, new)
+        return BuildResult(
+            image=exported.image,
+            reference=reference_of(self.request, exported.image),
+            group=detected.group,
+            fates=exported.fates,
+            changed=self.copy.changed,
+            told=tuple(told.lines),
+            new_layers=self._new_layers(before, exported.image),
+        )
+
+    def _new_layers(self, before: Image | None, image: Image) -> int:
+        known = {layer.digest for layer in before.manifest.layers} if before else frozenset()
+        base = self.world.store.find_image(self.plan.run_reference)
+        known = known | {layer.digest for layer in base.manifest.layers} if base else known
+        return sum(layer.digest not in known for layer in image.manifest.layers)
+
+    def note_glance(self, record: BuildRecord) -> None:
+        """Nothing has changed although it looked so: remember how it looks now."""
+        self.folder.write_record(
+            msgspec.structs.replace(record, source=self.copy.folder.name, glance=self._glance())
+        )
+        self.folder.clean(self.folder.read_record())
+
+    def _glance(self) -> str:
+        return glance_at(self.request, self.source, self.world.store)
+
+    def _kept(self) -> tuple[KeptLayers | None, dict[str, Snapshot]]:
+        """What of the last build can be used, with its snapshots by key."""
+        builder = self.plan.builder
+        kept = decode_kept_layers(bytes(self.record.kept)) if self.record else None
+        if kept is None or self.request.clear_cache:
+            return None, {}
+        if not kept.is_usable_by(builder.uid, builder.gid, exec_env=EXEC_ENV):
+            self.progress.step("kept layers belong to another build user: they are not used")
+            return None, {}
+        snapshots: dict[str, Snapshot] = {}
+        buildpacks = []
+        for buildpack in kept.buildpacks:
+            layers = {}
+            for name, layer in buildpack.layers.items():
+                snapshot = self.world.store.open_snapshot(layer.snapshot)
+                if snapshot is not None:
+                    layers[name], snapshots[layer.snapshot] = layer, snapshot
+            buildpacks.append(msgspec.structs.replace(buildpack, layers=layers))
+        return msgspec.structs.replace(kept, buildpacks=tuple(buildpacks)), snapshots
+
+    @contextmanager
+    def _added(self) -> Iterator[tuple[Path, ...]]:
+        """Folders of `--buildpack` as a lower."""
+        if not self.plan.chosen.folders:
+            yield ()
+            return
+        with self.folder.scratch("added") as tree:
+            stage_buildpacks(self.plan.chosen, tree)
+            yield (tree,)
+
+    def _phases(
+        self,
+        environment: BuildEnvironment,
+        upper: Path,
+        kept: KeptLayers | None,
+        snapshots: Mapping[str, Snapshot],
+        lowers: tuple[Path, ...],
+    ) -> tuple[Exported, BuildContext, Detected]:
+        plan, store, progress = self.plan, self.world.store, self.progress
+        analyzed = analyze(
+            store,
+            previous=self.request.name,
+            run=plan.run,
+            run_reference=plan.run_reference,
+            build_image=plan.builder.image,
+            os_release=environment.read_file("/etc/os-release"),
+            exec_env=EXEC_ENV,
+            progress=progress,
+        )
+        context = self._context(environment, analyzed)
+        write_analyzed(environment, analyzed, layers=context.layers)
+        detected = detect(
+            context,
+            order=plan.chosen.order,
+            catalog=plan.chosen.catalog,
+            system=plan.builder.system if not self.request.buildpacks else SystemBuildpacks(),
+            progress=progress,
+        )
+        restored = restore(
+            context,
+            store,
+            group=detected.group,
+            previous=analyzed.previous,
+            metadata=analyzed.metadata,
+            kept=kept,
+            progress=progress,
+            skip_layers=self.request.clear_cache,
+        )
+        try:
+            built = run_buildpacks(
+                context, detected=detected, catalog=plan.chosen.catalog, progress=progress
+            )
+        except BuildpackFailedError as error:
+            raise told_by_buildpack(error) from error
+        exported = export(
+            context,
+            store,
+            OverlayChanges(upper, snapshots),
+            analyzed=analyzed,
+            built=built,
+            kept=kept,
+            restored=restored,
+            request=ExportRequest(
+                launcher=Launcher(binary=_launcher(lowers), version=__version__),
+                names=(self.request.name, *self.request.tags),
+                process_type=self.request.process_type,
+                created=_created(self.request),
+            ),
+            progress=progress,
+        )
+        return exported, context, detected
+
+    def _context(self, environment: BuildEnvironment, analyzed: Analyzed) -> BuildContext:
+        builder, env = self.plan.builder, self.world.env
+        extra = {"HOME": _home_of(environment, builder.uid), **proxies(env)}
+        bundle = find_bundle(env)
+        if bundle is not None:
+            environment.write_file(BUNDLE_PATH, bundle.read_bytes(), mode=0o644, uid=0, gid=0)
+            extra |= bundle_variables()
+        environment.make_directory("/platform/env", mode=0o755, uid=0, gid=0)
+        for name, value in self.plan.env.items():
+            data = value.encode("utf-8", "surrogateescape")
+            environment.write_file(f"/platform/env/{name}", data, mode=0o644, uid=0, gid=0)
+        if self.request.created is not None:
+            extra["SOURCE_DATE_EPOCH"] = str(self.request.created)
+        return BuildContext(
+            environment=environment,
+            uid=builder.uid,
+            gid=builder.gid,
+            variables=inherit(builder.image.config.env, extra),
+            target=analyzed.target,
+            exec_env=EXEC_ENV,
+        )
+
+    def _commit(self, exported: Exported, kept: KeptLayers) -> None:
+        """Make this build the one that the next one starts from."""
+        store, name = self.world.store, folder_name(self.request.name)
+        parts = self.plan.inputs(self.copy.digest)
+        new = (*roots_of(kept), str(exported.image.digest))
+        store.set_root(ROOTS, name, (*(store.root(ROOTS, name) or ()), *new))
+        self.folder.write_record(
+            BuildRecord(
+                inputs=inputs_digest(parts),
+                image=str(exported.image.digest),
+                source=self.copy.folder.name,
+                parts=parts,
+                glance=self._glance(),
+                uid=self.plan.builder.uid,
+                gid=self.plan.builder.gid,
+                kept=msgspec.Raw(encode_kept_layers(kept)),
+            )
+        )
+        self.folder.write_report(exported.report)
+        self.folder.clean(self.folder.read_record())
+        store.set_root(ROOTS, name, new)
+        store.sync_later()
+
+
+class _Told:
+    """Passes progress on, and keeps the first lines that buildpacks print while they build."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.phase = progress.phase
+        self.step = progress.step
+        self.bytes = progress.bytes
+        self.note = progress.note
+        self._progress = progress
+        self.lines: list[str] = []
+
+    def output(self, line: str) -> None:
+        if len(self.lines) < 10:
+            self.lines.append(line)
+        self._progress.output(line)
+
+
+def told_by_buildpack(error: BuildpackFailedError) -> BuildpackFailedError:
+    """*error* in the buildpack's own words, where its last lines are `error: …`, `  seen: …`, `  fix: …`."""
+    facts: dict[str, str] = {}
+    for line in error.lines:
+        key, colon, text = line.strip().partition(": ")
+        if colon and key in ("error", "seen", "fix"):
+            facts = {} if key == "error" else facts
+            facts[key] = text
+    if "error" not in facts:
+        return error
+    return BuildpackFailedError(
+        f"{error.what}: {facts['error']}",
+        why=facts.get("seen", error.why),
+        fix=facts.get("fix", error.fix),
+        buildpack=error.buildpack,
+        code=error.code,
+        lines=error.lines,
+    )
+
+
+def _launcher(lowers: tuple[Path, ...]) -> Path:
+    """The builder's launcher, as a file of the machine.
+
+    Raises:
+        HakoError: the builder has none.
+    """
+    shown = find(lowers, LAUNCHER)
+    if shown is None:
+        raise HakoError(
+            "the builder has no launcher", why=f"/{LAUNCHER} is missing", fix="use another builder"
+        )
+    return Path(shown.path)
+
+
+def _home_of(environment: BuildEnvironment, uid: int) -> str:
+    """The build user's home as /etc/passwd has it."""
+    for line in (
+        (environment.read_file("/etc/passwd") or b"").decode("utf-8", "replace").splitlines()
+    ):
+        fields = line.split(":")
+        if len(fields) > 5 and fields[2] == str(uid) and fields[5]:
+            return fields[5]
+    return "/"
