@@ -64,14 +64,25 @@ def ensure_running(settings: Settings) -> None:
     """
     if _answers(settings.api_socket):
         return
+    ensure_supervisor(settings)
+    with exclusive(settings.run / "serve.lock"):
+        _await_api(settings, time.monotonic() + _START_TIMEOUT_S)
+
+
+def ensure_supervisor(settings: Settings) -> None:
+    """Return when the supervisor answers; it is started, detached, if it is not there.
+
+    Raises:
+        ServeError: it does not answer in time; with the last lines that it logged.
+    """
+    if _supervisor_answers(settings):
+        return
     _require_root()
     _prepare_home(settings)
     with exclusive(settings.run / "serve.lock"):
-        deadline = time.monotonic() + _START_TIMEOUT_S
         if not _supervisor_answers(settings):
             _start_supervisor(settings)
-        _await_supervisor(settings, deadline)
-        _await_api(settings, deadline)
+        _await_supervisor(settings, time.monotonic() + _START_TIMEOUT_S)
 
 
 def stop_all(settings: Settings) -> bool:
@@ -141,7 +152,7 @@ def _start_supervisor(settings: Settings) -> None:
     log = os.open(_log_path(settings), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
     try:
         subprocess.Popen(
-            _supervisor_command(_controller_argument()),
+            _supervisor_command(),
             env=_environment(settings),
             stdin=subprocess.DEVNULL,
             stdout=log,

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 
 from hakobune.runtime import linux
 
+PARTS = ("system", "containers", "builds")
 CONTROLLERS = ("memory", "cpu", "pids")
 CPU_PERIOD_US = 100_000
 _DEFAULT_V1_SHARES = 1024
@@ -121,13 +122,28 @@ class Cgroups:
         """The group `INSTALLATION/NAME`, made where it is missing."""
         path = f"{self._prefix}/{name}"
         for fd in self._trees():
-            _make_folders(fd, path, controllers=self._v2_controllers() if fd == self.v2 else ())
+            controllers = self._v2_controllers() if fd == self.v2 else ()
+            for attempt in range(10):
+                try:
+                    _make_folders(fd, path, controllers=controllers)
+                except FileNotFoundError:  # somebody else's `prune` came between
+                    if attempt == 9:
+                        raise
+                else:
+                    break
         return Cgroup(path, v2=self.v2, v1=self.v1, controllers=self.controllers)
 
     def remove_all(self) -> bool:
         """Remove every empty group of the installation; says whether nothing is left."""
         gone = [_remove_tree(fd, self._prefix) for fd in self._trees()]
         return all(gone)
+
+    def prune(self) -> None:
+        """Remove the installation's folders above groups if no group is in them: nothing stays when nothing runs."""
+        for fd in self._trees():
+            for path in (*(f"{self._prefix}/{part}" for part in PARTS), self._prefix):
+                with contextlib.suppress(OSError):
+                    os.rmdir(path, dir_fd=fd)
 
     def exists(self) -> bool:
         """Whether any group of the installation is there."""

@@ -90,6 +90,7 @@ class ContainerSpec:
         log_path: the file that gets the output as JSON lines (several containers may share one);
             `None` is `HAKO_HOME/containers/ID/log`, which goes with the container.
         labels: free text for the owner; `list` filters by it.
+        remove_on_exit: forget it, with its folder, as soon as it has stopped.
         no_new_privileges: off only where an image needs its setuid programs.
     """
 
@@ -112,6 +113,7 @@ class ContainerSpec:
     log_path: str | None = None
     log_bytes: int = DEFAULT_LOG_BYTES
     labels: Mapping[str, str] = field(default_factory=dict)
+    remove_on_exit: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -64,7 +64,6 @@ from hakobune.runtime.process import (
 )
 from hakobune.runtime.slot import IdRange, Slot, hold_range
 from hakobune.runtime.sockets import listening_sockets
-from hakobune.support.locks import open_lock
 
 CREATE_TIMEOUT_S = 30.0
 _STATUS_WAIT_S = 10.0  # how long an adopted container's exit code may take to become readable
@@ -190,7 +189,8 @@ class Roster:
             log_path=str(log_path),
             created_at=time.time(),
         )
-        held = Held(spec, folder, status, self._cgroups.create(f"containers/{spec.id}"))
+        group = self._cgroups.create(f"containers/{spec.id}")
+        held = Held(spec, folder, status, group, remove_at_end=spec.remove_on_exit)
         self._containers[spec.id] = held
         return held
 
@@ -363,7 +363,8 @@ class Roster:
 
     def _ended(self, held: Held, status: int | None) -> None:
         code, number = split_status(status)
-        oom = held.status.oom_killed or held.group.oom_kills() > 0
+        if held.group.oom_kills() > 0 and not held.status.oom_killed:
+            self._change(held, EventKind.OOM, oom_killed=True)
         if held.stop_timer is not None:
             held.stop_timer.cancel()
             held.stop_timer = None
@@ -377,7 +378,6 @@ class Roster:
             start_time=None,
             exit_code=code,
             signal=number,
-            oom_killed=oom,
             stopped_at=time.time(),
         )
         waiting, held.waiting = held.waiting, []
@@ -543,6 +543,7 @@ class Roster:
             shutil.rmtree(folder, ignore_errors=True)
             return
         held = Held(found.spec, folder, found.record.status, group, found.record.base)
+        held.remove_at_end = found.spec.remove_on_exit
         self._containers[found.id] = held
         if fate is Fate.ADOPT:
             assert pidfd is not None
@@ -613,7 +614,7 @@ def _berth_of(pid: int, record: Record, pool: BerthPool) -> Berth | None:
 
 
 def _shared_lock(path: Path) -> int:
-    fd = open_lock(path)
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # never made here: it goes with what it guards
     fcntl.flock(fd, fcntl.LOCK_SH)
     return fd
 

@@ -39,6 +39,7 @@ from hakobune.runtime.pool import BerthPool
 from hakobune.runtime.programs import Programs
 from hakobune.runtime.protocol import VERSION
 from hakobune.runtime.roster import Roster
+from hakobune.runtime.seccomp import compiled_filter
 from hakobune.runtime.server import Call, Server, listen
 from hakobune.settings import Settings
 from hakobune.support.locks import try_exclusive
@@ -78,7 +79,7 @@ class Supervisor:
             cgroups=self._cgroups,
             network=self._network,
             pool=self._pool,
-            seccomp=_seccomp(settings),
+            seccomp=compiled_filter(os.uname().machine),
             resolv_conf=self._resolv_conf,
             tell=self._tell,
         )
@@ -384,10 +385,6 @@ def _listener(settings: Settings, inherited: Mapping[str, int]) -> socket.socket
     if "listener" in inherited:
         return socket.socket(fileno=inherited["listener"])
     return listen(settings.supervisor_socket)
-
-
-def _seccomp(settings: Settings) -> bytes | None:
-    return None
 
 
 def _inherited() -> dict[str, int]:
