@@ -15,7 +15,8 @@ from hakobune.lifecycle.build import Built, build
 from hakobune.lifecycle.detect import Detected, detect, read_catalog
 from hakobune.lifecycle.documents import KeptLayers
 from hakobune.lifecycle.environment import BuildContext
-from hakobune.lifecycle.export import Exported, ExportRequest, Launcher, export
+from hakobune.lifecycle.export import Exported, ExportRequest, export
+from hakobune.lifecycle.image_config import Launcher
 from hakobune.lifecycle.kept import kept_layers
 from hakobune.lifecycle.restore import Restored, restore
 from hakobune.oci import settle

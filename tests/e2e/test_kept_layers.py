@@ -15,8 +15,9 @@ from hakobune.lifecycle.build import build
 from hakobune.lifecycle.detect import detect, read_catalog
 from hakobune.lifecycle.documents import KeptLayers
 from hakobune.lifecycle.errors import BuildpackFailedError
-from hakobune.lifecycle.export import Exported, ExportRequest, Launcher, export
+from hakobune.lifecycle.export import Exported, ExportRequest, export
 from hakobune.lifecycle.fate import Fate
+from hakobune.lifecycle.image_config import Launcher
 from hakobune.lifecycle.kept import OverlayChanges, keep
 from hakobune.lifecycle.restore import restore
 from hakobune.oci.snapshot import Snapshot

@@ -6,7 +6,6 @@ Results are read as soon as a buildpack ends, so that its build layers are there
 from __future__ import annotations
 
 import errno
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import msgspec
 import tomli_w
 
-from hakobune.buildpack.descriptor import SBOM_MEDIA_TYPES, Buildpack, GroupElement
+from hakobune.buildpack.descriptor import Buildpack, GroupElement
 from hakobune.buildpack.document import read_document
 from hakobune.buildpack.environment import apply_env_files, apply_layer_directories
 from hakobune.buildpack.launch import (
@@ -31,15 +30,15 @@ from hakobune.buildpack.layer_metadata import LayerMetadata, parse_layer_toml
 from hakobune.buildpack.order import Catalog
 from hakobune.buildpack.plan import BuildPlan, PlanEntry
 from hakobune.errors import HakoError
-from hakobune.lifecycle.detect import Detected, compose_env, last_lines
+from hakobune.lifecycle.detect import Detected, compose_env
 from hakobune.lifecycle.environment import BuildContext
 from hakobune.lifecycle.errors import BuildError, BuildpackFailedError
+from hakobune.lifecycle.output import Lines, last_lines, telling_line
+from hakobune.lifecycle.sbom_files import collect_sboms
 from hakobune.progress import Progress
 
 _PLANS = "/tmp/hako-build"
-LONGEST_LINE = 64 << 10
 _NOT_LAYERS = ("launch", "build", "store")
-_SBOM_FILE = re.compile(r"(?P<layer>.+)\.sbom\.(?P<extension>[^.]+(?:\.[^.]+)?)")
 
 
 class _Unmet(msgspec.Struct, frozen=True, kw_only=True):
@@ -149,7 +148,7 @@ def _run_build(
     context.make_directory(layers)
     context.make_directory(_PLANS)
     context.write(plan_path, encode_buildpack_plan(state.plan, element.id))
-    lines = _Lines(progress)
+    lines = Lines(progress)
     code = context.environment.run(
         [f"{buildpack.directory}/bin/build", layers, context.platform, plan_path],
         env=compose_env(
@@ -220,7 +219,7 @@ def _collect(
         if layer.is_ignored and layer.name in directories:
             _ignore(context, f"{folder}/{layer.name}")
             directories.discard(layer.name)
-    _collect_sboms(context, buildpack, folder, files, layers)
+    collect_sboms(context, buildpack, folder, files, layers)
     state.env = _with_build_layers(
         context, state.env, folder, [la for la in layers if la.build and la.name in directories]
     )
@@ -305,58 +304,6 @@ def _with_build_layers(
     return env
 
 
-def _collect_sboms(
-    context: BuildContext,
-    buildpack: Buildpack,
-    folder: str,
-    files: set[str],
-    layers: Sequence[LayerMetadata],
-) -> None:
-    """Copy SBOM files to `<layers>/sbom`, where the image and the next build take them from.
-
-    Raises:
-        BuildError: a format that the buildpack does not declare, or that nobody knows.
-    """
-    by_name = {layer.name: layer for layer in layers}
-    escaped = folder.rpartition("/")[2]
-    for file in sorted(files):
-        match = _SBOM_FILE.fullmatch(file)
-        if match is None:
-            continue
-        name, extension = match["layer"], match["extension"].removesuffix(".json")
-        _check_sbom(buildpack, folder, file, extension)
-        layer = by_name.get(name)
-        if layer is None and name not in ("launch", "build"):
-            continue  # of a layer that is not there any more
-        data = context.environment.read_file(f"{folder}/{file}") or b""
-        for place in _sbom_places(name, layer):
-            target = f"{context.layers}/sbom/{place}/{escaped}" + (f"/{name}" if layer else "")
-            context.make_directory(target)
-            context.write(f"{target}/sbom.{extension}.json", data)
-
-
-def _check_sbom(buildpack: Buildpack, folder: str, file: str, extension: str) -> None:
-    if extension not in SBOM_MEDIA_TYPES or not file.endswith(".json"):
-        known = ", ".join(f".sbom.{e}.json" for e in SBOM_MEDIA_TYPES)
-        raise BuildError(
-            f"the results of buildpack {buildpack.full_name} cannot be used",
-            why=f"unsupported SBOM file format: {folder}/{file} (supported are {known})",
-        )
-    if not buildpack.declares_sbom(extension):
-        raise BuildError(
-            f"the results of buildpack {buildpack.full_name} cannot be used",
-            why=f"undeclared SBOM media type: {folder}/{file} is {SBOM_MEDIA_TYPES[extension]!r}",
-            fix="list it in sbom-formats of the buildpack's buildpack.toml",
-        )
-
-
-def _sbom_places(name: str, layer: LayerMetadata | None) -> tuple[str, ...]:
-    if layer is None:
-        return (name,)
-    places = ("launch",) if layer.launch else ("build",)
-    return (*places, "cache") if layer.cache else places
-
-
 def _finish(state: _Progressing) -> Built:
     return Built(
         buildpacks=tuple(state.done),
@@ -377,52 +324,9 @@ def _write_config(context: BuildContext, built: Built) -> None:
         context.write(f"{context.layers}/sbom/{kind}/sbom.legacy.json", b"[]")
 
 
-@dataclass(slots=True)
-class _Lines:
-    """Passes output on line by line, and keeps the end of it for an error."""
-
-    progress: Progress
-    kept: list[str] = field(default_factory=list)
-    rest: bytes = b""
-
-    def feed(self, chunk: bytes) -> None:
-        *lines, self.rest = (self.rest + chunk).split(b"\n")
-        for line in lines:
-            self._tell(line)
-        if len(self.rest) > LONGEST_LINE:
-            self.end()
-
-    def end(self) -> None:
-        if self.rest:
-            self._tell(self.rest)
-        self.rest = b""
-
-    def _tell(self, line: bytes) -> None:
-        text = line.decode("utf-8", "replace").rstrip("\r")
-        self.progress.output(text)
-        self.kept.append(text)
-        if len(self.kept) > 500:
-            del self.kept[:250]
-
-
-_TELLING = re.compile(
-    r"\b(error|fatal|failed|failure|cannot|could not|not found|no such|exception|denied|undefined)\b",
-    re.IGNORECASE,
-)
-
-
-def telling_line(lines: Sequence[str]) -> str:
-    """The line that most likely says why a program failed: the last one that speaks of an error, or the last one."""
-    said = [line.strip() for line in lines if line.strip()]
-    for line in reversed(said):
-        if _TELLING.search(line):
-            return line
-    return said[-1] if said else ""
-
-
-def _failure(element: GroupElement, code: int, lines: _Lines) -> BuildpackFailedError:
+def _failure(element: GroupElement, code: int, lines: Lines) -> BuildpackFailedError:
     telling = telling_line(lines.kept)
-    last = last_lines("\n".join(lines.kept), 5)
+    last = last_lines(lines.kept, 5)
     ended = f"it was ended by signal {code - 128}" if code > 128 else f"its exit code is {code}"
     seen = f"{ended}; it said: {telling}" if telling else f"{ended}; it said nothing"
     return BuildpackFailedError(

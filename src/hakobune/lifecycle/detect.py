@@ -41,6 +41,7 @@ from hakobune.errors import HakoError
 from hakobune.lifecycle.documents import encode_group, encode_plan
 from hakobune.lifecycle.environment import BuildContext, BuildEnvironment
 from hakobune.lifecycle.errors import DetectError, DetectionBrokenError, NoGroupPassedError
+from hakobune.lifecycle.output import last_lines
 from hakobune.lifecycle.verdict import Outcome, Verdict
 from hakobune.progress import Progress
 
@@ -264,11 +265,6 @@ def compose_env(
     return env | buildpack_env(context, buildpack) | specific
 
 
-def last_lines(output: str, count: int) -> tuple[str, ...]:
-    """The last *count* lines that are not empty."""
-    return tuple(line.strip() for line in output.splitlines() if line.strip())[-count:]
-
-
 def _run_detect(context: BuildContext, element: GroupElement, buildpack: Buildpack) -> Verdict:
     environment = context.environment
     plan_path = f"{_PLANS}/{element.directory_name}@{element.version}.toml"
@@ -291,7 +287,7 @@ def _run_detect(context: BuildContext, element: GroupElement, buildpack: Buildpa
         output=note,
     )
     output = printed.decode("utf-8", "replace")
-    said = (last_lines(output, 1) or ("",))[0]
+    said = (last_lines(output.splitlines(), 1) or ("",))[0]
     if code == DECLINED:
         reason = said or "it declined without a reason"
         return _verdict(element, Outcome.FAIL, reason, code, output)

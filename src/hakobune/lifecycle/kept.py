@@ -11,7 +11,8 @@ from pathlib import Path
 
 from hakobune.lifecycle.documents import KeptBuildpack, KeptLayer, KeptLayers
 from hakobune.lifecycle.environment import BuildContext
-from hakobune.lifecycle.export import Exported, ExportedLayer
+from hakobune.lifecycle.export import Exported
+from hakobune.lifecycle.image_layers import ExportedLayer
 from hakobune.oci.kept_layer import BuiltLayer, keep_layers
 from hakobune.oci.layer import Owner
 from hakobune.oci.settle import Settled, settle

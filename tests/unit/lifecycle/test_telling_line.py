@@ -1,6 +1,6 @@
 import pytest
 
-from hakobune.lifecycle.build import telling_line
+from hakobune.lifecycle.output import telling_line
 
 
 @pytest.mark.parametrize(
