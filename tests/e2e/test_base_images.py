@@ -10,19 +10,22 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from hakobune.builds.base import RUN_IMAGE, BaseImages, ensure_base_images
+from hakobune.builds.base import DEFINITION, RUN_IMAGE, BaseImages, ensure_base_images
 from hakobune.builds.builder import Builder, ensure_default_builder
+from hakobune.errors import HakoError
 from hakobune.oci.manifest import Image
 from hakobune.oci.merged import find
 from hakobune.oci.reference import Reference
 from hakobune.oci.store import Store
 from hakobune.progress import RecordedProgress, SilentProgress
+from tests.mounts import tiny_disk
 
 pytestmark = pytest.mark.needs_root
 
@@ -38,6 +41,14 @@ mount --bind /dev "$TOP/root/dev"
 cd "$TOP/root"
 exec chroot . "$@"
 """
+
+
+MAKE = (
+    "import sys; from pathlib import Path; from hakobune.builds.base import ensure_base_images;"
+    "from hakobune.oci.store import Store; from hakobune.progress import SilentProgress;"
+    "home = Path(sys.argv[1]); images = ensure_base_images(Store(home), home, SilentProgress());"
+    "print(images.build.digest, images.run.digest, images.tiny.digest)"
+)
 
 
 @dataclass(frozen=True)
@@ -134,16 +145,10 @@ def test_images_that_are_there_are_not_made_again(made: Made) -> None:
 
 def test_another_home_gets_the_same_images_from_kept_packages_without_network(made: Made) -> None:
     home = Path(tempfile.mkdtemp(prefix="hk-", dir="/tmp"))
-    program = (
-        "import sys; from pathlib import Path; from hakobune.builds.base import ensure_base_images;"
-        "from hakobune.oci.store import Store; from hakobune.progress import SilentProgress;"
-        "home = Path(sys.argv[1]); images = ensure_base_images(Store(home), home, SilentProgress());"
-        "print(images.build.digest, images.run.digest, images.tiny.digest)"
-    )
     try:
         shutil.copytree(made.home / "cache/apt", home / "cache/apt", copy_function=os.link)
         result = subprocess.run(
-            ["unshare", "--net", sys.executable, "-c", program, str(home)],
+            ["unshare", "--net", sys.executable, "-c", MAKE, str(home)],
             env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
             capture_output=True,
             text=True,
@@ -155,6 +160,107 @@ def test_another_home_gets_the_same_images_from_kept_packages_without_network(ma
 
     assert result.returncode == 0, result.stderr
     assert result.stdout.split() == [str(image.digest) for image in all_images(made.images)]
+
+
+def test_killing_it_leaves_no_process_and_the_next_one_cleans_up(made: Made) -> None:
+    home = Path(tempfile.mkdtemp(prefix="hk-", dir="/tmp"))
+    shutil.copytree(made.home / "cache/apt", home / "cache/apt", copy_function=os.link)
+    try:
+        process = start_making(home)
+        wait_for(lambda: any(home.glob("cache/.base.*/run/usr/bin")))
+        process.kill()
+        process.wait()
+        wait_for(lambda: processes_below(home) == [])
+        with open("/proc/self/mounts") as mounts:
+            assert str(home) not in mounts.read()
+        again = start_making(home)
+        wait_for(lambda: len(list(home.glob("cache/.base.*/repository"))) == 1)
+        again.kill()
+        again.wait()
+        wait_for(lambda: processes_below(home) == [])
+    finally:
+        shutil.rmtree(home)
+
+
+def start_making(home: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-c", MAKE, str(home)],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def processes_below(home: Path) -> list[str]:
+    """The command lines of processes that have to do with *home*."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = file.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            root = os.readlink(file.parent / "root") + os.readlink(file.parent / "cwd")
+        except OSError:
+            continue
+        if str(home) in line or str(home) in root:
+            found.append(line)
+    return found
+
+
+def wait_for(condition: Callable[[], bool], timeout_s: float = 60) -> None:
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.05)
+
+
+def test_a_missing_tool_is_named_before_anything_is_made(
+    made: Made, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    with Store(tmp_path) as store, pytest.raises(HakoError) as caught:
+        ensure_base_images(store, tmp_path, SilentProgress())
+
+    assert str(caught.value) == (
+        "the base images cannot be made\n"
+        "  why: mmdebstrap is not installed\n"
+        "  fix: apt-get install -y mmdebstrap"
+    )
+
+
+def test_a_disk_that_is_too_small_is_named_before_anything_is_made() -> None:
+    with tiny_disk(64 << 20) as home, Store(home) as store:
+        with pytest.raises(HakoError, match="the base images cannot be made") as caught:
+            ensure_base_images(store, home, SilentProgress())
+
+    assert caught.value.why.startswith("they take 1.0 GB, and ")
+
+
+@pytest.mark.slow
+def test_a_locked_version_that_is_gone_is_replaced_by_the_newest(
+    made: Made, tmp_path: Path
+) -> None:
+    home = Path(tempfile.mkdtemp(prefix="hk-", dir="/tmp"))
+    folder = tmp_path / "debian"
+    shutil.copytree(DEFINITION, folder)
+    lock = folder / "packages.lock"
+    old = re.sub(r"(?m)^(\w+ run tzdata) \S+ \d+ \w+ (\S+)tzdata_\S+$", _gone, lock.read_text())
+    lock.write_text(old)
+    progress = RecordedProgress()
+    shutil.copytree(made.home / "cache/apt", home / "cache/apt", copy_function=os.link)
+    try:
+        with Store(home) as store:
+            images = ensure_base_images(store, home, progress, folder=folder)
+            assert images.run.config.labels["io.buildpacks.stack.id"]
+        assert len(list((home / "cache/apt").glob("*.lock"))) == 1
+    finally:
+        shutil.rmtree(home)
+
+    (warning,) = progress.texts("warning")
+    assert warning.startswith("the archive no longer has a locked Debian package, so the newest")
+
+
+def _gone(match: re.Match[str]) -> str:
+    return f"{match[1]} 2000a-1 1000 {'0' * 64} {match[2]}tzdata_2000a-1_all.deb"
 
 
 def test_nothing_is_left_beside_images_and_packages(made: Made) -> None:

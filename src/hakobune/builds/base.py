@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import time
 import tomllib
 from collections.abc import Mapping
@@ -31,6 +33,8 @@ from hakobune.builds.debian import (
     render_lock,
     resolve_packages,
 )
+from hakobune.errors import HakoError
+from hakobune.oci.blobs import room_for
 from hakobune.oci.config import ContainerConfig, History, ImageConfig, RootFs
 from hakobune.oci.digest import Digest
 from hakobune.oci.layer import Layer, write_base_layer
@@ -49,6 +53,14 @@ TINY_IMAGE: Final = Reference.parse("hako/base-tiny:13")
 INPUTS_LABEL: Final = "io.hakobune.base.inputs"
 PATH: Final = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ARCHITECTURES: Final = ("amd64", "arm64")
+TOOLS: Final = {
+    "mmdebstrap": "mmdebstrap",
+    "dpkg-deb": "dpkg",
+    "setpriv": "util-linux",
+    "unshare": "util-linux",
+}
+# The downloads, the trees while they are made, and the compressed layers.
+NEEDED_BYTES: Final = 1_000_000_000
 # Changes when this module makes other images of the same packages, so that kept ones are made anew.
 RECIPE: Final = 1
 
@@ -104,26 +116,63 @@ class Definition:
         )
 
 
-def ensure_base_images(store: Store, home: Path, progress: Progress) -> BaseImages:
+def ensure_base_images(
+    store: Store, home: Path, progress: Progress, *, folder: Path = DEFINITION
+) -> BaseImages:
     """The base images for this machine's CPU, made from Debian's packages if they are not in *store*.
 
     Downloaded packages stay in `cache/apt` below *home*, so that making the images again needs no network.
     Processes that need them at once make them once.
 
+    Args:
+        folder: where `base.toml` and `packages.lock` are.
+
     Raises:
-        HakoError: a tool is missing, the packages cannot be downloaded, or the bootstrap failed.
+        HakoError: a tool is missing, the packages cannot be downloaded, the disk is full, or the bootstrap failed.
     """
-    definition = Definition.from_document(read_toml(DEFINITION / "base.toml"))
-    inputs = base_inputs()
+    definition = Definition.from_document(read_toml(folder / "base.toml"))
+    inputs = base_inputs(folder)
     if found := _find(store, inputs):
         return found
-    with exclusive(home / "cache/base.lock", waiting=lambda: progress.step("waiting for another")):
-        return _find(store, inputs) or _make(store, home, progress, definition, inputs)
+    with exclusive(home / "cache/base.lock", waiting=lambda: _say_waiting(progress)):
+        if found := _find(store, inputs):
+            return found
+        _check_machine(home)
+        with room_for("the base images", home):
+            return _make(store, home, progress, definition, folder / "packages.lock", inputs)
 
 
-def base_inputs() -> Digest:
+def _say_waiting(progress: Progress) -> None:
+    progress.step("waiting for another process that makes the base images")
+
+
+def _check_machine(home: Path) -> None:
+    """Say before the first minute is spent that it would be in vain."""
+    if os.geteuid() != 0:
+        raise HakoError(
+            "the base images cannot be made",
+            why="only root may give files to other users and mount file systems",
+            fix="sudo ./hako …",
+        )
+    for tool, package in TOOLS.items():
+        if shutil.which(tool) is None:
+            raise HakoError(
+                "the base images cannot be made",
+                why=f"{tool} is not installed",
+                fix=f"apt-get install -y {package}",
+            )
+    free = shutil.disk_usage(home).free
+    if free < NEEDED_BYTES:
+        raise HakoError(
+            "the base images cannot be made",
+            why=f"they take {NEEDED_BYTES / 1e9:.1f} GB, and {home} has {free / 1e9:.1f} GB left",
+            fix="make room there, or set HAKO_HOME to a folder on a larger disk",
+        )
+
+
+def base_inputs(folder: Path = DEFINITION) -> Digest:
     """What the base images depend on, as one digest."""
-    parts = [(DEFINITION / name).read_bytes() for name in ("base.toml", "packages.lock")]
+    parts = [(folder / name).read_bytes() for name in ("base.toml", "packages.lock")]
     parts.append(f"{RECIPE} {Platform.host()}".encode())
     return Digest.of(b"\0".join(bytes.fromhex(Digest.of(part).hex) for part in parts))
 
@@ -139,12 +188,17 @@ def _find(store: Store, inputs: Digest) -> BaseImages | None:
 
 
 def _make(
-    store: Store, home: Path, progress: Progress, definition: Definition, inputs: Digest
+    store: Store,
+    home: Path,
+    progress: Progress,
+    definition: Definition,
+    lock_file: Path,
+    inputs: Digest,
 ) -> BaseImages:
     begun = time.monotonic()
     architecture = Platform.host().architecture
     cache = home / "cache/apt"
-    lock = parse_lock((DEFINITION / "packages.lock").read_text(), architecture)
+    lock = parse_lock(lock_file.read_text(), architecture)
     megabytes = lock.size_bytes / 1e6
     progress.phase(
         "Base images",
@@ -156,7 +210,11 @@ def _make(
             store, definition.tree_plan(lock.epoch), lock, files, folder, progress
         )
     images = _publish(store, definition, lock, layers, architecture, inputs)
-    progress.step(f"base images made in {time.monotonic() - begun:.1f} s")
+    sizes = ", ".join(
+        f"{name} {sum(layer.size for layer in image.manifest.layers) / 1e6:.0f} MB"
+        for name, image in (("build", images.build), ("run", images.run), ("tiny", images.tiny))
+    )
+    progress.step(f"base images made in {time.monotonic() - begun:.1f} s: {sizes} compressed")
     return images
 
 
@@ -167,13 +225,19 @@ def _fetch(
     cache: Path,
     progress: Progress,
 ) -> tuple[PackageLock, Mapping[Package, Path]]:
-    """The locked packages; or what replaced them, when the archive has moved on since the lock was written."""
+    """The locked packages; or what replaced them, when the archive has moved on since the lock was written.
+
+    What was found out then is kept beside the packages, so that a second time needs no network either.
+    """
+    wanted = render_lock({architecture: lock}, lock.epoch).encode()
+    newer = cache / f"{Digest.of(wanted).hex[:12]}.lock"
+    if newer.exists():
+        lock = parse_lock(newer.read_text(), architecture)
     mirrors = definition.archive.mirrors
-    newer = cache / "packages.lock"
     try:
         files = fetch_packages(lock.packages, cache / "archives", mirrors, progress)
     except PackageGoneError as gone:
-        progress.note(f"{gone.what}: taking what replaced it ({gone.why})", warning=True)
+        progress.note(f"{gone.what}, so the newest ones are taken ({gone.why})", warning=True)
         lock = resolve_packages(
             definition.archive, architecture, cache / architecture, epoch=lock.epoch
         )
@@ -198,20 +262,20 @@ def _make_layers(
     progress: Progress,
 ) -> _Layers:
     """Make the trees, write each as a layer and keep the tree itself as the layer's snapshot."""
-    run = make_run_tree([files[package] for package in lock.of("run")], plan, folder)
-    progress.step("run: bootstrapped")
+    run_packages, build_packages = lock.of("run"), lock.of("build")
+    progress.step(f"1/3 run image: {len(run_packages)} packages")
+    run = make_run_tree([files[package] for package in run_packages], plan, folder)
     # dpkg and the layer writer are each busy with one core.
     with ThreadPoolExecutor(max_workers=1) as pool:
-        packages = [files[package] for package in lock.of("build")]
-        building: Future[Path] = pool.submit(make_build_tree, run, packages, plan, folder)
+        more = [files[package] for package in build_packages]
+        building: Future[Path] = pool.submit(make_build_tree, run, more, plan, folder)
+        progress.step(f"2/3 tiny run image: the files of {len(plan.tiny)} packages")
         tiny = make_tiny_tree(run, plan, folder)
         tiny_layer = write_base_layer(store, tiny, latest_mtime=plan.epoch)
-        progress.step(f"tiny: {tiny_layer.blob.size / 1e6:.0f} MB compressed")
         run_layer = write_base_layer(store, run, latest_mtime=plan.epoch)
-        progress.step(f"run: {run_layer.blob.size / 1e6:.0f} MB compressed")
+        progress.step(f"3/3 build image: {len(build_packages)} packages more")
         build = building.result()
     build_layer = write_base_layer(store, build, latest_mtime=plan.epoch)
-    progress.step(f"build: {build_layer.blob.size / 1e6:.0f} MB more, compressed")
     for tree, layer in ((run, run_layer), (build, build_layer), (tiny, tiny_layer)):
         store.adopt(tree, layer.diff_id)
     return _Layers(run=run_layer, build=build_layer, tiny=tiny_layer)

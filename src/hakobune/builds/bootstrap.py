@@ -60,8 +60,21 @@ _TINY_CONFIGURATION = ("etc/nsswitch.conf", CA_BUNDLE)
 # A shell script for people who log in.
 _NOT_IN_TINY = "etc/update-motd.d"
 _TINY_USERS = ("root", "nobody", USER, "nogroup")
-# Namespaces of its own: whatever happens, no mount, process or connection is left.
-_ALONE = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--uts", "--ipc", "--net")
+# Namespaces of its own, ending with this process: whatever happens, no mount, process or connection is left.
+_ALONE = (
+    *("setpriv", "--pdeathsig", "KILL"),
+    *(
+        "unshare",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--mount-proc",
+        "--uts",
+        "--ipc",
+        "--net",
+    ),
+)
 _COMPILE = """
 mount --make-rprivate /
 mount -t tmpfs tmpfs "$MERGED"
@@ -221,7 +234,14 @@ def _mmdebstrap(tree: Path, repository: Path, plan: TreePlan) -> None:
     names = _package_names(repository)
     _run_tool(
         [
-            *("mmdebstrap", "--mode=root", "--variant=custom", "--format=directory", "--quiet"),
+            *(
+                *_ALONE,
+                "mmdebstrap",
+                "--mode=root",
+                "--variant=custom",
+                "--format=directory",
+                "--quiet",
+            ),
             *("--skip=check/signed-by", "--dpkgopt=force-unsafe-io"),
             *('--aptopt=APT::Sandbox::User "root"', f"--include={','.join(names)}"),
             *(plan.suite, str(tree), f"deb [trusted=yes] copy:{repository} ./"),
@@ -264,15 +284,11 @@ def _run_tool(
         )
     except FileNotFoundError as error:
         raise HakoError(
-            failure, why=f"{command[0]} is not installed", fix=f"apt-get install -y {command[0]}"
+            failure, why=f"{command[0]} is not installed", fix="apt-get install -y util-linux"
         ) from error
     if result.returncode:
-        last = "\n".join(result.stdout.strip().splitlines()[-6:])
-        raise HakoError(
-            failure,
-            why=f"{command[0]} ended with {result.returncode}:\n{last}",
-            fix="`hako doctor` shows what this machine lacks",
-        )
+        last = "\n       ".join(result.stdout.strip().splitlines()[-6:])
+        raise HakoError(failure, why=last, fix="`hako doctor` shows what this machine lacks")
 
 
 def _add_user(tree: Path) -> None:
@@ -406,7 +422,12 @@ def _make_folder(path: Path) -> None:
 
 @contextmanager
 def scratch(parent: Path, name: str) -> Iterator[Path]:
-    """A fresh folder on the file system of *parent*, gone afterwards."""
+    """A fresh folder below *parent*, gone afterwards.
+
+    Folders of that name that killed processes left are removed: the caller holds the lock for *name*.
+    """
+    for left in parent.glob(f".{name}.*"):
+        shutil.rmtree(left, ignore_errors=True)
     folder = parent / f".{name}.{os.getpid()}.{os.urandom(4).hex()}"
     folder.mkdir(parents=True, mode=0o700)
     try:
