@@ -85,7 +85,8 @@ class ImageConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     @property
     def env(self) -> Mapping[str, str]:
         """The environment as a mapping; a later entry of the same name wins."""
-        return dict(entry.partition("=")[::2] for entry in self.config.env)
+        parts = (entry.partition("=") for entry in self.config.env)
+        return {name: value for name, _, value in parts}
 
 
 _decode_config: Final = document_decoder(ImageConfig, "image config")

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+import sqlalchemy.event
+import sqlalchemy.exc
 from alembic import command
 from alembic.config import Config
 
@@ -88,11 +90,11 @@ class Database:
         """
         engine = sa.create_engine(url)
         if engine.dialect.name == "sqlite":
-            sa.event.listen(engine, "connect", _prepare_sqlite)
+            sqlalchemy.event.listen(engine, "connect", _prepare_sqlite)
         try:
             with exclusive(lock), engine.begin() as connection:
                 command.upgrade(_migrations(connection), "head")
-        except sa.exc.SQLAlchemyError as error:
+        except sqlalchemy.exc.SQLAlchemyError as error:
             raise DatabaseError("cannot open the database", why=_cause(error)) from error
         except Exception as error:  # Alembic's own kinds, all of them about revisions
             raise DatabaseError(
@@ -161,7 +163,7 @@ class Database:
         try:
             with self._engine.begin() as connection:
                 yield connection
-        except sa.exc.SQLAlchemyError as error:
+        except sqlalchemy.exc.SQLAlchemyError as error:
             raise DatabaseError("cannot write the database", why=_cause(error)) from error
 
 
@@ -187,6 +189,6 @@ def _migrations(connection: sa.Connection) -> Config:
     return config
 
 
-def _cause(error: sa.exc.SQLAlchemyError) -> str:
+def _cause(error: sqlalchemy.exc.SQLAlchemyError) -> str:
     original = getattr(error, "orig", None)
     return str(original or error)
