@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
-from dataclasses import dataclass
+from typing import NamedTuple
 
 LINE = re.compile(r"^([A-Za-z0-9_-]+):\s*(\S.*?)\s*$")
 BUILTINS = frozenset((".", "cd", "eval", "export", "set", "source", "ulimit", "umask", "unset"))
 
 
-@dataclass(frozen=True)
-class Command:
+class Command(NamedTuple):
     """How a process is started: *argv*, and whether that needs a shell in the image."""
 
     argv: tuple[str, ...]

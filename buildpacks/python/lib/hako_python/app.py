@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -58,6 +57,8 @@ def collect_static(
         return
     if not _has_static_root(root / package):
         return
+    import subprocess
+
     answer = subprocess.run(
         [str(python), "manage.py", "collectstatic", "--noinput"],
         cwd=root, env={**env, "PYTHONDONTWRITEBYTECODE": "1"}, capture_output=True, text=True, errors="replace",

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from hako_python import app, elf, install, interpreter, variables
+from hako_python import app, interpreter, variables
+from hako_python.dependencies import Dependencies, dependencies_of, server_requirement
 from hako_python.entrypoint import SERVERS, Start, choose_start
-from hako_python.hints import debian_package
 from hako_python.layers import Layer, changed_inputs, digest, to_toml
 from hako_python.project import Project, read_project, version_wishes
 from hako_python.report import BuildpackError, say, warn
 from hako_python.version import Release, choose_python, format_release
 
 
-@dataclass(frozen=True)
-class Environment:
+class Environment(NamedTuple):
     """The Python that the app gets, as far as the rest of the build needs to know it."""
 
     python: Path
@@ -78,11 +75,11 @@ def _environment_layers(
     layers: Path, cpython: Layer, project: Project, env: Mapping[str, str], start: Start
 ) -> Environment:
     python = cpython.path / "bin" / "python3"
-    asked = install.dependencies_of(project, env, server="")
-    server = install.server_requirement(start.server, asked, SERVERS)
+    asked = dependencies_of(project, env, server="")
+    server = server_requirement(start.server, asked, SERVERS)
     if not project.manifest and not server:
         return Environment(python, (), (), has_venv=False)
-    dependencies = install.dependencies_of(project, env, server=server)
+    dependencies = dependencies_of(project, env, server=server)
     venv = Layer(layers / "venv", launch=True, build=True, cache=True)
     kept = venv.kept_metadata()
     inputs = {
@@ -120,11 +117,15 @@ def _install_environment(
     cache: Layer,
     project: Project,
     env: Mapping[str, str],
-    dependencies: install.Dependencies,
+    dependencies: Dependencies,
     inputs: Mapping[str, str],
     server: str,
     changes: Sequence[str],
 ) -> Environment:
+    import shutil
+
+    from hako_python import install
+
     kept = venv.kept_metadata().get("inputs", {})
     if server:
         say(f"{server} is added: {project.manifest or 'the app'} does not name a server")
@@ -147,6 +148,12 @@ def _install_environment(
 
 def _libraries_layer(layers: Path, venv: Layer) -> tuple[str, ...]:
     """Bring along the system libraries that wheels need and run images lack; returns what nobody has."""
+    import shutil
+
+    from hako_python import elf
+    from hako_python.hints import debian_package
+    from hako_python.install import site_packages
+
     bundled = frozenset(p.name for p in (layers / "cpython" / "lib").glob("*.so*"))
     wanted = elf.missing_libraries(
         elf.shared_objects([venv.path]), elf.RUN_IMAGE_LIBRARIES | bundled
@@ -167,7 +174,7 @@ def _libraries_layer(layers: Path, venv: Layer) -> tuple[str, ...]:
         layer.write({"libraries": sorted(found)})
     missing = tuple(name for name in wanted if name not in system)
     for name in missing:
-        user = wanted[name][0].relative_to(install.site_packages(venv.path))
+        user = wanted[name][0].relative_to(site_packages(venv.path))
         package = debian_package(name)
         advice = (
             f"Debian package {package}" if package else "no Debian package is known here for it"

@@ -7,9 +7,9 @@ again at every start. A checked hash stays valid then, and stays right when some
 from __future__ import annotations
 
 import importlib.util
+import marshal
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from importlib._bootstrap_external import _code_to_hash_pyc  # type: ignore[import-not-found]
 from pathlib import Path
 
 CHECKED_HASH = b"\x03\x00\x00\x00"
@@ -49,9 +49,7 @@ def has_valid_bytecode(source: Path) -> bool:
 
 def is_bytecode_of(bytecode: bytes, source: bytes) -> bool:
     """Whether *bytecode* (its first 16 bytes suffice) was compiled from *source* by this interpreter."""
-    return bytecode[:16] == (
-        importlib.util.MAGIC_NUMBER + CHECKED_HASH + importlib.util.source_hash(source)
-    )
+    return bytecode[:16] == _header(source)
 
 
 def cache_path(source: Path) -> Path:
@@ -64,8 +62,7 @@ def compile_source(source: Path, data: bytes) -> bytes | None:
         code = compile(data, str(source), "exec", dont_inherit=True, optimize=0)
     except (SyntaxError, ValueError, RecursionError, OverflowError, MemoryError):
         return None
-    bytecode: bytes = bytes(_code_to_hash_pyc(code, importlib.util.source_hash(data), True))
-    return bytecode
+    return _header(data) + marshal.dumps(code)
 
 
 def _fork_compiler(paths: Sequence[Path]) -> int:
@@ -98,3 +95,7 @@ def write_bytecode(source: Path, bytecode: bytes) -> None:
     temporary = target.with_name(f"{target.name}.{os.getpid()}")
     temporary.write_bytes(bytecode)
     temporary.rename(target)
+
+
+def _header(source: bytes) -> bytes:
+    return importlib.util.MAGIC_NUMBER + CHECKED_HASH + importlib.util.source_hash(source)

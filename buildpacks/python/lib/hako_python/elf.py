@@ -6,8 +6,8 @@ import mmap
 import os
 import struct
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 MACHINES = {"amd64": 62, "arm64": 183}
 PT_LOAD, PT_DYNAMIC = 1, 2
@@ -16,22 +16,38 @@ DT_NEEDED, DT_STRTAB, DT_SONAME, DT_RPATH, DT_RUNPATH = 1, 5, 14, 15, 29
 # Every run image has these: glibc, the compiler's runtimes, OpenSSL and what OpenSSL needs. They come from
 # the run image, so that a rebase brings their security fixes.
 RUN_IMAGE_LIBRARIES = frozenset(
-    """
-    ld-linux-x86-64.so.2 ld-linux-aarch64.so.1 libc.so.6 libm.so.6 libpthread.so.0 libdl.so.2 librt.so.1
-    libresolv.so.2 libutil.so.1 libnsl.so.1 libanl.so.1 libBrokenLocale.so.1 libmvec.so.1 libthread_db.so.1
-    libgcc_s.so.1 libstdc++.so.6 libssl.so.3 libcrypto.so.3 libz.so.1 libzstd.so.1
-    """.split()
+    [
+        "ld-linux-x86-64.so.2",
+        "ld-linux-aarch64.so.1",
+        "libc.so.6",
+        "libm.so.6",
+        "libpthread.so.0",
+        "libdl.so.2",
+        "librt.so.1",
+        "libresolv.so.2",
+        "libutil.so.1",
+        "libnsl.so.1",
+        "libanl.so.1",
+        "libBrokenLocale.so.1",
+        "libmvec.so.1",
+        "libthread_db.so.1",
+        "libgcc_s.so.1",
+        "libstdc++.so.6",
+        "libssl.so.3",
+        "libcrypto.so.3",
+        "libz.so.1",
+        "libzstd.so.1",
+    ]
 )
 
 
-@dataclass(frozen=True)
-class Elf:
+class Elf(NamedTuple):
     """The dynamic section of one file."""
 
     machine: int
     soname: str = ""
     needed: tuple[str, ...] = ()
-    search: tuple[str, ...] = field(default=())  # RUNPATH or RPATH entries
+    search: tuple[str, ...] = ()  # RUNPATH or RPATH entries
 
 
 def read_elf(path: Path) -> Elf | None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from hako_python import scan
 from hako_python.procfile import Command, parse_procfile, to_command
@@ -31,15 +31,14 @@ RUNNABLE = (
 SELF_SERVING = ("gradio", "nicegui", "reflex", "robyn", "cherrypy", "tornado")
 
 
-@dataclass(frozen=True)
-class Start:
+class Start(NamedTuple):
     """The processes of the image, web first."""
 
     processes: Mapping[str, Command]
     reason: str
     server: str = ""  # a distribution that has to be installed for it
     framework: str = ""
-    warnings: tuple[str, ...] = field(default=())
+    warnings: tuple[str, ...] = ()
 
     @property
     def needs_shell(self) -> bool:

@@ -4,13 +4,13 @@ import math
 import os
 
 
-def _cpus():
+def _cpus() -> int:
     """CPUs that the cgroup allows (v2, then v1), else those that the process may run on."""
     try:
         with open("/sys/fs/cgroup/cpu.max") as file:
-            quota, period = file.read().split()
-        if quota != "max":
-            return max(1, math.ceil(int(quota) / int(period)))
+            most, span = file.read().split()
+        if most != "max":
+            return max(1, math.ceil(int(most) / int(span)))
     except (OSError, ValueError):
         pass
     for folder in ("/sys/fs/cgroup/cpu", "/sys/fs/cgroup/cpu,cpuacct"):

@@ -2,38 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from hako_python import bytecode, variables
+from hako_python.dependencies import Dependencies, name_of
 from hako_python.hints import explain_failure
-from hako_python.layers import digest, digest_of_file, digest_of_tree
 from hako_python.locks import read_lock
 from hako_python.project import Project
 from hako_python.report import BuildpackError, say, warn
-from hako_python.requirements import NAME, has_hashes, local_paths, normalise, read_requirements
+from hako_python.requirements import has_hashes
 
-LAYOUT = "1"
 SHOWN = re.compile(r"^(Resolved|Prepared|Installed|Uninstalled|Audited|Downloading|warning)", re.I)
 
 
-@dataclass(frozen=True)
-class Dependencies:
-    """What is to be installed, before anything is resolved."""
-
-    inputs: Mapping[str, str]
-    names: frozenset[str]  # what the manifest itself asks for, where that can be read
-    files: tuple[str, ...]
-    locals: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Installer:
+class Installer(NamedTuple):
     """uv, with the layers that it works in."""
 
     venv: Path
@@ -53,7 +40,9 @@ class Installer:
             command, cwd=self.root, env=self._environment(), text=True, errors="replace",
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
-        assert process.stdin and process.stdout and process.stderr
+        assert process.stdin
+        assert process.stdout
+        assert process.stderr
         if stdin:
             process.stdin.write(stdin)
         process.stdin.close()
@@ -92,42 +81,6 @@ class InstallError(Exception):
     def __init__(self, messages: tuple[str, ...]) -> None:
         super().__init__("\n".join(messages))
         self.messages = messages
-
-
-def dependencies_of(project: Project, env: Mapping[str, str], *, server: str) -> Dependencies:
-    """Read the manifest: which contents decide the environment, and which packages it names."""
-    inputs = {"layout": LAYOUT, **variables.index_inputs(env)}
-    if server:
-        inputs["server"] = server
-    files: tuple[str, ...] = ()
-    names: set[str] = set()
-    locals_: tuple[str, ...] = ()
-    if project.manifest == "requirements.txt":
-        files, found = read_requirements(project.root, "requirements.txt")
-        names = {r.name for r in found}
-        locals_ = local_paths(project.root, files)
-        for path in locals_:
-            if (
-                folder := (project.root / path).resolve()
-            ) != project.root.resolve() and folder.is_dir():
-                inputs[path] = digest_of_tree(folder)
-    elif project.manifest:
-        files = (project.manifest,)
-        names = {_name(t) for t in project.pyproject.get("project", {}).get("dependencies", ())}
-        names |= {
-            normalise(n)
-            for n in project.pyproject.get("tool", {}).get("poetry", {}).get("dependencies", {})
-        }
-    if project.has_lock or project.is_package or "." in locals_ or "./" in locals_:
-        files += tuple(
-            f for f in ("pyproject.toml", "setup.py", "setup.cfg")
-            if project.exists(f) and f not in files
-        )  # fmt: skip
-    for file in files:
-        inputs[file] = _meaning(project.root / file)
-    if vendor := env.get("GOOGLE_VENDOR_PIP_DEPENDENCIES"):
-        inputs[vendor] = digest_of_tree(project.root / vendor)
-    return Dependencies(inputs, frozenset(names), files, locals_)
 
 
 def install(
@@ -178,11 +131,6 @@ def site_packages(venv: Path) -> Path:
     return next((venv / "lib").glob("python3.*/site-packages"))
 
 
-def server_requirement(server: str, dependencies: Dependencies, servers: Mapping[str, str]) -> str:
-    """The pinned requirement to add for *server*, empty if the app asks for it itself."""
-    return "" if not server or server in dependencies.names else servers.get(server, "")
-
-
 def _resolve(
     installer: Installer, project: Project, dependencies: Dependencies, server: str
 ) -> str:
@@ -226,8 +174,8 @@ def _compile(installer: Installer, project: Project, server: str) -> str:
 
 def _with_server(installer: Installer, listed: str, server: str, *, hashes: bool) -> str:
     """*listed* is complete; add *server* and what that needs, without moving a pin."""
-    names = {_name(line) for line in _pins(listed)}
-    if not server or _name(server) in names:
+    names = {name_of(line) for line in _pins(listed)}
+    if not server or name_of(server) in names:
         return listed
     flags = ["--generate-hashes"] if hashes and "--hash=" in listed else []
     return installer.run(
@@ -273,21 +221,6 @@ def _pins(text: str) -> Iterator[str]:
         line = line.split(" #")[0].split(" --hash")[0].strip()
         if line and not line.startswith(("#", "--")):
             yield line
-
-
-def _name(requirement: str) -> str:
-    match = NAME.match(requirement)
-    return normalise(match[1]) if match else requirement
-
-
-def _meaning(path: Path) -> str:
-    """A digest of what a requirements file says; comments and blank lines say nothing."""
-    if path.suffix != ".txt":
-        return digest_of_file(path)
-    lines = (
-        re.sub(r"(^|\s)#.*", "", s).strip() for s in path.read_text(errors="replace").splitlines()
-    )
-    return digest("\n".join(line for line in lines if line).encode())
 
 
 def _leftovers(root: Path) -> set[Path]:

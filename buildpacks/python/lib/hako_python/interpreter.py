@@ -7,13 +7,11 @@ checked-hash bytecode, and those shared libraries that run images do not all hav
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
-from hako_python import bytecode, elf
-from hako_python.layers import Layer
+from hako_python import bytecode
+from hako_python.layers import Layer, digest_of_file
 from hako_python.report import BuildpackError
 
 LAYOUT = "1"  # raised when this module makes the layer differently from the same packages
@@ -34,7 +32,7 @@ def interpreter_inputs(release: tuple[int, ...]) -> dict[str, str]:
     """What the layer is made of, by name."""
     return {
         "python": ".".join(map(str, release)),
-        "package": _package_version(release),
+        "package": _package_contents(release),
         "architecture": os.uname().machine,
         "layout": LAYOUT,
     }
@@ -42,6 +40,10 @@ def interpreter_inputs(release: tuple[int, ...]) -> dict[str, str]:
 
 def make_interpreter(layer: Layer, release: tuple[int, ...]) -> None:
     """Fill *layer* with the interpreter of *release*; what an older build left in it goes away."""
+    import shutil
+
+    from hako_python import elf
+
     name = f"python{release[0]}.{release[1]}"
     program, library = Path("/usr/bin", name), Path("/usr/lib", name)
     if not (program.is_file() and (library / "os.py").is_file()):
@@ -71,6 +73,8 @@ def running_release() -> tuple[int, ...]:
 
 def _copy_library(library: Path, target: Path) -> None:
     """Copy the standard library, with the distribution's bytecode where that is checked-hash already."""
+    import shutil
+
     for folder, folders, files in os.walk(library):
         here = Path(folder)
         folders[:] = sorted(f for f in folders if not _is_left_out(f) or f == "__pycache__")
@@ -94,20 +98,17 @@ def _is_checked_hash(path: Path) -> bool:
         return path.suffix == ".pyc" and file.read(8)[4:] == bytecode.CHECKED_HASH
 
 
-def _package_version(release: tuple[int, ...]) -> str:
-    """The distribution's version, which a security update changes while `3.13.5` stays."""
-    package = f"libpython{release[0]}.{release[1]}-stdlib"
-    try:
-        answer = subprocess.run(
-            ["dpkg-query", "-W", "-f", "${Version}", package],
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
-    except (OSError, subprocess.CalledProcessError):
-        return "unpackaged"
-    return answer.stdout
+def _package_contents(release: tuple[int, ...]) -> str:
+    """What names the package's contents: a security update changes it while `3.13.5` stays."""
+    pattern = f"libpython{release[0]}.{release[1]}-stdlib*.md5sums"
+    for listing in sorted(Path("/var/lib/dpkg/info").glob(pattern)):
+        return digest_of_file(listing)
+    return "unpackaged"
 
 
 def _empty(folder: Path) -> None:
+    import shutil
+
     if folder.exists():
         for entry in list(os.scandir(folder)):
             if entry.is_dir(follow_symlinks=False):

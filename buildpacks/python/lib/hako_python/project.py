@@ -5,44 +5,20 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from hako_python.manifests import LOCKS, find_manifest
 from hako_python.report import BuildpackError
 from hako_python.version import Wish
 
-# In the order of preference: a requirements.txt beside a pyproject.toml wins, as on Cloud Run.
-MANIFESTS = (
-    "requirements.txt",
-    "uv.lock",
-    "pylock.toml",
-    "poetry.lock",
-    "pdm.lock",
-    "Pipfile.lock",
-    "pyproject.toml",
-    "setup.py",
-)
-LOCKS = ("uv.lock", "pylock.toml", "poetry.lock", "pdm.lock", "Pipfile.lock")
-OTHER_LANGUAGES = {
-    "package.json": "Node.js",
-    "go.mod": "Go",
-    "pom.xml": "Java",
-    "build.gradle": "Java",
-    "build.gradle.kts": "Java",
-    "Gemfile": "Ruby",
-    "composer.json": "PHP",
-    "Cargo.toml": "Rust",
-}
 
-
-@dataclass(frozen=True)
-class Project:
+class Project(NamedTuple):
     """The app's folder as this buildpack sees it."""
 
     root: Path
     manifest: str  # the file that dependencies are taken from; empty if there is none
-    pyproject: Mapping[str, Any] = field(default_factory=dict)
+    pyproject: Mapping[str, Any] = {}  # a tuple's default, never written to
 
     @property
     def has_lock(self) -> bool:
@@ -75,24 +51,7 @@ def read_project(root: Path) -> Project:
     Raises:
         BuildpackError: `pyproject.toml` is no TOML.
     """
-    manifest = next((m for m in MANIFESTS if (root / m).is_file()), "")
-    return Project(root, manifest, _read_pyproject(root))
-
-
-def why_not_python(root: Path, env: Mapping[str, str]) -> str:
-    """The reason why this folder is not for this buildpack; empty if it is."""
-    runtime = env.get("GOOGLE_RUNTIME", "")
-    if runtime and not runtime.lower().startswith("python"):
-        return f"GOOGLE_RUNTIME is {runtime}"
-    manifests = (*MANIFESTS, "Pipfile", "manage.py")
-    if any((root / m).is_file() for m in manifests) or runtime:
-        return ""
-    foreign = next((f for f in OTHER_LANGUAGES if (root / f).is_file()), "")
-    if foreign:
-        return f"{foreign} says {OTHER_LANGUAGES[foreign]}, and there is no requirements.txt or pyproject.toml"
-    if any(root.glob("*.py")):
-        return ""
-    return "no requirements.txt, pyproject.toml, lock file or .py file in the root"
+    return Project(root, find_manifest(str(root)), _read_pyproject(root))
 
 
 def version_wishes(project: Project, env: Mapping[str, str]) -> tuple[Wish, ...]:

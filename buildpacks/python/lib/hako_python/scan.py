@@ -5,8 +5,8 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 WSGI, ASGI, AIOHTTP, DASH = "WSGI", "ASGI", "aiohttp", "Dash"
 
@@ -57,8 +57,7 @@ NO_PACKAGES = frozenset(
 )
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """An object that a server can serve."""
 
     kind: str
@@ -77,8 +76,7 @@ class Found:
         return f"{self.module}:{self.name}{suffix}"
 
 
-@dataclass(frozen=True)
-class Module:
+class Module(NamedTuple):
     """A source file that could hold the object."""
 
     path: Path
@@ -86,13 +84,13 @@ class Module:
     source_folder: str = ""
 
 
-@dataclass
 class _Names:
     """What a module's top level binds: imported names, functions, servable objects."""
 
-    imports: dict[str, str] = field(default_factory=dict)
-    functions: dict[str, ast.FunctionDef | ast.AsyncFunctionDef] = field(default_factory=dict)
-    objects: dict[str, tuple[str, str, int]] = field(default_factory=dict)
+    def __init__(self, imports: dict[str, str] | None = None) -> None:
+        self.imports = imports or {}
+        self.functions: dict[str, ast.FunctionDef | ast.AsyncFunctionDef] = {}
+        self.objects: dict[str, tuple[str, str, int]] = {}
 
 
 def find_application(root: Path) -> Found | None:
@@ -120,8 +118,7 @@ def candidate_modules(root: Path) -> tuple[Module, ...]:
     settings = django_package(root)
     for package in sorted(_packages(root), key=lambda m: m.name != settings):
         modules += [
-            replace(
-                package,
+            package._replace(
                 path=package.path / f"{m}.py",
                 name=package.name if m == "__init__" else f"{package.name}.{m}",
             )
@@ -191,10 +188,25 @@ def serves_by_itself(path: Path) -> int:
 
 
 SERVING_CALLS = frozenset(
-    """
-    serve_forever run_app start_server create_server wait_for_termination run_simple run_forever
-    HTTPServer ThreadingHTTPServer TCPServer ThreadingTCPServer make_server WSGIServer serve listen launch run
-    """.split()
+    [
+        "serve_forever",
+        "run_app",
+        "start_server",
+        "create_server",
+        "wait_for_termination",
+        "run_simple",
+        "run_forever",
+        "HTTPServer",
+        "ThreadingHTTPServer",
+        "TCPServer",
+        "ThreadingTCPServer",
+        "make_server",
+        "WSGIServer",
+        "serve",
+        "listen",
+        "launch",
+        "run",
+    ]
 )
 
 
@@ -216,9 +228,9 @@ def _packages(root: Path) -> Iterator[Module]:
         if not base.is_dir():
             continue
         for path in sorted(base.iterdir()):
-            if path.is_dir() and path.name.isidentifier() and path.name not in NO_PACKAGES:
-                if not (folder == "" and path.name == "src"):
-                    yield Module(path, path.name, folder)
+            left_out = path.name in NO_PACKAGES or (folder == "" and path.name == "src")
+            if path.is_dir() and path.name.isidentifier() and not left_out:
+                yield Module(path, path.name, folder)
 
 
 def _collect(body: list[ast.stmt], names: _Names, module: Module) -> None:
@@ -325,8 +337,8 @@ def _assign_results_of(factory: str, made: tuple[str, str], names: _Names, modul
     """`from shop import create_app; app = create_app()`."""
     tree = parse(module.path)
     for node in tree.body if tree else ():
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
-            if isinstance(node.value.func, ast.Name) and node.value.func.id == factory:
+        match node:
+            case ast.Assign(value=ast.Call(func=ast.Name(id=name))) if name == factory:
                 for target in node.targets:
                     if isinstance(target, ast.Name):
                         names.objects[target.id] = (*made, node.lineno)
@@ -342,8 +354,8 @@ def _protocol_of(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
     arguments = [a.arg for a in (*node.args.posonlyargs, *node.args.args)]
     if isinstance(node, ast.AsyncFunctionDef) and arguments == ["scope", "receive", "send"]:
         return ASGI
-    if isinstance(node, ast.FunctionDef) and len(arguments) == 2:
-        if arguments[0] in ("environ", "env") and arguments[1].startswith("start"):
+    match node, arguments:
+        case ast.FunctionDef(), ["environ" | "env", second] if second.startswith("start"):
             return WSGI
     return ""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from hako_python.report import BuildpackError
 
@@ -12,8 +12,7 @@ Release = tuple[int, ...]
 CLAUSE = re.compile(r"^(===|==|~=|!=|<=|>=|<|>)?\s*v?(\d+(?:\.\d+)*)(\.\*)?$")
 
 
-@dataclass(frozen=True)
-class Wish:
+class Wish(NamedTuple):
     """One place that says which Python it wants."""
 
     text: str
@@ -78,9 +77,9 @@ def _conflict(wishes: Sequence[Wish]) -> tuple[Wish, Wish] | None:
     known = [(3, minor, patch) for minor in range(6, 31) for patch in range(41)]
     for i, first in enumerate(wishes):
         for second in wishes[i + 1 :]:
-            if any(map(first.allows, known)) and any(map(second.allows, known)):
-                if not any(first.allows(r) and second.allows(r) for r in known):
-                    return first, second
+            possible = any(map(first.allows, known)) and any(map(second.allows, known))
+            if possible and not any(first.allows(r) and second.allows(r) for r in known):
+                return first, second
     return None
 
 
