@@ -13,11 +13,14 @@ PROGRAMS = ("sh", "cat", "sleep", "id", "ls", "env", "stat", "touch", "mkdir", "
 SERVER = r"""
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+static void end(int number) { _exit(0); }
 int main(int argc, char **argv) {
+  signal(SIGTERM, end);
   int s = socket(AF_INET, SOCK_STREAM, 0), one = 1;
   struct sockaddr_in a = {.sin_family = AF_INET};
   setsockopt(s, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);

@@ -37,6 +37,8 @@ class Supervised:
 
     def start(self) -> SupervisorClient:
         """Start a supervisor and wait until it answers."""
+        if self.process is not None:
+            self.process.wait(10)
         env = {**os.environ, "HAKO_HOME": str(self.settings.home)}
         command = [sys.executable, "-I", "-m", "hakobune.runtime.supervisor"]
         self.process = subprocess.Popen(command, env=env, start_new_session=True)
@@ -139,8 +141,17 @@ def is_alive(pid: int) -> bool:
     """Whether the process exists and is no zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 
-__all__ = ["APP", "Phase", "Supervised", "fetch", "is_alive", "shared_root", "supervised", "wait_for"]
+__all__ = [
+    "APP",
+    "Phase",
+    "Supervised",
+    "fetch",
+    "is_alive",
+    "shared_root",
+    "supervised",
+    "wait_for",
+]

@@ -71,7 +71,10 @@ def test_a_container_has_ids_of_its_own_and_no_privileges(
 def test_signals_that_python_ignores_have_their_default_action_inside(
     world: Supervised, client: SupervisorClient
 ) -> None:
-    lines = world.shell(client, "while read a; do case $a in SigIgn*|SigBlk*) echo $a;; esac; done </proc/self/status")
+    lines = world.shell(
+        client,
+        "while read a; do case $a in SigIgn*|SigBlk*) echo $a;; esac; done </proc/self/status",
+    )
 
     assert lines == ["SigBlk: 0000000000000000", "SigIgn: 0000000000000000"]
 
@@ -126,9 +129,7 @@ def test_output_can_be_opened_by_name(world: Supervised, client: SupervisorClien
     assert sorted(said) == [("stderr", "two"), ("stdout", "one")]
 
 
-def test_names_are_resolved_by_generated_files(
-    world: Supervised, client: SupervisorClient
-) -> None:
+def test_names_are_resolved_by_generated_files(world: Supervised, client: SupervisorClient) -> None:
     lines = world.shell(client, "cat /etc/hosts /etc/hostname; echo x >>/etc/hosts", hostname="web")
 
     assert lines[0] == "127.0.0.1\tlocalhost"
@@ -358,9 +359,7 @@ def test_containers_are_created_at_the_same_time_while_others_are_answered(
         client.remove(f"both{number}", force=True)
 
 
-def test_containers_are_listed_by_their_labels(
-    world: Supervised, client: SupervisorClient
-) -> None:
+def test_containers_are_listed_by_their_labels(world: Supervised, client: SupervisorClient) -> None:
     client.create(world.spec("red", "/bin/sleep", "9", labels={"colour": "red"}))
     client.create(world.spec("blue", "/bin/sleep", "9", labels={"colour": "blue"}))
 
@@ -383,11 +382,12 @@ def test_listening_sockets_are_shown_with_who_listens(
     client.remove("local", force=True)
 
 
-def test_what_is_removed_on_exit_is_forgotten(
-    world: Supervised, client: SupervisorClient
-) -> None:
-    world.run(client, "brief", "/bin/sh", "-c", "exit 0", remove_on_exit=True)
+def test_what_is_removed_on_exit_is_forgotten(world: Supervised, client: SupervisorClient) -> None:
+    events = client.events()
+    client.create(world.spec("brief", "/bin/sh", "-c", "exit 0", remove_on_exit=True))
+    client.start("brief")
 
+    next(event for event in events if event.kind is EventKind.REMOVED)
     assert "brief" not in [status.id for status in client.list()]
     assert not (world.settings.home / "containers/brief").exists()
 
@@ -432,7 +432,9 @@ def test_many_starts_leave_no_mount_in_the_supervisor(
         world.run(client, f"many{number}", "/bin/sh", "-c", "exit 0")
 
     assert len(mounts.read_text().splitlines()) == before
-    wait_for(lambda: len(os.listdir(f"/proc/{pid}/fd")) <= open_before + 2, "descriptors are closed")
+    wait_for(
+        lambda: len(os.listdir(f"/proc/{pid}/fd")) <= open_before + 2, "descriptors are closed"
+    )
 
 
 # Programs
@@ -473,7 +475,8 @@ def test_a_program_sees_the_hosts_mounts_and_cgroups(
 ) -> None:
     program = client.start_program("seer", ["sleep", "1000"])
 
-    assert os.readlink(f"/proc/{program.pid}/ns/mnt") == os.readlink("/proc/self/ns/mnt")
+    ours = os.readlink("/proc/self/ns/mnt")
+    wait_for(lambda: os.readlink(f"/proc/{program.pid}/ns/mnt") == ours, "it is in our namespace")
 
     client.stop_program("seer")
 

@@ -77,10 +77,16 @@ class LogFile:
     def append(self, data: bytes) -> None:
         """Write whole records. A full disk loses them; the containers go on."""
         with contextlib.suppress(OSError):
-            if self._size and self._size + len(data) > self._max_bytes:
-                self._turn_over()
-            written = os.write(self._fd, data)
-            self._size += written
+            while data:
+                room = max(0, self._max_bytes - self._size)
+                end = len(data) if len(data) <= room else data.rfind(b"\n", 0, room) + 1
+                if end == 0 and self._size:
+                    self._turn_over()
+                    continue
+                end = end or data.find(b"\n") + 1 or len(data)  # greater than a whole file
+                os.write(self._fd, data[:end])
+                self._size += end
+                data = data[end:]
 
     def close(self) -> None:
         os.close(self._fd)

@@ -73,6 +73,11 @@ class BerthPool:
         # Ranges of containers whose supervisor died are held by nobody until they are adopted.
         self._foreign = bases_in_use()
 
+    @property
+    def ready(self) -> int:
+        """How many berths are ready."""
+        return len(self._ready)
+
     def take(self, *, network: bool) -> Berth:
         """A berth, from the pool if it has one of that kind."""
         if not network:

@@ -14,17 +14,19 @@ _PIDFD_INFO_EXIT = 8
 
 @dataclass(frozen=True, slots=True)
 class ProcessStat:
-    """What `/proc/PID/stat` says: state letter, parent, and start in clock ticks since boot."""
+    """What `/proc/PID/stat` says: state letter, parent, start in clock ticks since boot, a zombie's wait status."""
 
     state: str
     parent: int
     start_time: int
+    exit_status: int | None
 
 
 def parse_stat(text: str) -> ProcessStat:
     """Read a `/proc/PID/stat`; the command in it may hold spaces and parentheses (proc(5))."""
     fields = text.rsplit(")", 1)[1].split()
-    return ProcessStat(fields[0], int(fields[1]), int(fields[19]))
+    status = int(fields[49]) if fields[0] == "Z" and len(fields) > 49 else None
+    return ProcessStat(fields[0], int(fields[1]), int(fields[19]), status)
 
 
 def read_stat(pid: int) -> ProcessStat | None:
@@ -50,8 +52,19 @@ def open_process(pid: int, start_time: int) -> int | None:
     return fd
 
 
-def exit_status_of(pidfd: int) -> int | None:
-    """The wait status of a process that somebody else has reaped; `None` before that and before Linux 6.15."""
+def exit_status_of(pidfd: int, pid: int, start_time: int) -> int | None:
+    """The wait status of an ended process that is not our child.
+
+    While it waits to be reaped by somebody, /proc has it; afterwards the pidfd, if the kernel is 6.15 or
+    newer; `None` is neither.
+    """
+    stat = read_stat(pid)
+    if stat is not None and stat.start_time == start_time and stat.exit_status is not None:
+        return stat.exit_status
+    return _status_after_reaping(pidfd)
+
+
+def _status_after_reaping(pidfd: int) -> int | None:
     request = struct.pack("=QQ12I", _PIDFD_INFO_EXIT, 0, *(0 for _ in range(12)))
     try:
         answer = fcntl.ioctl(pidfd, _PIDFD_GET_INFO, request)

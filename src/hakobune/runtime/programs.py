@@ -218,7 +218,10 @@ class Programs:
             self._loop.on_child_end(program.pid, lambda status: self._ended(program, status))
             return
         program.pidfd = pidfd
-        self._loop.on_readable(pidfd, lambda: self._ended(program, exit_status_of(pidfd)))
+        pid, start_time = program.pid, program.start_time or 0
+        self._loop.on_readable(
+            pidfd, lambda: self._ended(program, exit_status_of(pidfd, pid, start_time))
+        )
 
     def _ended(self, program: Program, status: int | None) -> None:
         if program.pidfd is not None:

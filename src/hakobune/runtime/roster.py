@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import shutil
 import signal
@@ -64,6 +65,8 @@ from hakobune.runtime.process import (
 )
 from hakobune.runtime.slot import IdRange, Slot, hold_range
 from hakobune.runtime.sockets import listening_sockets
+
+logger = logging.getLogger(__name__)
 
 CREATE_TIMEOUT_S = 30.0
 _STATUS_WAIT_S = 10.0  # how long an adopted container's exit code may take to become readable
@@ -486,7 +489,8 @@ class Roster:
 
     def _await_status(self, held: Held, deadline: float) -> None:
         assert held.pidfd is not None
-        status = exit_status_of(held.pidfd)
+        pid, start_time = held.status.pid or 0, held.status.start_time or 0
+        status = exit_status_of(held.pidfd, pid, start_time)
         if status is None and time.monotonic() < deadline:
             self._loop.after(0.02, partial(self._await_status, held, deadline))
         else:
@@ -528,7 +532,10 @@ class Roster:
         """Take over what earlier supervisors left in `containers/`."""
         for folder in sorted(self._folder.iterdir()):
             if folder.is_dir():
-                self._take_over(read_found(folder), folder)
+                try:
+                    self._take_over(read_found(folder), folder)
+                except (HakoError, OSError):
+                    logger.exception("a container could not be taken over: %s", folder.name)
 
     def _take_over(self, found: Found, folder: Path) -> None:
         pidfd = _open_found(found)
@@ -601,11 +608,16 @@ def _berth_of(pid: int, record: Record, pool: BerthPool) -> Berth | None:
     ids = hold_range(IdRange(record.base))
     if ids is None:
         return None
-    slot = Slot(
-        os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC),
-        os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC),
-        ids.ids,
-    )
+    namespaces: list[int] = []
+    try:
+        for kind in ("user", "net"):
+            namespaces.append(os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC))
+    except FileNotFoundError:  # it is a zombie: they went with its life
+        for fd in namespaces:
+            os.close(fd)
+        ids.release()
+        return None
+    slot = Slot(namespaces[0], namespaces[1], ids.ids)
     cable = None
     if record.status.address is not None:
         pool.addresses.reserve(record.status.address)

@@ -148,6 +148,7 @@ class Supervisor:
                 "subnet": str(self._network.subnet),
                 "gateway": str(self._network.gateway),
                 "started_at": self._started_at,
+                "ready_berths": self._pool.ready,
             }
         )
 
