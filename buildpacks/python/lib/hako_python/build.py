@@ -54,6 +54,7 @@ def _build(layers: Path, root: Path, env: Mapping[str, str]) -> None:
         warn(complaint)
     cpython = _interpreter_layer(layers, release)
     environment = _environment_layers(layers, cpython, project, env, start)
+    _check_importable(start, environment, project)
     _server_layer(layers, env)
     app.compile_app(root, Layer(layers / "app-bytecode", cache=True), environment.python)
     app.collect_static(root, environment.python, environment.packages, env)
@@ -183,6 +184,20 @@ def _libraries_layer(layers: Path, venv: Layer) -> tuple[str, ...]:
             f"{user} needs {name}, which neither the layers nor the small run images have ({advice})"
         )
     return missing
+
+
+def _check_importable(start: Start, environment: Environment, project: Project) -> None:
+    """A framework that nothing installs would only be missed when the app starts."""
+    if not start.module or (project.root / start.module).exists():
+        return
+    folders = environment.python.parents[1].glob("lib/python3.*/site-packages")
+    if any((f / name).exists() for f in folders for name in (start.module, f"{start.module}.py")):
+        return
+    raise BuildpackError(
+        f"{start.place} uses {start.module}, which nothing installs",
+        seen=f"{project.manifest or 'requirements.txt (there is none)'} does not lead to it",
+        fix=f"add {start.module} to {project.manifest or 'a requirements.txt'}",
+    )
 
 
 def _server_layer(layers: Path, env: Mapping[str, str]) -> None:

@@ -37,7 +37,8 @@ class Start(NamedTuple):
     processes: Mapping[str, Command]
     reason: str
     server: str = ""  # a distribution that has to be installed for it
-    framework: str = ""
+    module: str = ""  # the package that must be importable for it
+    place: str = ""
     warnings: tuple[str, ...] = ()
 
     @property
@@ -77,7 +78,7 @@ def _as_written(texts: Mapping[str, str], origin: str, complaints: tuple[str, ..
     commands = {name: to_command(text) for name, text in texts.items()}
     web = texts.get("web", "")
     server = next((s for s in ("gunicorn", "uvicorn", "functions-framework") if s in web), "")
-    return Start(commands, f"{origin}: {web or ', '.join(texts)}", server, "", complaints)
+    return Start(commands, f"{origin}: {web or ', '.join(texts)}", server, warnings=complaints)
 
 
 def _function(target: str, env: Mapping[str, str]) -> Start:
@@ -85,7 +86,7 @@ def _function(target: str, env: Mapping[str, str]) -> Start:
     words += ["--source", env.get("GOOGLE_FUNCTION_SOURCE") or "main.py"]
     words += ["--signature-type", env.get("GOOGLE_FUNCTION_SIGNATURE_TYPE") or "http"]
     reason = f"function {target} (GOOGLE_FUNCTION_TARGET) on functions-framework"
-    return Start({"web": Command(tuple(words))}, reason, "functions-framework", "a function")
+    return Start({"web": Command(tuple(words))}, reason, "functions-framework")
 
 
 def _script(project: Project) -> Start | None:
@@ -108,7 +109,9 @@ def _streamlit(project: Project) -> Start | None:
     for name in RUNNABLE:
         if project.exists(name) and "streamlit" in scan.imports_of(project.root / name):
             words = ("python", "-m", "streamlit", "run", name, "--server.headless=true")
-            return Start({"web": Command(words)}, f"Streamlit app in {name}", "", "Streamlit")
+            return Start(
+                {"web": Command(words)}, f"Streamlit app in {name}", module="streamlit", place=name
+            )
     return None
 
 
@@ -126,7 +129,8 @@ def _application(project: Project, gunicorn_config: Path) -> Start | None:
             {"web": Command((*words, found.target))},
             f"{place} on uvicorn",
             "uvicorn",
-            found.framework,
+            scan.PACKAGES.get(found.framework, ""),
+            f"{found.file}:{found.line}",
         )
     words = ["python", "-m", "gunicorn"]
     if not (project.root / "gunicorn.conf.py").is_file():  # gunicorn reads the app's own by itself
@@ -136,7 +140,11 @@ def _application(project: Project, gunicorn_config: Path) -> Start | None:
         words += ["--worker-class", "aiohttp.GunicornWebWorker"]
     target = found.target + ("()" if found.factory else "")
     return Start(
-        {"web": Command((*words, target))}, f"{place} on gunicorn", "gunicorn", found.framework
+        {"web": Command((*words, target))},
+        f"{place} on gunicorn",
+        "gunicorn",
+        scan.PACKAGES.get(found.framework, ""),
+        f"{found.file}:{found.line}",
     )
 
 

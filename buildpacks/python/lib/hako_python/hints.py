@@ -78,8 +78,8 @@ TELLING = (
     r"requires-python|requires Python|does not satisfy Python",
     r"hash mismatch|Hash mismatch",
     r"dns error|error sending request|Connection refused|timed out|Network is unreachable",
-    r"^error: |^\s*(?:Error|ERROR): ",
     r"Because ",
+    r"^\s*(?:Error|ERROR): |^error: ",
     r"(?:╰─▶|×) ",
 )
 
@@ -105,10 +105,20 @@ def debian_package(library: str) -> str:
 
 def _telling_line(messages: Sequence[str]) -> str:
     for pattern in TELLING:
-        for line in messages:
+        for i, line in enumerate(messages):
             if re.search(pattern, line):
-                return re.sub(r"^[\s│├╰─▶×]+", "", line).strip()
+                return _whole_sentence(line, messages[i + 1 :])
     return next((m.strip() for m in reversed(messages) if m.strip()), "uv said nothing")
+
+
+def _whole_sentence(line: str, following: Sequence[str]) -> str:
+    """Without the tree that uv draws, and with the lines that go on with `And because`."""
+    text = re.sub(r"^[\s│├╰─▶×]+|cause: ", "", line).strip()
+    for more in following:
+        if not more.strip().startswith(("And because", "and ", "we can", "your")):
+            break
+        text += f" {more.strip()}"
+    return text
 
 
 def _what(name: str, telling: str) -> str:
@@ -125,7 +135,9 @@ def _what(name: str, telling: str) -> str:
         return "the package index cannot be reached"
     if "certificate" in telling:
         return "the package index's certificate is not trusted in the build"
-    if re.search(r"not found in the|no versions? of|Because ", telling):
+    if name and "not found in the" in telling:
+        return f"there is no package {name}"
+    if re.search(r"no versions? of|Because ", telling):
         return "the requirements cannot be fulfilled together"
     return f"{name} cannot be installed" if name else "the dependencies cannot be installed"
 
@@ -140,6 +152,8 @@ def _fix(name: str, telling: str, place: str, text: str) -> str:
         return "check the network, HTTPS_PROXY, or PIP_INDEX_URL"
     if "certificate" in telling:
         return "put the CA into the host's bundle and set SSL_CERT_FILE"
+    if place and re.search(r"not found in the|no versions? of|Because ", telling):
+        return f"{place} check this requirement"
     if place:
         return f"{place} change this requirement, or use a build image with what it needs"
     return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import NamedTuple
 NAME = re.compile(r"^([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*(?:\[[^\]]*\])?\s*(.*)$")
 INCLUDE = re.compile(r"^(?:-r|--requirement|-c|--constraint)(?:\s+|=|(?=\S))(\S+)")
 LOCAL = re.compile(
-    r"^(?:(?:-e|--editable)(?:\s+|=))?((?:\.{1,2})(?:/\S*)?|file:\S+)(?:\[[^\]]*\])?$"
+    r"^(?:(?:-e|--editable)(?:\s+|=))?((?:\.{1,2})(?:/[^\s\[]*)?|file:[^\s\[]+)(?:\[[^\]]*\])?$"
 )
 
 
@@ -57,7 +58,7 @@ def _read(root: Path, name: str, files: list[str], found: list[Requirement]) -> 
     files.append(name)
     for number, line in _logical_lines(path.read_text(errors="replace")):
         if match := INCLUDE.match(line):
-            inner = (Path(name).parent / match[1]).as_posix()
+            inner = os.path.normpath(os.path.join(os.path.dirname(name), match[1]))
             if line.startswith(("-c", "--constraint")):
                 if (root / inner).is_file() and inner not in files:
                     files.append(inner)

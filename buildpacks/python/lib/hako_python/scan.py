@@ -46,6 +46,12 @@ CONSTRUCTORS = {
     "a2wsgi.ASGIMiddleware": (WSGI, "WSGI"),
     "a2wsgi.WSGIMiddleware": (ASGI, "ASGI"),
 }
+# What people call it → the package that has to be installed for it.
+PACKAGES = {
+    label: name.split(".")[0]
+    for name, (_, label) in CONSTRUCTORS.items()
+    if label not in (WSGI, ASGI)
+}
 METHODS = {"make_wsgi_app": (WSGI, "Pyramid")}  # config.make_wsgi_app()
 
 FAVOURED_NAMES = ("app", "application", "api", "server", "asgi", "wsgi")
