@@ -79,11 +79,15 @@ class HAProxy:
         commands = [f"show stat {slot_name(slot)} 6 -1" for slot in slots]
         return parse_loads(await self._ask(commands)) if commands else {}
 
-    async def occupied_slots(self) -> frozenset[int]:
-        """Slots in which HAProxy still has an instance."""
+    def occupied_slots(self) -> frozenset[int]:
+        """Slots in which HAProxy still has an instance, as far as is known."""
+        known = self._known or Known()
+        return frozenset(slot for slot, there in known.servers.items() if there)
+
+    async def read(self) -> Known:
+        """What the running process knows, read anew."""
         async with self._lock:
-            known = self._known or await self._read_known()
-            return frozenset(slot for slot, there in known.servers.items() if there)
+            return await self._read_known()
 
     async def pid(self) -> int:
         """The process that serves. The same for its whole life: nothing here reloads it."""

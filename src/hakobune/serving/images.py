@@ -1,0 +1,118 @@
+"""Images as the serving plane needs them: a reference to a digest, a digest to a container. Blocking work is in threads."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from hakobune.errors import HakoError
+from hakobune.oci.config import ImageConfig
+from hakobune.oci.digest import Digest
+from hakobune.oci.image_user import ImageUser, resolve_user
+from hakobune.oci.manifest import Image
+from hakobune.oci.platform import Platform
+from hakobune.oci.reference import Reference
+from hakobune.oci.snapshot import Snapshot
+from hakobune.oci.store import Store
+from hakobune.runtime.container import ContainerSpec
+from hakobune.serving.catalog import RevisionEntry
+from hakobune.serving.container_spec import check_platform, make_container_spec
+from hakobune.serving.errors import InvalidArgumentError
+
+ROOM = "services"
+
+
+@dataclass(frozen=True, slots=True)
+class Unpacked:
+    """An image that is ready to run."""
+
+    config: ImageConfig
+    snapshots: tuple[Snapshot, ...]
+    user: ImageUser
+
+
+class Images:
+    """The image store, seen from an asyncio loop."""
+
+    def __init__(self, open_store: Callable[[], Store]) -> None:
+        self._open = open_store
+        self._store: Store | None = None
+        self._unpacked: dict[str, Unpacked] = {}
+
+    async def resolve(self, text: str, *, field: str) -> Digest:
+        """The digest of the image that *text* names now; it can run on this machine.
+
+        Raises:
+            InvalidArgumentError: no reference, or no such image here.
+            FailedPreconditionError: it is for another CPU.
+        """
+        try:
+            reference = Reference.parse(text)
+            image = await asyncio.to_thread(self._find, reference)
+        except HakoError as error:
+            raise InvalidArgumentError(error.what, field=field, why=error.why) from error
+        if image is None:
+            raise InvalidArgumentError(
+                f"there is no image {reference.short} here",
+                field=field,
+                fix="`hako image ls` lists what is here; `hako build` or `hako image load` adds one",
+            )
+        check_platform(image.config.platform, Platform.host(), name=reference.short)
+        return image.digest
+
+    async def keep(self, entry: RevisionEntry) -> None:
+        """Keep the revision's image from being collected."""
+        await asyncio.to_thread(self._keep, entry.name, entry.digest)
+
+    async def release(self, revision: str) -> None:
+        await asyncio.to_thread(self._release, revision)
+
+    async def prepare(self, digest: str) -> Unpacked:
+        """Unpack what is missing and resolve the image's user. Quick the second time.
+
+        Raises:
+            HakoError: the image is not here, is damaged, or names a user that it does not have.
+        """
+        unpacked = self._unpacked.get(digest)
+        if unpacked is None:
+            unpacked = await asyncio.to_thread(self._unpack, digest)
+            self._unpacked[digest] = unpacked
+        return unpacked
+
+    async def container_spec(
+        self, entry: RevisionEntry, *, id: str, log_path: Path
+    ) -> ContainerSpec:
+        """The container for an instance of that revision."""
+        unpacked = await self.prepare(entry.digest)
+        return make_container_spec(
+            entry.revision,
+            unpacked.config,
+            unpacked.snapshots,
+            unpacked.user,
+            id=id,
+            log_path=log_path,
+        )
+
+    def _opened(self) -> Store:
+        if self._store is None:
+            self._store = self._open()
+        return self._store
+
+    def _find(self, reference: Reference) -> Image | None:
+        return self._opened().find_image(reference)
+
+    def _keep(self, name: str, digest: str) -> None:
+        self._opened().set_root(ROOM, name, [digest])
+
+    def _release(self, name: str) -> None:
+        self._opened().drop_root(ROOM, name)
+
+    def _unpack(self, digest: str) -> Unpacked:
+        store = self._opened()
+        image = store.read_image(Digest.parse(digest))
+        snapshots = store.snapshots(image)
+        lowers = [path for layer in reversed(snapshots) for path in layer.lower_dirs()]
+        user = resolve_user(image.config.config.user, lowers)
+        return Unpacked(image.config, snapshots, user)

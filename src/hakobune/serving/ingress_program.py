@@ -1,0 +1,175 @@
+"""HAProxy as a program of this installation: what it listens on, its limits, and that the supervisor keeps it running."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import logging
+import os
+import resource
+import shutil
+import socket
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from hakobune.errors import HakoError
+from hakobune.serving.haproxy import HAProxy, HAProxyError
+from hakobune.serving.haproxy_files import StartUp
+from hakobune.serving.supervisor_link import SupervisorLink
+from hakobune.settings import Settings
+from hakobune.support.files import write_atomically
+
+PROGRAM = "haproxy"
+START_TIMEOUT_S = 15.0
+
+logger = logging.getLogger(__name__)
+
+
+class IngressError(HakoError):
+    """HAProxy cannot be started."""
+
+
+def make_start_up(settings: Settings, service_ports: Sequence[int], *, pending_s: int) -> StartUp:
+    """How HAProxy is started for this installation."""
+    nofile = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return StartUp(
+        folder=settings.run / "haproxy",
+        api_socket=settings.run / "api-tcp.sock",
+        binds=listen_addresses(settings.host),
+        port=settings.port,
+        service_ports=tuple(service_ports),
+        own_hosts=tuple(sorted({"localhost", "127.0.0.1", "::1", settings.host.lower()})),
+        max_connections=max_connections(nofile),
+        threads=max((os.cpu_count() or 1) // 4, 1),
+        pending_s=pending_s,
+    )
+
+
+def max_connections(open_files: int) -> int:
+    """A connection needs two descriptors; HAProxy refuses to start above its limit."""
+    return max(min((open_files - 1000) // 2, 20_000), 100)
+
+
+def listen_addresses(host: str) -> tuple[str, ...]:
+    """The addresses that a host name means here. `localhost` is both loopbacks, where IPv6 is on."""
+    if host != "localhost":
+        return (str(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0]),)
+    return ("127.0.0.1", "::1") if is_free("::1", 0) else ("127.0.0.1",)
+
+
+def is_free(address: str, port: int) -> bool:
+    """Whether a program could listen there now."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((address, port))
+            return True
+    except OSError as error:
+        return error.errno not in (
+            errno.EADDRINUSE,
+            errno.EADDRNOTAVAIL,
+            errno.EACCES,
+            errno.EAFNOSUPPORT,
+        )
+
+
+def free_ports(addresses: Iterable[str], ports: Iterable[int]) -> tuple[int, ...]:
+    """Those of *ports* on which HAProxy can listen; the others are said in the log."""
+    binds = tuple(addresses)
+    free: list[int] = []
+    taken: list[int] = []
+    for port in ports:
+        (free if all(is_free(address, port) for address in binds) else taken).append(port)
+    if taken:
+        logger.warning(
+            "service ports in use by other programs are left out", extra={"ports": taken}
+        )
+    return tuple(free)
+
+
+class IngressProgram:
+    """Starts HAProxy through the supervisor, or finds the one that runs."""
+
+    def __init__(self, settings: Settings, link: SupervisorLink, *, pending_s: int) -> None:
+        self._settings = settings
+        self._link = link
+        self._pending_s = pending_s
+        self._ports_file = settings.run / "haproxy" / "ports.json"
+
+    async def prepare(self) -> StartUp:
+        """What the running HAProxy was started with, or what it shall be started with.
+
+        Raises:
+            IngressError: HAProxy is not installed, or its address is taken.
+        """
+        if await self.is_running() and (ports := self._read_ports()) is not None:
+            return make_start_up(self._settings, ports, pending_s=self._pending_s)
+        start = make_start_up(self._settings, (), pending_s=self._pending_s)
+        for address in start.binds:
+            if not is_free(address, self._settings.port):
+                raise IngressError(
+                    f"cannot listen on {self._settings.host}:{self._settings.port}",
+                    why="another program does",
+                    fix="end it, or choose another address: HAKO_LISTEN=localhost:8081",
+                )
+        wanted = range(self._settings.first_service_port, self._settings.last_service_port + 1)
+        ports = await asyncio.to_thread(free_ports, start.binds, wanted)
+        write_atomically(self._ports_file, json.dumps(ports).encode())
+        return make_start_up(self._settings, ports, pending_s=self._pending_s)
+
+    async def is_running(self) -> bool:
+        return any(p.name == PROGRAM and p.running for p in await self._link.programs())
+
+    async def ensure(self, haproxy: HAProxy) -> None:
+        """Start it if it does not run, and wait until it answers. Its files are in place.
+
+        Raises:
+            IngressError: it is not installed or does not start.
+        """
+        program = shutil.which("haproxy") or shutil.which(
+            "haproxy", path="/usr/sbin:/usr/local/sbin"
+        )
+        if program is None:
+            raise IngressError(
+                "haproxy is not installed",
+                why="it carries every request",
+                fix="apt-get install haproxy",
+            )
+        configuration = str(haproxy.start.configuration)
+        await self._link.start_program(
+            PROGRAM, (program, "-db", "-f", configuration), env=_ENVIRONMENT
+        )
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                while not await _answers(haproxy):
+                    await asyncio.sleep(0.02)
+        except TimeoutError as error:
+            raise IngressError("haproxy does not start", why=await self._last_words()) from error
+
+    async def _last_words(self) -> str:
+        for program in await self._link.programs():
+            if program.name == PROGRAM and program.log_path:
+                try:
+                    lines = Path(program.log_path).read_text(errors="replace").splitlines()
+                except OSError:
+                    break
+                return " | ".join(lines[-3:])
+        return "it says nothing"
+
+    def _read_ports(self) -> tuple[int, ...] | None:
+        try:
+            return tuple(json.loads(self._ports_file.read_bytes()))
+        except (OSError, ValueError):
+            return None
+
+
+_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
+
+
+async def _answers(haproxy: HAProxy) -> bool:
+    try:
+        return await haproxy.pid() > 0
+    except HAProxyError:
+        return False
