@@ -23,6 +23,7 @@ from hakobune.runtime.container import (
     Phase,
     User,
 )
+from hakobune.runtime.pool import POOL_SIZE
 from hakobune.runtime.protocol import Reply, decode_reply, encode_request
 from hakobune.runtime.supervisor_client import SupervisorClient
 from tests.supervised import Supervised, fetch, is_alive, shared_root, supervised, wait_for
@@ -425,6 +426,7 @@ def test_many_starts_leave_no_mount_in_the_supervisor(
     pid = client.hello()["pid"]
     mounts = Path(f"/proc/{pid}/mountinfo")
     world.run(client, "warm", "/bin/sh", "-c", "exit 0")
+    wait_for(lambda: client.hello()["ready_berths"] == POOL_SIZE, "the pool is full")
     before = len(mounts.read_text().splitlines())
     open_before = len(os.listdir(f"/proc/{pid}/fd"))
 
@@ -433,7 +435,7 @@ def test_many_starts_leave_no_mount_in_the_supervisor(
 
     assert len(mounts.read_text().splitlines()) == before
     wait_for(
-        lambda: len(os.listdir(f"/proc/{pid}/fd")) <= open_before + 2, "descriptors are closed"
+        lambda: len(os.listdir(f"/proc/{pid}/fd")) <= open_before, "descriptors are closed"
     )
 
 
@@ -518,7 +520,7 @@ def test_sigterm_ends_everything(root: Path) -> None:
     with supervised(root) as world:
         client = world.start()
         status = client.create(world.spec("a", "/srv"))
-        client.start("a")
+        fetch(client.start("a").address or "")
         assert world.process
         assert status.pid
 
