@@ -38,6 +38,7 @@ from hakobune.runtime.slot import Slot, make_slot, take_range
 # Services have 100: a build that keeps every core busy takes a tenth of what a service gets.
 BUILD_WEIGHT = 10
 BUILD_PIDS = 8192
+LARGEST_FILE_BYTES = 64 << 20
 _OOM_SCORE = 700  # a build dies before a service does
 _INSIDE = linux.RESOLVE_IN_ROOT | linux.RESOLVE_NO_MAGICLINKS
 
@@ -125,15 +126,27 @@ class Sandbox:
                 os.close(writer)
 
     def read_file(self, path: str) -> bytes | None:
-        """A regular file's contents; `None` if there is none at *path*."""
+        """A regular file's contents; `None` if there is none at *path*.
+
+        Raises:
+            SandboxError: it is larger than any document that buildpacks write; memory is not theirs to fill.
+        """
         try:
             fd = self._open(path, os.O_RDONLY | os.O_NONBLOCK)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO):
                 return None
             raise
-        with open(fd, "rb") as file:
-            return file.read() if stat.S_ISREG(os.fstat(fd).st_mode) else None
+        with self._closing(fd):
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                return None
+            if status.st_size > LARGEST_FILE_BYTES:
+                raise SandboxError(
+                    f"{path} is too large to be read", why=f"it has {status.st_size} bytes"
+                )
+            with open(fd, "rb", closefd=False) as file:
+                return file.read(LARGEST_FILE_BYTES)
 
     def write_file(self, path: str, data: bytes, *, mode: int, uid: int, gid: int) -> None:
         """Put a file at *path*, in a directory that exists; what was there is replaced, not followed."""
@@ -161,8 +174,10 @@ class Sandbox:
         """What is in a directory, sorted by name; `None` if there is no directory at *path*."""
         try:
             fd = self.open_directory(path)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                return None
+            raise
         with self._closing(fd), os.scandir(fd) as entries:
             found = [Entry(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
         return tuple(sorted(found, key=lambda entry: entry.name))
