@@ -80,12 +80,16 @@ class Catalog:
         drop: Iterable[Entry] = (),
         events: Sequence[EventRow] = (),
     ) -> None:
-        """Write all of it or nothing; memory follows the database.
+        """Write all of it or nothing; memory follows the database, also when the caller is cancelled.
 
         Raises:
             DatabaseError: nothing was written.
         """
-        gone = tuple(drop)
+        await asyncio.shield(self._save(entries, tuple(drop), events))
+
+    async def _save(
+        self, entries: Sequence[Entry], gone: Sequence[Entry], events: Sequence[EventRow]
+    ) -> None:
         changes: list[Change] = [_put(entry) for entry in entries]
         changes += [Drop(_kind(entry), entry.name) for entry in gone]
         database = self._database

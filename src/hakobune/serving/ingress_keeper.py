@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from hakobune.serving.haproxy import HAProxy, HAProxyError
 from hakobune.serving.haproxy_commands import SlotLoad
@@ -18,7 +18,7 @@ _HOLDS_SLOT = frozenset(InstanceState) - {InstanceState.STARTING, InstanceState.
 
 logger = logging.getLogger(__name__)
 
-MakeTable = Callable[[Iterable[Instance], dict[str, int]], RoutingTable]
+MakeTable = Callable[[Iterable[Instance], Mapping[str, int]], RoutingTable]
 
 
 class IngressKeeper:
@@ -73,9 +73,14 @@ class IngressKeeper:
         loads = await self._haproxy.loads(slots)
         return {slots[slot]: load for slot, load in loads.items() if slot in slots}
 
-    async def flush(self) -> None:
-        """Write the start-up files now."""
-        await self._haproxy.write_files(self._table)
+    async def flush(self, table: RoutingTable) -> None:
+        """Write the start-up files for *table* now: HAProxy does not run yet."""
+        await self._haproxy.write_files(table)
+
+    async def stop(self) -> None:
+        """Write what is not written yet."""
+        if self._writer is not None:
+            await asyncio.gather(self._writer, return_exceptions=True)
 
     def _assign_slots(self, instances: Iterable[Instance]) -> None:
         """A slot for each revision that has instances in HAProxy; one that is let go is given out last."""

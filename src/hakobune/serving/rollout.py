@@ -19,7 +19,7 @@ from hakobune.serving.conditions import (
     ready_revision,
     settled_service,
 )
-from hakobune.serving.document import write_document
+from hakobune.serving.document import Document, write_document
 from hakobune.serving.fleet import Fleet
 from hakobune.serving.images import Images
 from hakobune.serving.routing import Addresses, traffic_statuses
@@ -90,6 +90,9 @@ class Rollouts:
             raise
         except HakoError as error:
             await self._fail(service, created, operation, error)
+        except Exception as error:  # a fault of ours: the operation must end all the same
+            logger.exception("roll-out failed")
+            await self._fail(service, created, operation, HakoError(f"internal error: {error!r}"))
         finally:
             self._fleet.settle(created.name)
 
@@ -164,5 +167,5 @@ def with_state(message: str, entry: ServiceEntry) -> str:
     return f"{first}. {', '.join(serving) or 'Nothing serves yet'}.{newline}{rest}"
 
 
-def _typed(operation: Operation, document: msgspec.Struct) -> dict[str, object]:
+def _typed(operation: Operation, document: Document) -> dict[str, object]:
     return {"@type": operation.metadata["@type"], **write_document(document)}
