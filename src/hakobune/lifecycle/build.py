@@ -6,7 +6,8 @@ Results are read as soon as a buildpack ends, so that its build layers are there
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -32,7 +33,7 @@ from hakobune.buildpack.plan import BuildPlan, PlanEntry
 from hakobune.errors import HakoError
 from hakobune.lifecycle.detect import Detected, compose_env
 from hakobune.lifecycle.environment import BuildContext
-from hakobune.lifecycle.errors import BuildError, BuildpackFailedError
+from hakobune.lifecycle.errors import BuildError, BuildpackFailedError, os_errors_as
 from hakobune.lifecycle.output import Lines, last_lines, telling_line
 from hakobune.lifecycle.sbom_files import collect_sboms
 from hakobune.progress import Progress
@@ -114,26 +115,35 @@ def build(
         BuildError: a buildpack wrote something that cannot be used (exit code 52).
     """
     progress.phase("BUILDING")
-    context.environment.remove(f"{context.layers}/sbom")
-    state = _Progressing(env=dict(context.variables), plan=detected.plan)
-    for element in detected.group:
-        buildpack = catalog.find(element)
-        if buildpack is None:
-            raise BuildError(f"the buildpack {element} is not in the builder")
-        _run_build(context, element, buildpack, state, progress)
-        try:
-            _collect(context, element, buildpack, state, progress)
-        except BuildError:
-            raise
-        except HakoError as error:
-            raise BuildError(
-                f"the results of buildpack {element} cannot be used",
-                why=f"{error.what}: {error.why}" if error.why else error.what,
-                fix="this is a fault of the buildpack: report it to its authors",
-            ) from error
-    built = _finish(state)
-    _write_config(context, built)
-    return built
+    with os_errors_as(BuildError, "the buildpacks cannot be run"):
+        context.environment.remove(f"{context.layers}/sbom")
+        state = _Progressing(env=dict(context.variables), plan=detected.plan)
+        for element in detected.group:
+            buildpack = catalog.find(element)
+            if buildpack is None:
+                raise BuildError(f"the buildpack {element} is not in the builder")
+            _run_build(context, element, buildpack, state, progress)
+            with _blaming(element):
+                _collect(context, element, buildpack, state, progress)
+        built = _finish(state)
+        _write_config(context, built)
+        return built
+
+
+@contextmanager
+def _blaming(element: GroupElement) -> Iterator[None]:
+    """What cannot be read or set in order after `bin/build` is the buildpack's fault."""
+    try:
+        with os_errors_as(BuildError, f"the results of buildpack {element} cannot be used"):
+            yield
+    except BuildError:
+        raise
+    except HakoError as error:
+        raise BuildError(
+            f"the results of buildpack {element} cannot be used",
+            why=f"{error.what}: {error.why}" if error.why else error.what,
+            fix="this is a fault of the buildpack: report it to its authors",
+        ) from error
 
 
 def _run_build(

@@ -40,7 +40,12 @@ from hakobune.buildpack.plan import (
 from hakobune.errors import HakoError
 from hakobune.lifecycle.documents import encode_group, encode_plan
 from hakobune.lifecycle.environment import BuildContext, BuildEnvironment
-from hakobune.lifecycle.errors import DetectError, DetectionBrokenError, NoGroupPassedError
+from hakobune.lifecycle.errors import (
+    DetectError,
+    DetectionBrokenError,
+    NoGroupPassedError,
+    os_errors_as,
+)
 from hakobune.lifecycle.output import last_lines
 from hakobune.lifecycle.verdict import Outcome, Verdict
 from hakobune.progress import Progress
@@ -133,18 +138,23 @@ def detect(
         raise DetectError(error.what, why=error.why, fix=error.fix) from error
     _check_apis(resolved, catalog)
     trial = _Detection(context, catalog)
-    for group in expand_order(resolved, catalog, exec_env=context.exec_env):
-        detected = trial.try_group(group)
-        if detected is not None:
-            _tell(detected, len(group), progress)
-            _write_documents(context, detected)
-            return detected
-    for verdict in trial.verdicts.values():
+    with os_errors_as(DetectError, "detection cannot be carried out"):
+        for group in expand_order(resolved, catalog, exec_env=context.exec_env):
+            detected = trial.try_group(group)
+            if detected is not None:
+                _tell(detected, len(group), progress)
+                _write_documents(context, detected)
+                return detected
+    _show_output_of_broken(trial.verdicts.values(), progress)
+    raise trial.failure()
+
+
+def _show_output_of_broken(verdicts: Iterable[Verdict], progress: Progress) -> None:
+    for verdict in verdicts:
         if verdict.outcome is Outcome.ERROR and verdict.output:
             progress.output(f"======== Output: {verdict.buildpack.full_name} ========")
             for line in verdict.output.splitlines():
                 progress.output(line)
-    raise trial.failure()
 
 
 @dataclass(slots=True)

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from hakobune.errors import HakoError
 from hakobune.lifecycle.verdict import Verdict
@@ -75,3 +76,13 @@ class ExportError(LifecycleError):
     """The image cannot be put together."""
 
     exit_code = 62
+
+
+@contextmanager
+def os_errors_as(kind: type[LifecycleError], what: str) -> Iterator[None]:
+    """Raise *kind* for an `OSError`: the container's or the store's file system refused something."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise kind(what, why=f"{error.filename}: {reason}" if error.filename else reason) from error

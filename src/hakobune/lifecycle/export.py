@@ -21,6 +21,7 @@ from hakobune.lifecycle.analyze import Analyzed
 from hakobune.lifecycle.build import Built
 from hakobune.lifecycle.documents import KeptLayers, encode_report
 from hakobune.lifecycle.environment import BuildContext, ImageSink, LayerChanges
+from hakobune.lifecycle.errors import ExportError, os_errors_as
 from hakobune.lifecycle.fate import Fate, LayerFate
 from hakobune.lifecycle.image_config import (
     LAUNCHER_PATH,
@@ -101,7 +102,7 @@ def export(
     context.environment.kill_processes()
     entrypoint = choose_entrypoint(built, request.process_type)
     work = ImageLayers(context, sink, changes, analyzed, kept, restored, progress)
-    with work.translating_errors():
+    with os_errors_as(ExportError, "the image cannot be exported"):
         for buildpack in built.buildpacks:
             for metadata in buildpack.layers:
                 work.add_buildpack_layer(

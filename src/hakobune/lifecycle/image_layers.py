@@ -95,16 +95,6 @@ class ImageLayers:
     def owner(self) -> Owner:
         return Owner(self.context.uid, self.context.gid)
 
-    @contextmanager
-    def translating_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise ExportError(
-                "the image cannot be exported",
-                why=f"{error.filename or ''} {error.strerror}".strip(),
-            ) from error
-
     def add_buildpack_layer(
         self, buildpack: GroupElement, metadata: LayerMetadata, *, has_contents: bool
     ) -> None:

@@ -22,7 +22,7 @@ from hakobune.buildpack.layer_metadata import (
 )
 from hakobune.lifecycle.documents import KeptLayer, KeptLayers
 from hakobune.lifecycle.environment import BuildContext, ImageSource
-from hakobune.lifecycle.errors import RestoreError
+from hakobune.lifecycle.errors import RestoreError, os_errors_as
 from hakobune.lifecycle.fate import Fate, LayerFate
 from hakobune.oci.digest import Digest
 from hakobune.oci.manifest import Image
@@ -106,7 +106,7 @@ def restore(
         RestoreError: the container cannot be written to (exit code 42).
     """
     progress.phase("RESTORING")
-    try:
+    with os_errors_as(RestoreError, "the last build's layers cannot be restored"):
         for element in group:
             context.make_directory(f"{context.layers}/{element.directory_name}")
         _restore_stores(context, group, metadata)
@@ -118,11 +118,6 @@ def restore(
             _carry_out(context, fate, metadata, kept, progress)
         if not skip_layers:
             _restore_sboms(context, images, fates, previous, metadata, kept, progress)
-    except OSError as error:
-        raise RestoreError(
-            "the last build's layers cannot be restored",
-            why=f"{error.filename or ''} {error.strerror or error}".strip(),
-        ) from error
     keeping = frozenset((f.buildpack, f.layer) for f in fates if f.fate is Fate.KEEP)
     return Restored(fates=fates, kept=keeping)
 
