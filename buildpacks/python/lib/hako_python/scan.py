@@ -46,10 +46,10 @@ CONSTRUCTORS = {
     "a2wsgi.ASGIMiddleware": (WSGI, "WSGI"),
     "a2wsgi.WSGIMiddleware": (ASGI, "ASGI"),
 }
-# What people call it → the package that has to be installed for it.
+# What people call it → the package that has to be installed for it: the first above that is called so.
 PACKAGES = {
     label: name.split(".")[0]
-    for name, (_, label) in CONSTRUCTORS.items()
+    for name, (_, label) in reversed(CONSTRUCTORS.items())
     if label not in (WSGI, ASGI)
 }
 METHODS = {"make_wsgi_app": (WSGI, "Pyramid")}  # config.make_wsgi_app()
