@@ -1,11 +1,10 @@
-"""Kept layers over builds in real overlays: what changed is settled, what did not is never opened, failures change nothing.
+"""The phases in real sandboxes, from build to build: what did not change is never opened, failures change nothing.
 
 facts/overlay.md Rules 2-7 as the lifecycle applies them; the rules themselves are tested in `oci`.
 """
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import pytest
 from hakobune.lifecycle.build import build
 from hakobune.lifecycle.detect import detect, read_catalog
 from hakobune.lifecycle.documents import KeptLayers
-from hakobune.lifecycle.errors import BuildpackFailedError
+from hakobune.lifecycle.errors import BuildError, BuildpackFailedError
 from hakobune.lifecycle.export import Exported, ExportRequest, export
 from hakobune.lifecycle.fate import Fate
 from hakobune.lifecycle.image_config import Launcher
@@ -22,11 +21,31 @@ from hakobune.lifecycle.kept import OverlayChanges, keep
 from hakobune.lifecycle.restore import restore
 from hakobune.oci.snapshot import Snapshot
 from hakobune.progress import RecordedProgress
-from hakobune.runtime.mount import RootFs, overlay
+from hakobune.runtime.cgroup import Cgroups
+from hakobune.runtime.mount import RootFs
+from hakobune.runtime.sandbox import build_sandbox
 from tests.lifecycle_world import APP, World
-from tests.plain_directories import PlainDirectories
+from tests.small_root import make_small_root
 
 pytestmark = pytest.mark.needs_root
+
+INSTALLATION = f"hk{os.getpid():x}"
+PROGRAMS = [
+    "bash",
+    "cat",
+    "chmod",
+    "cp",
+    "dirname",
+    "ln",
+    "ls",
+    "mkdir",
+    "mkfifo",
+    "mv",
+    "rm",
+    "sleep",
+    "touch",
+    "truncate",
+]
 
 
 @dataclass
@@ -37,35 +56,30 @@ class Result:
 
     @property
     def said(self) -> tuple[str, ...]:
-        """What the buildpacks printed; shells add that a detached mount has no path."""
-        return tuple(line for line in self.progress.texts("output") if "getcwd" not in line)
+        """What the buildpacks printed."""
+        return self.progress.texts("output")
 
     @property
     def fates(self) -> dict[str, Fate]:
         return {f.full_name: f.fate for f in self.exported.fates}
 
 
-@contextmanager
-def mounted(rootfs: RootFs) -> Iterator[PlainDirectories]:
-    """The merged view, reached through its descriptor; the mount goes with it."""
-    descriptor = overlay(rootfs, None)
-    try:
-        yield PlainDirectories(Path(f"/proc/{os.getpid()}/fd/{descriptor}"))
-    finally:
-        os.close(descriptor)
-
-
 def build_over(world: World, last: Result | None = None) -> Result:
-    """One build whose container is an overlay over the builder's files and what *last* kept."""
+    """One build in a sandbox over what *last* kept, the builder's files and a few programs."""
     base = world.container().root
+    for folder in ("layers", "workspace"):
+        os.chown(base / folder, 1001, 1000)
     snapshots = open_kept(world, last)
-    lowers = (*(d for s in snapshots.values() for d in s.lower_dirs()), base)
+    programs = world.folder / "programs"
+    lowers = (*(d for s in snapshots.values() for d in s.lower_dirs()), base, programs)
     top = world.folder / f"top{world.builds}"
     rootfs = RootFs(lowers=lowers, top=top, redirect_dir=True)
     progress = RecordedProgress()
     kept = last.kept if last else None
     analyzed = world.analyze(progress)
-    with mounted(rootfs) as environment:
+    with build_sandbox(
+        rootfs, installation=INSTALLATION, run=world.folder / "run", network=False
+    ) as environment:
         context = world.context(environment, analyzed)
         catalog = read_catalog(environment)
         detected = detect(context, order=world.groups(), catalog=catalog, progress=progress)
@@ -106,10 +120,12 @@ def open_kept(world: World, last: Result | None) -> dict[str, Snapshot]:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
+def world(tmp_path: Path) -> Iterator[World]:
     world = World.at(tmp_path)
     world.files["/workspace/main.py"] = "print(1)"
-    return world
+    make_small_root(tmp_path / "programs", programs=PROGRAMS)
+    yield world
+    Cgroups.open(INSTALLATION).remove_all()
 
 
 FIRST = "mkdir -p $L/sub; echo one > $L/file; echo two > $L/sub/file"
@@ -327,3 +343,57 @@ printf '[types]\\nlaunch=true\\ncache=true\\n' > $L.toml
     assert second.said == ("data",)
     assert second.fates["a:l"] is Fate.KEEP
     assert second.exported.image.digest == first.exported.image.digest
+
+
+def test_files_that_only_their_owner_may_read_are_exported(world: World) -> None:
+    secret = (
+        "mkdir -p $L/closed; echo s > $L/closed/file; chmod 600 $L/closed/file; chmod 700 $L/closed"
+    )
+    world.add_buildpack("a", build=a_layer("launch", "cache", first=f"{FIRST}; {secret}"))
+    first = build_over(world)
+
+    second = build_over(world, first)
+
+    assert second.fates == {"a:l": Fate.KEEP}
+    assert second.exported.image.digest == first.exported.image.digest
+
+
+def test_what_a_buildpack_leaves_running_ends_with_the_build(world: World) -> None:
+    world.add_buildpack("a", build="sleep 1000 & echo started")
+
+    assert build_over(world).said == ("started",)
+
+
+def test_links_to_folders_among_environment_files_are_skipped(world: World) -> None:
+    first = "mkdir -p $L/env; echo -n x > $L/env/V; ln -s /etc $L/env/W; ln -s loop $L/env/loop; mkfifo $L/env/pipe"
+    world.add_buildpack("a", build=a_layer("build", first=first))
+    world.add_buildpack("b", build='echo "$V${W+bad}${loop+bad}${pipe+bad}"')
+
+    assert build_over(world).said == ("x",)
+
+
+@pytest.mark.parametrize(
+    ("script", "seen"),
+    [
+        ("truncate -s 100G $CNB_LAYERS_DIR/x.toml", "too large"),
+        ("rm -rf $CNB_LAYERS_DIR/../config; touch $CNB_LAYERS_DIR/../config", "config"),
+    ],
+)
+def test_hostile_results_are_error_52(world: World, script: str, seen: str) -> None:
+    world.add_buildpack("a", build=script)
+
+    with pytest.raises(BuildError, match=seen) as caught:
+        build_over(world)
+
+    assert caught.value.exit_code == 52
+
+
+def test_links_that_lead_out_of_the_container_show_nothing_of_the_machine(world: World) -> None:
+    outside = world.folder / "outside.toml"
+    outside.write_text("[types]\nlaunch = true\n")
+    world.add_buildpack(
+        "a",
+        build=f"ln -s {outside} $CNB_LAYERS_DIR/x.toml; ln -s ../../../../../..{outside} $CNB_LAYERS_DIR/y.toml",
+    )
+
+    assert build_over(world).exported.layers == ()
