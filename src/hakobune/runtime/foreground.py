@@ -228,9 +228,9 @@ def _copy_output(
 ) -> dict[str, object]:
     """Copy until the container's end is reported, then what is left in the pipes; the last report."""
     said: dict[str, object] = {}
-    buffer = b""
+    buffer, speaking = b"", False
     sources = {fd: targets[number] for number, fd in streams.outer.items()}
-    waiting = [*sources, reports]
+    waiting = [reports]  # until it has started only crun speaks, and that is in the reports
     while reports in waiting:
         ready, _, _ = select.select(waiting, [], [])
         for fd in ready:
@@ -242,11 +242,14 @@ def _copy_output(
                     said.update(json.loads(line))
                 if "init" in said:
                     started(int(str(said.pop("init"))))
+                if said.get("started") and not speaking:
+                    speaking = True
+                    waiting += sources
             elif data:
                 _write_all(sources[fd], data)
-            if not data:
+            if not data and fd in waiting:
                 waiting.remove(fd)
-    for fd, target in sources.items():
+    for fd, target in sources.items() if speaking else ():
         os.set_blocking(fd, False)
         with contextlib.suppress(BlockingIOError):
             while data := os.read(fd, 65536):
@@ -293,14 +296,14 @@ def _be_init(place: _Place, report: int, life: int) -> NoReturn:
             os._exit(1)  # the command ended before we could hear of it
         flags = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
         linux.mount("proc", "/proc", "proc", flags)
-        _say(report, _run_crun(place))
+        _say(report, _run_crun(place, report))
     except (OSError, ContainerError) as error:
         _say(report, {"error": str(error)})
     finally:
         os._exit(0)
 
 
-def _run_crun(place: _Place) -> dict[str, object]:
+def _run_crun(place: _Place, report: int) -> dict[str, object]:
     spec, crun = place.spec, place.crun
     log = place.folder / "crun.log"
     argv = crun.create_argv(spec.id, place.folder, log)
@@ -320,6 +323,7 @@ def _run_crun(place: _Place) -> dict[str, object]:
         signal.signal(number, lambda n, _: os.kill(container, n))
     for fd in place.stdio.values():
         os.close(fd)
+    _say(report, {"started": True})
     crun.start(spec.id)
     while True:  # the first process of a namespace inherits every orphan in it
         ended, status = os.waitpid(-1, 0)
