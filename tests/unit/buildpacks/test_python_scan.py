@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hako_python.scan import Found, find_application
+from hako_python.scan import CONSTRUCTORS, PACKAGES, Found, find_application
 
 
 def app(folder: Path, packages: dict[str, str] | None = None, **files: str) -> Found | None:
@@ -160,3 +160,12 @@ def test_files_without_an_object_are_passed_by(tmp_path: Path, source: str) -> N
 
 def test_modules_that_import_each_other_do_not_hang(tmp_path: Path) -> None:
     assert app(tmp_path, main="from app import x\n", app="from main import x\n") is None
+
+
+def test_each_framework_s_name_means_one_package() -> None:
+    packages: dict[str, set[str]] = {}
+    for name, (_, label) in CONSTRUCTORS.items():
+        if label in PACKAGES:
+            packages.setdefault(label, set()).add(name.split(".")[0])
+
+    assert {label: found for label, found in packages.items() if len(found) > 1} == {}

@@ -14,7 +14,7 @@ WSGI, ASGI, AIOHTTP, DASH = "WSGI", "ASGI", "aiohttp", "Dash"
 CONSTRUCTORS = {
     "flask.Flask": (WSGI, "Flask"),
     "apiflask.APIFlask": (WSGI, "APIFlask"),
-    "flask_openapi3.OpenAPI": (WSGI, "Flask"),
+    "flask_openapi3.OpenAPI": (WSGI, "flask-openapi3"),
     "connexion.FlaskApp": (ASGI, "Connexion"),
     "connexion.App": (ASGI, "Connexion"),
     "connexion.AsyncApp": (ASGI, "Connexion"),
