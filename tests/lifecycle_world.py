@@ -9,12 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from hakobune.buildpack.builder import RunImage
-from hakobune.buildpack.descriptor import GroupElement, Order, OrderGroup
+from hakobune.buildpack.descriptor import (
+    BUILDPACKS_DIRECTORY,
+    GroupElement,
+    Order,
+    OrderGroup,
+    parse_buildpack,
+)
+from hakobune.buildpack.order import Catalog
 from hakobune.lifecycle.analyze import Analyzed, analyze, write_analyzed
 from hakobune.lifecycle.build import Built, build
-from hakobune.lifecycle.detect import Detected, detect, read_catalog
+from hakobune.lifecycle.detect import Detected, detect
 from hakobune.lifecycle.documents import KeptLayers
-from hakobune.lifecycle.environment import BuildContext
+from hakobune.lifecycle.environment import BuildContext, BuildEnvironment
 from hakobune.lifecycle.export import Exported, ExportRequest, export
 from hakobune.lifecycle.image_config import Launcher
 from hakobune.lifecycle.kept import kept_layers
@@ -236,6 +243,16 @@ class World:
             environment,
             progress,
         )
+
+
+def read_catalog(environment: BuildEnvironment) -> Catalog:
+    """Every `buildpack.toml` of a container."""
+    found = []
+    for folder in environment.list_directory(BUILDPACKS_DIRECTORY) or ():
+        for version in environment.list_directory(f"{BUILDPACKS_DIRECTORY}/{folder.name}") or ():
+            path = f"{BUILDPACKS_DIRECTORY}/{folder.name}/{version.name}/buildpack.toml"
+            found.append(parse_buildpack(environment.read_file(path) or b"", name=path))
+    return Catalog.of(found)
 
 
 def copy_tree(source: Path, target: Path) -> None:

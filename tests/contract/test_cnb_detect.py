@@ -7,10 +7,10 @@ import pytest
 
 from hakobune.buildpack.descriptor import BuildpackApiError, GroupElement, OrderGroup
 from hakobune.buildpack.order import SystemBuildpacks, SystemSide
-from hakobune.lifecycle.detect import Detected, detect, read_catalog, read_order
+from hakobune.lifecycle.detect import Detected, detect
 from hakobune.lifecycle.errors import DetectError, DetectionBrokenError, NoGroupPassedError
 from hakobune.progress import RecordedProgress
-from tests.lifecycle_world import World
+from tests.lifecycle_world import World, read_catalog
 from tests.plain_directories import PlainDirectories
 
 REQUIRES = "printf '[[requires]]\\nname = \"%s\"\\n' {} >> $CNB_BUILD_PLAN_PATH"
@@ -309,14 +309,6 @@ def test_a_buildpack_that_is_not_in_the_builder_is_error_22_with_a_suggestion(
     assert caught.value.exit_code == 22
 
 
-def test_a_buildpack_toml_that_cannot_be_read_is_error_22(world: World) -> None:
-    folder = world.add_buildpack("a")
-    world.files[f"{folder}/buildpack.toml"] = "api = "
-
-    with pytest.raises(DetectError, match=r"buildpack\.toml"):
-        world.detect()
-
-
 def test_system_buildpacks_take_part_in_every_group(world: World) -> None:
     world.add_buildpack("a")
     world.add_buildpack("before", in_order=False)
@@ -372,18 +364,3 @@ def test_the_participating_buildpacks_are_told(world: World) -> None:
         ("step", "1 of 2 buildpacks participating"),
         ("step", "hako/python 0.4.0"),
     ]
-
-
-def test_the_builders_order_and_system_files_are_read(world: World) -> None:
-    world.files["/cnb/order.toml"] = '[[order]]\n[[order.group]]\nid = "a"\n'
-    world.files["/cnb/system.toml"] = '[[system.pre.buildpacks]]\nid = "s"\n'
-
-    order, system = read_order(world.container())
-
-    assert order[0].group[0].id == "a"
-    assert system.pre.buildpacks[0].id == "s"
-
-
-def test_a_builder_without_an_order_is_error_22(world: World) -> None:
-    with pytest.raises(DetectError, match="no order of buildpacks"):
-        read_order(world.container())

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hakobune.lifecycle.build import build
-from hakobune.lifecycle.detect import detect, read_catalog
+from hakobune.lifecycle.detect import detect
 from hakobune.lifecycle.documents import KeptLayers
 from hakobune.lifecycle.errors import BuildError, BuildpackFailedError
 from hakobune.lifecycle.export import Exported, ExportRequest, export
@@ -24,7 +24,7 @@ from hakobune.progress import RecordedProgress
 from hakobune.runtime.cgroup import Cgroups
 from hakobune.runtime.mount import RootFs
 from hakobune.runtime.sandbox import build_sandbox
-from tests.lifecycle_world import APP, World
+from tests.lifecycle_world import APP, World, read_catalog
 from tests.small_root import make_small_root
 
 pytestmark = pytest.mark.needs_root

@@ -27,7 +27,6 @@ BUILDER_LABEL = "io.buildpacks.builder.metadata"
 ORDER_LABEL = "io.buildpacks.buildpack.order"
 LAYERS_LABEL = "io.buildpacks.buildpack.layers"
 SYSTEM_LABEL = "io.buildpacks.buildpack.system"
-STACK_LABEL = "io.buildpacks.stack.id"
 
 
 class RunImage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -303,13 +302,6 @@ def read_builder_labels(labels: Mapping[str, str], *, image: str) -> BuilderLabe
         if SYSTEM_LABEL in labels
         else SystemBuildpacks(),
     )
-
-
-def catalog_of(
-    layers: Mapping[str, Mapping[str, LayerInfo]],
-) -> Mapping[tuple[str, str], LayerInfo]:
-    """`io.buildpacks.buildpack.layers` by id and version."""
-    return {(id_, v): info for id_, versions in layers.items() for v, info in versions.items()}
 
 
 def choose_run_image(

@@ -41,8 +41,6 @@ BUILD_DIRECTORIES = {
 }
 """A build layer's folders and the variables to which they are prepended."""
 
-LAUNCH_DIRECTORIES = {"bin": ("PATH",), "lib": ("LD_LIBRARY_PATH",)}
-
 
 def inherit(image: Environment, extra: Environment) -> dict[str, str]:
     """The environment from which every buildpack starts.
@@ -91,13 +89,7 @@ def apply_env_files(
     return result
 
 
-def apply_layer_directories(
-    env: Environment,
-    layer: str,
-    present: Iterable[str],
-    *,
-    directories: Mapping[str, tuple[str, ...]] = BUILD_DIRECTORIES,
-) -> dict[str, str]:
+def apply_layer_directories(env: Environment, layer: str, present: Iterable[str]) -> dict[str, str]:
     """Prepend a layer's `bin`, `lib`, … to the variables they belong to.
 
     Args:
@@ -106,7 +98,7 @@ def apply_layer_directories(
     """
     result = dict(env)
     names = set(present)
-    for name, variables in directories.items():
+    for name, variables in BUILD_DIRECTORIES.items():
         if name in names:
             for variable in variables:
                 old = result.get(variable, "")

@@ -16,13 +16,17 @@ import msgspec
 
 from hakobune import __version__
 from hakobune.buildpack.builder import (
+    BUILD_CONFIG_PATH,
     ORDER_PATH,
     RUN_PATH,
+    SYSTEM_PATH,
     BuilderToml,
     RunImage,
+    build_config_files,
     builder_labels,
     encode_order,
     encode_run,
+    encode_system,
     parse_builder_toml,
     read_builder_labels,
 )
@@ -236,12 +240,17 @@ def _make(
     order = resolve_order(definition.order, Catalog.of(buildpacks))
     layers.append(_file_layer(store, ORDER_PATH, encode_order(order)))
     layers.append(_file_layer(store, RUN_PATH, encode_run(definition.run_images)))
+    if definition.system != SystemBuildpacks():
+        layers.append(_file_layer(store, SYSTEM_PATH, encode_system(definition.system)))
+    for name, content in build_config_files(definition.build_env).items():
+        layers.append(_file_layer(store, f"{BUILD_CONFIG_PATH}/env/{name}", content))
     labels = builder_labels(
         description=definition.description,
         order=order,
         buildpacks=described,
         run_images=definition.run_images,
         lifecycle_version=__version__,
+        system=definition.system,
     )
     image = _publish(store, base, layers, labels | {INPUTS_LABEL: str(inputs)})
     store.snapshots(image)
@@ -311,7 +320,9 @@ def _buildpack_parts(buildpack: Buildpack, folder: Path) -> Iterator[Part]:
 
 
 def _file_layer(store: Store, path: str, content: bytes) -> Layer:
-    parts = (_directory("/cnb"), File(name=path, content=content))
+    above = path.split("/")[1:-1]
+    parts: list[Part] = [_directory("/" + "/".join(above[: i + 1])) for i in range(len(above))]
+    parts.append(File(name=path, content=content))
     return write_layer(store, parts, owner=_ROOT)
 
 

@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from hakobune import __version__
-from hakobune.buildpack.builder import RunImage
+from hakobune.buildpack.builder import RunImage, choose_run_image
 from hakobune.buildpack.environment import inherit
 from hakobune.buildpack.order import SystemBuildpacks
 from hakobune.builds.added_buildpacks import Chosen, choose_buildpacks, stage_buildpacks
@@ -59,6 +59,7 @@ from hakobune.oci.manifest import Image
 from hakobune.oci.merged import find
 from hakobune.oci.reference import Reference
 from hakobune.oci.snapshot import Snapshot
+from hakobune.oci.store import Store
 from hakobune.progress import Progress
 from hakobune.runtime.mount import RootFs
 from hakobune.runtime.sandbox import build_sandbox
@@ -123,7 +124,7 @@ def _plan(request: BuildRequest, source: Source, world: World, progress: Progres
     chosen = choose_buildpacks(
         request.buildpacks or _described_buildpacks(source), builder.order, builder.catalog
     )
-    run, run_reference = _choose_run_image(request, builder)
+    run, run_reference = _choose_run_image(request, builder, world.store)
     run_image = world.store.find_image(run_reference)
     env = {**dict(source.project.build_env), **request.env}
     parts = {
@@ -187,12 +188,21 @@ def _described_buildpacks(source: Source) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _choose_run_image(request: BuildRequest, builder: Builder) -> tuple[RunImage, Reference]:
-    """The run image as the builder names it (for the label), and where it is taken from."""
+def _choose_run_image(
+    request: BuildRequest, builder: Builder, store: Store
+) -> tuple[RunImage, Reference]:
+    """The run image as the builder names it (for the label), and where it is taken from.
+
+    Raises:
+        HakoError: the builder names none, or none of the places it names holds it.
+    """
     if not request.run_image:
-        return builder.run_images[0] if builder.run_images else RunImage(
-            image=""
-        ), builder.run_image
+        chosen = choose_run_image(
+            builder.run_images,
+            output_registry=request.name.registry,
+            exists=lambda name: store.find_image(Reference.parse(name)) is not None,
+        )
+        return builder.run_images[0], Reference.parse(chosen)
     wanted = Reference.parse(request.run_image)
     for run in builder.run_images:
         if wanted in map(Reference.parse, (run.image, *run.mirrors)):

@@ -8,15 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from hakobune.buildpack.builder import ORDER_PATH, SYSTEM_PATH, parse_order_toml, parse_system_toml
 from hakobune.buildpack.descriptor import (
-    BUILDPACKS_DIRECTORY,
     Buildpack,
     BuildpackApi,
     GroupElement,
     Order,
     effective_targets,
-    parse_buildpack,
 )
 from hakobune.buildpack.environment import apply_env_files, apply_user_env
 from hakobune.buildpack.order import (
@@ -39,7 +36,7 @@ from hakobune.buildpack.plan import (
 )
 from hakobune.errors import HakoError
 from hakobune.lifecycle.documents import encode_group, encode_plan
-from hakobune.lifecycle.environment import BuildContext, BuildEnvironment
+from hakobune.lifecycle.environment import BuildContext
 from hakobune.lifecycle.errors import (
     DetectError,
     DetectionBrokenError,
@@ -66,49 +63,6 @@ class Detected:
     group: Group
     plan: BuildPlan
     verdicts: tuple[Verdict, ...] = ()
-
-
-def read_catalog(environment: BuildEnvironment) -> Catalog:
-    """Read every `buildpack.toml` below `/cnb/buildpacks`.
-
-    Raises:
-        DetectError: one cannot be read.
-    """
-    found: list[Buildpack] = []
-    for folder in _subdirectories(environment, BUILDPACKS_DIRECTORY):
-        for version in _subdirectories(environment, folder):
-            path = f"{version}/buildpack.toml"
-            data = environment.read_file(path)
-            if data is None:
-                continue
-            try:
-                found.append(parse_buildpack(data, name=path))
-            except HakoError as error:
-                raise DetectError(error.what, why=error.why, fix=error.fix) from error
-    return Catalog.of(found)
-
-
-def read_order(environment: BuildEnvironment) -> tuple[Order, SystemBuildpacks]:
-    """The builder's `order.toml` and `system.toml`.
-
-    Raises:
-        DetectError: there is no order, or one of the files cannot be read.
-    """
-    order = environment.read_file(ORDER_PATH)
-    if order is None:
-        raise DetectError(
-            "the builder has no order of buildpacks",
-            why=f"{ORDER_PATH} is missing",
-            fix="use another builder, or name buildpacks with --buildpack",
-        )
-    system = environment.read_file(SYSTEM_PATH)
-    try:
-        return (
-            parse_order_toml(order, name=ORDER_PATH),
-            parse_system_toml(system, name=SYSTEM_PATH) if system else SystemBuildpacks(),
-        )
-    except HakoError as error:
-        raise DetectError(error.what, why=error.why, fix=error.fix) from error
 
 
 def detect(
@@ -352,9 +306,3 @@ def _tell(detected: Detected, asked: int, progress: Progress) -> None:
 def _write_documents(context: BuildContext, detected: Detected) -> None:
     context.write(f"{context.layers}/group.toml", encode_group(detected.group))
     context.write(f"{context.layers}/plan.toml", encode_plan(detected.plan, detected.group))
-
-
-def _subdirectories(environment: BuildEnvironment, path: str) -> Iterable[str]:
-    for entry in environment.list_directory(path) or ():
-        if entry.is_directory:
-            yield f"{path}/{entry.name}"

@@ -12,7 +12,6 @@ from hakobune.buildpack.builder import (
     RunImage,
     build_config_files,
     builder_labels,
-    catalog_of,
     choose_run_image,
     encode_order,
     encode_run,
@@ -173,7 +172,7 @@ def test_a_builders_labels_are_read_back() -> None:
     assert read.run_images == (RunImage(image="run", mirrors=("m/run",)),)
     assert read.description == "d"
     assert read.system.pre.buildpacks[0].id == "s"
-    assert catalog_of(read.layers)["a", "1"].layer_diff_id == "sha256:1"
+    assert read.layers["a"]["1"].layer_diff_id == "sha256:1"
 
 
 def test_a_builder_of_older_tools_has_its_run_image_in_the_stack() -> None:

@@ -1,7 +1,6 @@
 import pytest
 
 from hakobune.buildpack.environment import (
-    LAUNCH_DIRECTORIES,
     apply_env_files,
     apply_layer_directories,
     apply_user_env,
@@ -93,14 +92,6 @@ def test_a_build_layers_folders_are_prepended_to_their_variables() -> None:
         "CPATH": "/layers/x/y/include",
         "PKG_CONFIG_PATH": "/layers/x/y/pkgconfig",
     }
-
-
-def test_at_launch_only_bin_and_lib_count() -> None:
-    env = apply_layer_directories(
-        {}, "/l", ["bin", "lib", "include", "pkgconfig"], directories=LAUNCH_DIRECTORIES
-    )
-
-    assert env == {"PATH": "/l/bin", "LD_LIBRARY_PATH": "/l/lib"}
 
 
 def test_the_users_path_goes_in_front_and_other_variables_replace() -> None:
