@@ -90,17 +90,6 @@ class Builder:
     def catalog(self) -> Catalog:
         return Catalog.of(self.buildpacks)
 
-    @property
-    def run_image(self) -> Reference:
-        """The default run image.
-
-        Raises:
-            HakoError: the builder names none.
-        """
-        if not self.run_images:
-            raise HakoError("the builder names no run image", fix="choose one with --run-image")
-        return Reference.parse(self.run_images[0].image)
-
 
 def read_builder(store: Store, image: Image, *, name: str) -> Builder:
     """What the builder *image* holds; its buildpacks' descriptions are read from its layers.

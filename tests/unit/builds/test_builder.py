@@ -89,12 +89,3 @@ def test_a_builder_without_a_buildpack_that_it_names_is_damaged(store: Store) ->
         read_builder(store, image, name="mine")
 
     assert caught.value.why == f"its labels name a/b 1.0, but {FILE} is not in it"
-
-
-def test_a_builder_that_names_no_run_image_is_told_when_one_is_needed(store: Store) -> None:
-    builder = read_builder(store, an_image(store, labels(())), name="mine")
-
-    with pytest.raises(HakoError, match="names no run image") as caught:
-        _ = builder.run_image
-
-    assert caught.value.fix == "choose one with --run-image"
