@@ -14,7 +14,6 @@ from hakobune.errors import HakoError
 from hakobune.oci.config import ContainerConfig, ImageConfig, RootFs
 from hakobune.oci.layer import File, Owner, write_layer
 from hakobune.oci.manifest import Image
-from hakobune.oci.reference import Reference
 from hakobune.oci.store import Store
 
 BUILDPACK = Buildpack(api="0.10", buildpack=BuildpackTable(id="a/b", version="1.0", name="B"))
@@ -57,7 +56,7 @@ def test_a_builder_is_read_from_its_labels_and_its_buildpacks_files(store: Store
     builder = read_builder(store, an_image(store, labels()), name="mine")
 
     assert (builder.uid, builder.gid) == (1000, 1001)
-    assert builder.run_image == Reference.parse("run")
+    assert [run.image for run in builder.run_images] == ["run"]
     # The label does not have this key: the file has been read.
     assert [b.buildpack.clear_env for b in builder.buildpacks] == [True]
 
