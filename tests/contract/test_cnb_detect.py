@@ -118,7 +118,7 @@ def test_a_buildpack_is_asked_once_whatever_number_of_groups_name_it(world: Worl
 
 def test_who_declined_and_why_is_said_in_the_buildpacks_own_words(world: World) -> None:
     world.add_buildpack("hako/python", detect='echo looking; echo "no requirements.txt"; exit 100')
-    world.add_buildpack("hako/procfile", detect="echo no Procfile; exit 100")
+    world.add_buildpack("hako/procfile", detect='echo "procfile: no Procfile"; exit 100')
     order = tuple(OrderGroup(group=(e,)) for e in world.order)
 
     with pytest.raises(NoGroupPassedError, match="no buildpack knows this folder") as caught:

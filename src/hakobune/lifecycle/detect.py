@@ -149,7 +149,7 @@ class _Detection:
         """No group passed: who said what."""
         verdicts = tuple(self.verdicts.values())
         broken = [v for v in verdicts if v.outcome is Outcome.ERROR]
-        tried = [f"{v.buildpack.id}: {v.reason}" for v in verdicts if v.outcome is not Outcome.PASS]
+        tried = [_answer(v) for v in verdicts if v.outcome is not Outcome.PASS]
         tried += dict.fromkeys(self.plan_failures)
         why = "tried " + " · ".join(tried) if tried else "the order names no buildpack"
         if broken:
@@ -267,6 +267,12 @@ def _run_detect(context: BuildContext, element: GroupElement, buildpack: Buildpa
     return Verdict(
         buildpack=element, outcome=Outcome.PASS, reason=said, output=output, sections=sections
     )
+
+
+def _answer(verdict: Verdict) -> str:
+    """Who said what; a buildpack that names itself first is not named twice."""
+    name = verdict.buildpack.id.rpartition("/")[2]
+    return f"{verdict.buildpack.id}: {verdict.reason.removeprefix(f'{name}: ')}"
 
 
 def _mismatch(context: BuildContext, element: GroupElement, buildpack: Buildpack) -> Verdict | None:
