@@ -43,8 +43,10 @@ def explain(findings: tuple[Finding, ...]) -> list[str]:
             lines += [f"  {finding.name}: {finding.detail}", f"    why: {finding.why}"]
             lines += [f"    fix: {finding.fix}"] if finding.fix else []
     missing = sum(finding.state is State.MISSING for finding in findings)
-    lines += [
-        "",
-        f"{missing} needed things are missing" if missing else "everything needed is here",
-    ]
-    return lines
+    return [*lines, "", _verdict(missing)]
+
+
+def _verdict(missing: int) -> str:
+    if not missing:
+        return "everything needed is here"
+    return "1 needed thing is missing" if missing == 1 else f"{missing} needed things are missing"
