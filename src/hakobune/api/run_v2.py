@@ -1,13 +1,14 @@
 """Cloud Run Admin API v2 over REST: services, revisions, operations. Views over the controller, nothing else.
 
-Beside Google's methods there is `GET …/services/S/logs`, one JSON record a line, since Cloud Run keeps logs in
-another product.
+Beside Google's methods there are `GET …/services/S/logs`, one JSON record a line, and `GET …/events` of a service
+or a revision, since Cloud Run keeps logs and events in another product.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 from typing import Any
 
 from starlette.requests import Request
@@ -39,6 +40,8 @@ def run_v2_routes(controller: Controller) -> list[Route]:
         Route(_SERVICE, api.update_service, methods=["PATCH"]),
         Route(_SERVICE, api.delete_service, methods=["DELETE"]),
         Route(_SERVICE + "/logs", api.read_logs, methods=["GET"]),
+        Route(_SERVICE + "/events", api.list_events, methods=["GET"]),
+        Route(_REVISION + "/events", api.list_events, methods=["GET"]),
         Route(_SERVICE + "/revisions", api.list_revisions, methods=["GET"]),
         Route(_REVISION, api.get_revision, methods=["GET"]),
         Route(_REVISION, api.delete_revision, methods=["DELETE"]),
@@ -127,6 +130,13 @@ class RunV2:
             follow=_flag(request, "follow"),
         )
         return StreamingResponse(_json_lines(records), media_type="application/jsonl")
+
+    async def list_events(self, request: Request) -> Response:
+        kinds = ("service", "revision") if "revision" in request.path_params else ("service",)
+        events = await self._controller.list_events(
+            _name(request, *kinds), limit=_number(request, "limit", 100)
+        )
+        return JSONResponse({"events": [asdict(event) for event in events]})
 
 
 async def _json_lines(records: AsyncIterator[dict[str, Any]]) -> AsyncIterator[bytes]:

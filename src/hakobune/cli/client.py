@@ -7,7 +7,7 @@ import json
 import socket
 import time
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -89,8 +89,17 @@ class Client:
         """Delete a resource; returns the operation."""
         return self._call("DELETE", name)
 
-    def wait(self, operation: Document, *, deadline_s: float = 900.0) -> Document:
+    def wait(
+        self,
+        operation: Document,
+        *,
+        deadline_s: float = 900.0,
+        meanwhile: Callable[[Document], None] | None = None,
+    ) -> Document:
         """Wait until an operation is done; returns its response.
+
+        Args:
+            meanwhile: called about once a second with the operation as it is then.
 
         Raises:
             ApiError: the operation failed, with the operation's own message.
@@ -100,7 +109,10 @@ class Client:
         while not operation.get("done"):
             if time.monotonic() > end:
                 raise HakoError(f"{operation['name']} is not done after {deadline_s:.0f} s")
-            operation = self._call("POST", f"{operation['name']}:wait", body={"timeout": "10s"})
+            if meanwhile is not None:
+                meanwhile(operation)
+            timeout = "10s" if meanwhile is None else "1s"
+            operation = self._call("POST", f"{operation['name']}:wait", body={"timeout": timeout})
         if error := operation.get("error"):
             raise ApiError(
                 _word(error.get("code", 2)), error.get("message", "the operation failed")

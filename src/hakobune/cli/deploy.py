@@ -34,6 +34,13 @@ from hakobune.cli.service_document import (
 from hakobune.cli.services import first_url
 from hakobune.errors import HakoError, UsageError
 
+# The lines of a deploy, and the phases of a build whose time each shows.
+STAGES = {
+    "detect": ("ANALYZING", "DETECTING"),
+    "build": ("RESTORING", "BUILDING"),
+    "image": ("EXPORTING",),
+}
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
@@ -194,12 +201,12 @@ def _build(
     """Build the folder; returns the image by digest."""
     assert folder is not None  # without --image there is a folder
     state = "new service" if current is None else _serving(name, current)
-    lines.row(name, f"{state} · {describe_source(folder)}", timed=False)
+    lines.row(name, f"{state} · {describe_source(folder)}")
     result = build_from_arguments(
         arguments, context, path=folder, image=f"hako/apps/{name}", progress=lines
     )
     for label, text in describe_build(result):
-        lines.row(label, text)
+        lines.row(label, text, seconds=lines.spent(*STAGES[label]))
     return f"hako/apps/{name}@{result.digest}"
 
 
@@ -213,10 +220,29 @@ def _put(
     else:
         operation = client.update(service_name(name), wanted, mask="template,annotations")
     try:
-        return client.wait(operation)
+        return client.wait(operation, meanwhile=StartWatch(client, lines).look)
     except KeyboardInterrupt:
         lines.note(f"the deploy goes on without this command: hako services describe {name}")
         raise
+
+
+class StartWatch:
+    """Shows, while a revision starts, what the controller notes about it: each thing once."""
+
+    def __init__(self, client: Client, lines: DeployLines) -> None:
+        self._client = client
+        self._lines = lines
+        self._shown: set[str] = set()
+
+    def look(self, operation: Document) -> None:
+        revision = operation.get("metadata", {}).get("latestCreatedRevision")
+        if not revision:
+            return
+        for event in self._client.get(f"{revision}/events").get("events", []):
+            message = event["message"]
+            if event["reason"] == "StillStarting" and message not in self._shown:
+                self._shown.add(message)
+                self._lines.note(f"{short_name(revision)} {message}")
 
 
 def _describe_start(
@@ -228,7 +254,7 @@ def _describe_start(
         return
     revision = client.find(service.get("latestReadyRevision", "")) or {}
     message = condition(revision, "ContainerHealthy").get("message") or "ready"
-    lines.row("start", f"{latest} · {message}")
+    lines.row("start", f"{latest} · {message}", seconds=lines.spent("start"))
     shares = [
         f"{short_name(target.get('revision', '')) or latest} gets {target.get('percent', 0)} %"
         for target in service.get("trafficStatuses", [])

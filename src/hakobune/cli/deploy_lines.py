@@ -22,20 +22,22 @@ class DeployLines:
         self._colour = wants_colour(stream, env)
         self._live = stream.isatty() and env.get("TERM") != "dumb"
         self._verbose = verbose
-        self._began = self._row_began = time.monotonic()
+        self._began = time.monotonic()
         self._phase = ""
-        self._steps: dict[str, list[str]] = {}
+        self._phase_began = self._began
+        self._spent: dict[str, float] = {}
         self._output: list[str] = []
         self._transient = False
 
-    def row(self, label: str, text: str, *, timed: bool = True) -> None:
-        """Print one stage's line, with the time since the last timed line."""
-        seconds = time.monotonic() - self._row_began
+    def row(self, label: str, text: str, *, seconds: float | None = None) -> None:
+        """Print one stage's line, with its time if that is known."""
         line = f"{label:<{LABEL - 1}} {text}"
-        if timed:
-            line = right_aligned(line, f"{seconds:.1f} s")
-            self._row_began = time.monotonic()
-        self._print(line, label)
+        self._print(line if seconds is None else right_aligned(line, f"{seconds:.1f} s"), label)
+
+    def spent(self, *phases: str) -> float:
+        """The seconds that these phases took so far."""
+        self._end_phase()
+        return sum(self._spent.get(phase, 0.0) for phase in phases)
 
     def total(self, label: str, text: str) -> None:
         """Print the last stage's line, with the time of the whole."""
@@ -50,13 +52,10 @@ class DeployLines:
         """What foreign programs printed so far."""
         return tuple(self._output)
 
-    def steps(self, phase: str) -> tuple[str, ...]:
-        """What was done and decided in a phase of the build."""
-        return tuple(self._steps.get(phase, ()))
-
     # Progress
 
     def phase(self, name: str, detail: str = "") -> None:
+        self._end_phase()
         self._phase = name
         if self._verbose:
             self._print(f"===> {name} {detail}".rstrip())
@@ -64,7 +63,6 @@ class DeployLines:
             self._show(f"{name.lower():<{LABEL - 1}} …")
 
     def step(self, text: str) -> None:
-        self._steps.setdefault(self._phase, []).append(text)
         if self._verbose:
             self._print(text)
 
@@ -83,6 +81,12 @@ class DeployLines:
             self._print(line)
         else:
             self._show(f"{self._phase.lower():<{LABEL - 1}} {line}")
+
+    def _end_phase(self) -> None:
+        now = time.monotonic()
+        if self._phase:
+            self._spent[self._phase] = self._spent.get(self._phase, 0.0) + now - self._phase_began
+        self._phase, self._phase_began = "", now
 
     def _show(self, text: str) -> None:
         """Show *text* on a terminal until the next line takes its place."""

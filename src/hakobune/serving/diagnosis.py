@@ -65,8 +65,19 @@ def describe_ready(seconds: float, sockets: Sequence[ListeningSocket], port: int
     """`uvicorn listens on 0.0.0.0:8080 after 0.6 s`."""
     for socket in sockets:
         if socket.port == port:
-            return f"{socket.command or 'it'} listens on {_endpoint(socket)} after {seconds:.1f} s"
+            who = program_name(socket.command) or "it"
+            return f"{who} listens on {_endpoint(socket)} after {seconds:.1f} s"
     return f"ready after {seconds:.1f} s"
+
+
+def program_name(command: str) -> str:
+    """What people call a running program: `gunicorn` for `python -m gunicorn main:app`, `node` for `/usr/bin/node x.js`."""
+    words = command.split()
+    if not words:
+        return ""
+    if words[0].rpartition("/")[2].startswith("python") and "-m" in words[1:-1]:
+        return words[words.index("-m") + 1]
+    return words[0].rpartition("/")[2]
 
 
 def listening_hint(sockets: Sequence[ListeningSocket], port: int) -> str:
