@@ -7,6 +7,7 @@ Everything here is a thin door to the kernel (man 2 pages); what to do with the 
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,6 +45,7 @@ SECBIT_NO_SETUID_FIXUP = 1 << 2
 # The same number on every architecture: all are younger than the unified table (424 and up).
 _SYS_OPEN_TREE, _SYS_MOVE_MOUNT, _SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT = 428, 429, 430, 431, 432
 _SYS_OPENAT2, _SYS_MOUNT_SETATTR = 437, 442
+_OPEN_TRIES = 1000
 _SYS_IOPRIO_SET = {"x86_64": 251, "aarch64": 30}
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -170,19 +172,23 @@ def fsmount(context: int, attributes: int = 0) -> int:
 def openat2(dir_fd: int, path: str, flags: int, *, mode: int = 0, resolve: int = 0) -> int:
     """Open *path* below *dir_fd* under the `RESOLVE_…` rules; the descriptor is close-on-exec."""
     how = _OpenHow(flags | os.O_CLOEXEC, mode, resolve)
-    result = int(
-        _libc.syscall(
-            ctypes.c_long(_SYS_OPENAT2),
-            ctypes.c_int(dir_fd),
-            os.fsencode(path),
-            ctypes.byref(how),
-            ctypes.c_size_t(ctypes.sizeof(how)),
+    # EAGAIN: something on the machine was renamed or mounted while ".." was followed (openat2(2)).
+    for _ in range(_OPEN_TRIES):
+        result = int(
+            _libc.syscall(
+                ctypes.c_long(_SYS_OPENAT2),
+                ctypes.c_int(dir_fd),
+                os.fsencode(path),
+                ctypes.byref(how),
+                ctypes.c_size_t(ctypes.sizeof(how)),
+            )
         )
-    )
-    if result < 0:
+        if result >= 0:
+            return result
         number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), path)
-    return result
+        if number != errno.EAGAIN:
+            break
+    raise OSError(number, os.strerror(number), path)
 
 
 def mount(
