@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 
 from hakobune.builds.base import DEFINITION, RUN_IMAGE, BaseImages, ensure_base_images
-from hakobune.builds.builder import Builder, ensure_default_builder
+from hakobune.builds.builder import Builder
+from hakobune.builds.default_builder import ensure_default_builder
 from hakobune.errors import HakoError
 from hakobune.oci.manifest import Image
 from hakobune.oci.merged import find

@@ -16,6 +16,7 @@ from typing import Final
 from hakobune import __version__
 from hakobune.builds.record import BuildFolder, BuildRecord
 from hakobune.builds.request import (
+    DEFAULT_BUILDER,
     BuildRequest,
     BuildResult,
     World,
@@ -31,7 +32,6 @@ from hakobune.progress import Progress
 from hakobune.support.locks import exclusive
 
 _REPOSITORY: Final = Path(__file__).parents[3]
-_DEFAULT_BUILDER: Final = Reference.parse("hako/builder:13")
 # What the default builder is made of: as long as stat says the same of them, it need not be looked into.
 _BUILDER_FILES: Final = (
     "builders",
@@ -59,11 +59,16 @@ def build(request: BuildRequest, world: World, progress: Progress) -> BuildResul
     with exclusive(folder.lock, waiting=tell_waiting):
         record = folder.read_record()
         folder.clean(record)
-        result = _unchanged(request, source, folder, record, world, progress)
+        looks_same = record is not None and record.glance == glance_at(request, source, world.store)
+        result = None
+        if record is not None and looks_same:
+            result = _unchanged(request, source, folder, record, world, progress)
         if result is None:
             from hakobune.builds.transaction import run_build
 
-            result = run_build(request, source, folder, record, world, progress)
+            result = run_build(
+                request, source, folder, record, world, progress, looks_same=looks_same
+            )
     return replace(result, seconds=time.monotonic() - begun)
 
 
@@ -71,15 +76,13 @@ def _unchanged(
     request: BuildRequest,
     source: Source,
     folder: BuildFolder,
-    record: BuildRecord | None,
+    record: BuildRecord,
     world: World,
     progress: Progress,
 ) -> BuildResult | None:
-    """The last image, if a glance shows that nothing that goes in has changed."""
+    """The last image, if the source is what it was; everything else looks the same."""
     last = folder.source_of(record)
-    if record is None or last is None or not request.may_reuse or request.buildpacks:
-        return None
-    if record.glance != glance_at(request, source, world.store):
+    if last is None or not request.may_reuse or request.buildpacks:
         return None
     digest = unchanged_digest(source, last, uid=record.uid, gid=record.gid)
     if digest is None or str(digest) != record.parts.get("source"):
@@ -94,7 +97,7 @@ def glance_at(request: BuildRequest, source: Source, store: Store) -> str:
     Equal glances mean equal inputs; different ones mean that it has to be looked at.
     """
     builder = request.builder or source.project.builder
-    names = [Reference.parse(builder) if builder else _DEFAULT_BUILDER]
+    names = [Reference.parse(builder) if builder else DEFAULT_BUILDER]
     if request.run_image:
         names.append(Reference.parse(request.run_image))
     else:

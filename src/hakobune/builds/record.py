@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -98,7 +97,7 @@ class BuildFolder:
             shutil.rmtree(path, ignore_errors=True)
 
     def _fresh(self, prefix: str) -> Path:
-        path = self.path / f"{prefix}{secrets.token_hex(6)}"
+        path = self.path / f"{prefix}{os.urandom(6).hex()}"
         path.mkdir(parents=True)
         return path
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 from urllib.parse import quote
 
 from hakobune.buildpack.descriptor import GroupElement
@@ -19,6 +20,7 @@ from hakobune.oci.store import Store
 from hakobune.progress import Progress
 from hakobune.settings import Settings
 
+DEFAULT_BUILDER: Final = Reference.parse("hako/builder:13")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 
 

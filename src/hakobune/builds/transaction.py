@@ -21,7 +21,7 @@ from hakobune.buildpack.environment import inherit
 from hakobune.buildpack.order import SystemBuildpacks
 from hakobune.builds.added_buildpacks import Chosen, choose_buildpacks, stage_buildpacks
 from hakobune.builds.build import glance_at
-from hakobune.builds.builder import Builder, ensure_default_builder, read_builder
+from hakobune.builds.builder import Builder, read_builder
 from hakobune.builds.host_environment import BUNDLE_PATH, bundle_variables, find_bundle, proxies
 from hakobune.builds.record import (
     BuildFolder,
@@ -30,6 +30,7 @@ from hakobune.builds.record import (
     inputs_digest,
 )
 from hakobune.builds.request import (
+    DEFAULT_BUILDER,
     BuildRequest,
     BuildResult,
     World,
@@ -77,13 +78,18 @@ def run_build(
     record: BuildRecord | None,
     world: World,
     progress: Progress,
+    *,
+    looks_same: bool,
 ) -> BuildResult:
     """Build, for the holder of the folder's lock; or give the last image if its inputs turn out to be the same.
+
+    Args:
+        looks_same: `glance_at` sees what it saw when *record* was written.
 
     Raises:
         HakoError: see `builds.build.build`.
     """
-    plan = _plan(request, source, world, progress)
+    plan = _plan(request, source, world, progress, looks_same=looks_same)
     copy = copy_source(
         source,
         folder.new_source(),
@@ -119,8 +125,10 @@ class _Plan:
         return {**self.parts, "source": str(source)}
 
 
-def _plan(request: BuildRequest, source: Source, world: World, progress: Progress) -> _Plan:
-    builder = _find_builder(request, source, world, progress)
+def _plan(
+    request: BuildRequest, source: Source, world: World, progress: Progress, *, looks_same: bool
+) -> _Plan:
+    builder = _find_builder(request, source, world, progress, looks_same=looks_same)
     chosen = choose_buildpacks(
         request.buildpacks or _described_buildpacks(source), builder.order, builder.catalog
     )
@@ -143,13 +151,15 @@ def _plan(request: BuildRequest, source: Source, world: World, progress: Progres
 
 
 def _find_builder(
-    request: BuildRequest, source: Source, world: World, progress: Progress
+    request: BuildRequest, source: Source, world: World, progress: Progress, *, looks_same: bool
 ) -> Builder:
     name = request.builder or source.project.builder
-    if not name:
-        return ensure_default_builder(world.store, world.settings.home, progress)
-    reference = Reference.parse(name)
+    reference = Reference.parse(name) if name else DEFAULT_BUILDER
     image = world.store.find_image(reference)
+    if not name and not (image and looks_same):
+        from hakobune.builds.default_builder import ensure_default_builder
+
+        return ensure_default_builder(world.store, world.settings.home, progress)
     if image is None:
         raise HakoError(
             f"the builder {reference.short} cannot be found",
