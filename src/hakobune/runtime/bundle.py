@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hakobune.runtime.container import DEFAULT_PATH, ContainerSpec, Mount
+from hakobune.runtime.masks import MASKED_PATHS, READ_ONLY_PATHS
 
 CAPABILITIES = (
     "CAP_CHOWN",
@@ -26,20 +27,6 @@ CAPABILITIES = (
     "CAP_KILL",
     "CAP_SYS_CHROOT",
 )
-MASKED_PATHS = (
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/sys/firmware",
-    "/sys/devices/virtual/powercap",
-)
-READ_ONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 OPEN_FILES = 1 << 20  # what a program may ask for, if the supervisor itself may
 _SOFT_OPEN_FILES = 1024  # select(2) breaks above it, and some programs close every number up to it
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from hakobune.runtime import linux, mount
-from hakobune.runtime.bundle import MASKED_PATHS, READ_ONLY_PATHS
+from hakobune.runtime.masks import MASKED_PATHS, READ_ONLY_PATHS
 
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
 READY = b"ready"
