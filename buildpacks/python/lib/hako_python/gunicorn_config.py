@@ -32,6 +32,8 @@ if "PORT" not in os.environ:
 if "WEB_CONCURRENCY" not in os.environ:
     workers = min(_cpus(), 8)
 threads = 8
+# The app is imported before the port is opened: one that cannot be imported never looks ready.
+preload_app = True
 timeout = 0  # the platform has the request timeout
 keepalive = 75
 if os.access("/dev/shm", os.W_OK):
