@@ -172,6 +172,7 @@ def fsmount(context: int, attributes: int = 0) -> int:
 def openat2(dir_fd: int, path: str, flags: int, *, mode: int = 0, resolve: int = 0) -> int:
     """Open *path* below *dir_fd* under the `RESOLVE_…` rules; the descriptor is close-on-exec."""
     how = _OpenHow(flags | os.O_CLOEXEC, mode, resolve)
+    number = errno.EAGAIN
     # EAGAIN: something on the machine was renamed or mounted while ".." was followed (openat2(2)).
     for _ in range(_OPEN_TRIES):
         result = int(
