@@ -1,6 +1,7 @@
 """The pipeline of a layer: tar, diff_id, gzip and digest in one pass over the bytes.
 
 The calling thread frames entries into blocks of 1 MiB; beside it one thread hashes, others deflate, one writes in order.
+What fits into one block needs no thread: starting them takes longer than the work.
 """
 
 from __future__ import annotations
@@ -101,9 +102,7 @@ class TarStream:
     def finish(self) -> Layer:
         """Close the tar and wait for everything to be stored."""
         self._put_across(bytes(2 * BLOCK))
-        if self._position:
-            self._threads.send(self._buffer, self._position)
-        return self._threads.finish()
+        return self._threads.finish(self._view[: self._position])
 
     def _put_across(self, data: bytes) -> None:
         rest = memoryview(data)
@@ -168,11 +167,15 @@ class _Threads:
         deflated = self._deflaters.submit(deflate.deflate_block, block)
         self._writer.submit(self._write, hashed, deflated, buffer)
 
-    def finish(self) -> Layer:
-        """Wait for all blocks, close the blob and give it its names."""
+    def finish(self, last: memoryview) -> Layer:
+        """Wait for all blocks, add the last one, close the blob and give it its names."""
         self._writer.shutdown()
         if self._failure is not None:
             raise self._failure
+        if last:
+            data = deflate.deflate_block(last)
+            self._blob.write(data if self._size else deflate.HEADER + data)
+            self._size += self._hash(last)
         self._blob.write(deflate.trailer(self._crc32, self._size))
         return Layer(self._blob.commit(LAYER_GZIP), Digest("sha256", self._diff_id.hexdigest()))
 
