@@ -27,7 +27,6 @@ from pathlib import Path
 
 from hakobune.errors import HakoError
 from hakobune.runtime import linux, netlink
-from hakobune.runtime.dns import start_forwarder
 from hakobune.runtime.netlink import Netlink
 from hakobune.runtime.resolver import ResolvConf, make_resolv_conf, nameservers
 from hakobune.support.locks import exclusive, open_lock, try_exclusive
@@ -241,23 +240,27 @@ class Network:
 
     def has_table(self) -> bool:
         """Whether the nftables table is there (a firewall's reload takes everybody's away)."""
-        command = [_tool("nft"), "list", "table", "inet", self.table]
-        return subprocess.run(command, capture_output=True).returncode == 0
+        return _has_table("inet", self.table)
 
-    def remove(self) -> bool:
-        """Take bridge and table away if nobody is a member and no container is on the bridge; says whether they are gone."""
+    def remove(self, *, leaving: Cable | None = None) -> bool:
+        """Take bridge and table away if nobody is a member and no container is on the bridge; says whether they are gone.
+
+        Args:
+            leaving: a cable that is in nobody's way; without the bridge it leads nowhere, and goes with its namespace.
+        """
         users = try_exclusive(self._run / "network.users")
         if users is None:
             return False
         try:
             with exclusive(self._run / "network.lock"):
-                return self._remove_if_empty()
+                return self._remove_if_empty(leaving)
         finally:
             os.close(users)
 
-    def _remove_if_empty(self) -> bool:
+    def _remove_if_empty(self, leaving: Cable | None) -> bool:
         ports = Path("/sys/class/net", self.bridge, "brif")
-        if ports.exists() and any(ports.iterdir()):
+        expected = {leaving.name} if leaving else set()
+        if ports.exists() and {port.name for port in ports.iterdir()} - expected:
             return False
         with contextlib.suppress(OSError), Netlink() as host:
             host.send([netlink.delete_link(socket.if_nametoindex(self.bridge))])
@@ -288,7 +291,7 @@ class Network:
 
     def _change_docker_rules(self, *, add: bool) -> None:
         iptables = shutil.which("iptables", path=_FIREWALL_TOOLS)
-        if iptables is None:
+        if iptables is None or not _has_iptables_rules():
             return
         listing = subprocess.run([iptables, "-w", "5", "-S"], capture_output=True, text=True).stdout
         if add:
@@ -383,13 +386,16 @@ class Membership:
         self.network = network
         self._users = users
 
-    def leave(self) -> bool:
-        """Give it up; the last to leave takes the network away. Says whether it is gone."""
+    def leave(self, cable: Cable | None = None) -> bool:
+        """Give it up, and a cable with it; the last to leave takes the network away. Says whether it is gone."""
         if self._users < 0:
             return False
         os.close(self._users)
         self._users = -1
-        return self.network.remove()
+        gone = self.network.remove(leaving=cable)
+        if cable is not None and not gone:
+            self.network.disconnect(cable)
+        return gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -412,7 +418,7 @@ def guest_network(network: Network, netns_fd: int) -> Iterator[Guest]:
         lease = network.lease()
         undo.callback(lease.release)
         cable = network.connect(netns_fd, lease.address)
-        undo.callback(network.disconnect, cable)
+        undo.callback(membership.leave, cable)
         resolv_conf = network.resolv_conf()
         if resolv_conf.needs_forwarder:
             undo.enter_context(forwarder(str(network.gateway)))
@@ -422,6 +428,8 @@ def guest_network(network: Network, netns_fd: int) -> Iterator[Guest]:
 @contextmanager
 def forwarder(address: str) -> Iterator[None]:
     """A DNS forwarder on *address* while the block lasts."""
+    from hakobune.runtime.dns import start_forwarder  # asyncio, which nobody else here needs
+
     process = start_forwarder(address)
     try:
         yield
@@ -450,6 +458,22 @@ def _taken(bridge: str) -> Collection[IPv4Network]:
     servers = [s for s in nameservers(_read("/etc/resolv.conf") or "") if ":" not in s]
     routes = parse_routes(_read("/proc/net/route") or "", ignoring=bridge)
     return (*routes, *(IPv4Network(server) for server in servers))
+
+
+def _has_table(family: str, name: str) -> bool:
+    """A kernel that refuses the question has no such table; `nft` itself says what it lacks."""
+    try:
+        with Netlink(netlink.NETFILTER) as host:
+            host.send([netlink.get_table(family, name)])
+    except OSError:
+        return False
+    return True
+
+
+def _has_iptables_rules() -> bool:
+    """Whether anybody has ever set rules with iptables, in either of its forms: asking it costs 5 ms."""
+    legacy = _read("/proc/net/ip_tables_names") or ""
+    return "filter" in legacy.split() or _has_table("ip", "filter")
 
 
 def _subnet_of(interface: str) -> IPv4Network:

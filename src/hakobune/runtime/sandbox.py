@@ -24,6 +24,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
+from typing import TypeVar
 
 from hakobune.errors import HakoError
 from hakobune.runtime import linux, mount
@@ -34,6 +36,8 @@ from hakobune.runtime.resolver import make_hosts
 from hakobune.runtime.sandbox_init import READY, Plan, be_init
 from hakobune.runtime.seccomp import MACHINES, compiled_filter
 from hakobune.runtime.slot import Slot, make_slot, take_range
+
+_T = TypeVar("_T")
 
 # Services have 100: a build that keeps every core busy takes a tenth of what a service gets.
 BUILD_WEIGHT = 10
@@ -62,14 +66,24 @@ class Sandbox:
     """
 
     def __init__(
-        self, rootfs: RootFs, *, slot: Slot, hostname: str = "build", cgroup: Cgroup | None = None
+        self,
+        rootfs: RootFs,
+        *,
+        slot: Slot,
+        hostname: str = "build",
+        cgroup: Cgroup | None = None,
+        at_end: Callable[[], None] = lambda: None,
     ) -> None:
         """Mount the root file system and start pid 1.
+
+        Args:
+            at_end: called when everything that ran inside has been ended.
 
         Raises:
             SandboxError: with the step that the kernel refused.
         """
         self._base = slot.base
+        self._at_end = at_end
         self._number = 0
         self._setup_pid = 0
         self._peer: socket.socket | None = None
@@ -222,6 +236,7 @@ class Sandbox:
                 os.kill(self._setup_pid, signal.SIGUSR1)
             os.waitpid(self._setup_pid, 0)
             self._setup_pid = 0
+            self._at_end()
 
     def close(self) -> None:
         """End everything and give the mount up. Idempotent."""
@@ -355,13 +370,51 @@ def build_sandbox(
         undo.callback(_remove_cgroup, cgroup)
         cgroup.limit(Limits(cpu_weight=BUILD_WEIGHT, pids=BUILD_PIDS, memory_bytes=memory_bytes))
         files = {"/etc/hosts": make_hosts("build", None)}
+        leave_network = undo.enter_context(_Background())
         if network:
-            guest = undo.enter_context(guest_network(Network(installation, run), slot.netns_fd))
+            guest = leave_network.after(guest_network(Network(installation, run), slot.netns_fd))
             files["/etc/resolv.conf"] = guest.resolv_conf
-        sandbox = undo.enter_context(Sandbox(rootfs, slot=slot, cgroup=cgroup))
+        sandbox = undo.enter_context(
+            Sandbox(rootfs, slot=slot, cgroup=cgroup, at_end=leave_network.begin)
+        )
         for path, text in files.items():
             sandbox.write_file(path, text.encode(), mode=0o644, uid=0, gid=0)
         yield sandbox
+
+
+class _Background:
+    """Leaves contexts beside other work: the kernel takes 20 ms and more to take a network interface away."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._thread: Thread | None = None
+        self._error: BaseException | None = None
+
+    def after(self, context: contextlib.AbstractContextManager[_T]) -> _T:
+        """Enter *context*; it is left by `begin`, or at the end of the block."""
+        return self._stack.enter_context(context)
+
+    def begin(self) -> None:
+        """Leave from now on, in a thread; the end of the block waits for it."""
+        self._thread = Thread(target=self._leave)
+        self._thread.start()
+
+    def __enter__(self) -> _Background:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._thread is None:
+            self._stack.close()
+            return
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+    def _leave(self) -> None:
+        try:
+            self._stack.close()
+        except BaseException as error:  # raised again where the block ends
+            self._error = error
 
 
 def _remove_cgroup(cgroup: Cgroup) -> None:
