@@ -6,7 +6,8 @@ The build is a library call in this process; everything about the service goes t
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,9 +45,11 @@ STAGES = {
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "service",
+        "target",
         nargs="?",
-        help="the service's name (default: the one this folder has, else the folder's name)",
+        metavar="SERVICE|DIR",
+        help="a folder to build (`.`, `examples/web`), or the service's name "
+        "(default: the one the folder has, else the folder's name)",
     )
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
@@ -99,14 +102,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace, context: Context) -> int:
-    folder = None if arguments.image else Path(arguments.source or ".").absolute()
+    given, folder = read_target(
+        arguments.target, source=arguments.source, image=arguments.image, is_folder=os.path.isdir
+    )
     wish = _wish(arguments, context)
     if folder is not None:
         require_folder(folder)
     lines = DeployLines(context.err, context.env, verbose=arguments.verbose)
     ensure_running(context.settings)
     client = Client(context.settings.api_socket)
-    name = choose_service(arguments.service, folder, list(client.list(PARENT, "services")))
+    name = choose_service(given, folder, list(client.list(PARENT, "services")))
     current = client.find(service_name(name))
     try:
         image = arguments.image or _build(arguments, context, folder, name, current, lines)
@@ -122,8 +127,6 @@ def _run(arguments: argparse.Namespace, context: Context) -> int:
 
 def _wish(arguments: argparse.Namespace, context: Context) -> Wish:
     """The flags of the command line, checked before anything is done; the image may come later."""
-    if arguments.service is not None:
-        parse_service_name(arguments.service)
     if arguments.port is not None and not 0 < arguments.port < 65536:
         raise UsageError(f"--port {arguments.port} is no port", fix="a number from 1 to 65535")
     return Wish(
@@ -139,6 +142,28 @@ def _wish(arguments: argparse.Namespace, context: Context) -> Wish:
         min_instances=arguments.min_instances,
         max_instances=arguments.max_instances,
     )
+
+
+def read_target(
+    target: str | None, *, source: str | None, image: str | None, is_folder: Callable[[str], bool]
+) -> tuple[str | None, Path | None]:
+    """The service's name and the folder that the command line means; the folder is `None` for an image.
+
+    A target with a slash, or one that is a folder here, is the folder; with `--source` or `--image` it is a name.
+
+    Raises:
+        UsageError: it is neither a folder nor a service's name.
+    """
+    if target is None or source is not None or image is not None:
+        name = None if target is None else parse_service_name(target)
+        return name, None if image is not None else _absolute(source or ".")
+    if "/" in target or is_folder(target):
+        return None, _absolute(target)
+    return parse_service_name(target), _absolute(".")
+
+
+def _absolute(folder: str) -> Path:
+    return Path(os.path.abspath(folder))
 
 
 def require_folder(folder: Path) -> None:
