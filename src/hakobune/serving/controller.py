@@ -21,7 +21,7 @@ from hakobune.serving.haproxy import HAProxy
 from hakobune.serving.images import Images
 from hakobune.serving.ingress_keeper import IngressKeeper
 from hakobune.serving.ingress_program import PROGRAM, IngressProgram
-from hakobune.serving.instance import KIND, KIND_LABEL
+from hakobune.serving.instance import KIND, KIND_LABEL, Instance
 from hakobune.serving.logs import Logs
 from hakobune.serving.operation_book import OperationBook
 from hakobune.serving.plan import IdleRules
@@ -221,6 +221,14 @@ class Controller:
     async def list_events(self, subject: str, *, limit: int = 100) -> tuple[EventRow, ...]:
         """What happened to a service or revision, and why; oldest first."""
         return await self._catalog.events(subject, limit=limit)
+
+    def instances(self) -> tuple[Instance, ...]:
+        """What runs now, as the fleet knows it."""
+        return tuple(self._fleet.instances.values())
+
+    async def ingress_pid(self) -> int:
+        """The process of HAProxy's worker; deploys do not change it."""
+        return await self._haproxy.pid()
 
     # composition
 
