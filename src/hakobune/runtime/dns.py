@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 from hakobune.runtime.resolver import nameservers
 
@@ -43,9 +44,9 @@ class _Upstream(asyncio.DatagramProtocol):
         self._transport: asyncio.DatagramTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
-        transport.sendto(self._question)
+        datagrams = cast(asyncio.DatagramTransport, transport)  # asyncio's own is no subclass of it
+        self._transport = datagrams
+        datagrams.sendto(self._question)
         asyncio.get_running_loop().call_later(_TIMEOUT_S, transport.close)
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
@@ -65,8 +66,8 @@ class _Front(asyncio.DatagramProtocol):
         self._asked = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        # asyncio's own transport is no subclass of what it documents
+        self._transport = cast(asyncio.DatagramTransport, transport)
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         task = asyncio.get_running_loop().create_task(self._ask(data, addr))

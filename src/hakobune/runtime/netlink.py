@@ -102,11 +102,12 @@ def new_bridge(name: str, mac: bytes) -> Message:
     return Message(_NEWLINK, _CREATE | _EXCL, _link(up=True) + attributes)
 
 
-def new_veth(name: str, *, bridge: int, peer: str, peer_netns_fd: int) -> Message:
+def new_veth(name: str, *, bridge: int, peer: str, peer_mac: bytes, peer_netns_fd: int) -> Message:
     """A pair: *name* here, up, a port of *bridge*; *peer* down in the other namespace (it cannot be up before its pair)."""
     other = (
         _link()
         + _text(_IFLA_IFNAME, peer)
+        + _attribute(_IFLA_ADDRESS, peer_mac)
         + _attribute(_IFLA_NET_NS_FD, struct.pack("=I", peer_netns_fd))
     )
     data = _nest(_INFO_DATA, _nest(_VETH_PEER, other))

@@ -312,7 +312,7 @@ class Network:
         """Give the namespace an `eth0` with *address* on the bridge, and its default route."""
         bridge = socket.if_nametoindex(self.bridge)
         with Netlink() as host:
-            name = self._new_port(host, bridge, netns_fd)
+            name = self._new_port(host, bridge, netns_fd, _mac_of(address))
             index = socket.if_nametoindex(name)
             try:
                 host.send([netlink.isolate_port(index)])
@@ -331,14 +331,22 @@ class Network:
                 raise
         return Cable(name, index, str(address))
 
-    def _new_port(self, host: Netlink, bridge: int, netns_fd: int) -> str:
+    def _new_port(self, host: Netlink, bridge: int, netns_fd: int, mac: bytes) -> str:
         # Names are never reused: the pair of a namespace that died a moment ago may still be there.
         for _ in range(100):
             suffix = "".join(_SUFFIX_LETTERS[byte & 31] for byte in os.urandom(5))
             name = self._installation + suffix
             try:
                 host.send(
-                    [netlink.new_veth(name, bridge=bridge, peer=_INTERFACE, peer_netns_fd=netns_fd)]
+                    [
+                        netlink.new_veth(
+                            name,
+                            bridge=bridge,
+                            peer=_INTERFACE,
+                            peer_mac=mac,
+                            peer_netns_fd=netns_fd,
+                        )
+                    ]
                 )
             except OSError as error:
                 if error.errno != errno.EEXIST:
@@ -349,10 +357,14 @@ class Network:
 
     def disconnect(self, cable: Cable) -> None:
         """Take a cable away now, instead of some time after its namespace. One that is gone is fine."""
+        try:
+            if socket.if_nametoindex(cable.name) != cable.index:
+                return
+        except OSError:  # it has no errno: there is no such interface
+            return
         with Netlink() as host:
             try:
-                if socket.if_nametoindex(cable.name) == cable.index:
-                    host.send([netlink.delete_link(cable.index)])
+                host.send([netlink.delete_link(cable.index)])
             except OSError as error:
                 if error.errno != errno.ENODEV:
                     raise
@@ -451,6 +463,11 @@ def inside(netns_fd: int) -> Iterator[None]:
             linux.setns(home, linux.CLONE_NEWNET)
     finally:
         os.close(home)
+
+
+def _mac_of(address: IPv4Address) -> bytes:
+    """The same for every holder of an address, so that a neighbour entry for the last one is right for the next."""
+    return b"\x02\x48" + address.packed
 
 
 def _taken(bridge: str) -> Collection[IPv4Network]:
