@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Final
-
-import pathspec
+from typing import TYPE_CHECKING, Final
 
 from hakobune.buildpack.project import Project
 
+# 10 ms to import, and most folders have no ignore file.
+if TYPE_CHECKING:
+    import pathspec
+
 # Made by tools on this machine, for this machine: never part of what somebody wrote.
-USUAL_SUSPECTS: Final = (
-    ".git", ".hg", ".svn", ".bzr", ".DS_Store", "Thumbs.db", ".idea/", ".vscode/",
-    ".venv/", "__pycache__/", "*.py[co]", ".mypy_cache/", ".pytest_cache/",
-    ".ruff_cache/", ".tox/", ".nox/", "node_modules/", ".terraform/",
-    "*.swp", "*.swo", "*~",
-)  # fmt: skip
+USUAL_NAMES: Final = frozenset((".git", ".hg", ".svn", ".bzr", ".DS_Store", "Thumbs.db"))
+USUAL_FOLDERS: Final = frozenset((
+    ".idea", ".vscode", ".venv", "__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache",
+    ".tox", ".nox", "node_modules", ".terraform",
+))  # fmt: skip
+USUAL_ENDINGS: Final = (".pyc", ".pyo", ".swp", ".swo", "~")
 _GCLOUD_INCLUDE: Final = "#!include:"
 
 
@@ -27,6 +29,7 @@ class Rules:
         self.origin = origin
         self._nested = nested
         self._specs: list[tuple[str, pathspec.GitIgnoreSpec]] = []
+        self._usual_suspects = False
         self._only: pathspec.GitIgnoreSpec | None = None
 
     @classmethod
@@ -46,7 +49,7 @@ class Rules:
             return rules
         has_git = _read_lines(root / ".gitignore") is not None
         rules = cls(".gitignore" if has_git else "the usual suspects", nested=".gitignore")
-        rules._add("", USUAL_SUSPECTS)
+        rules._usual_suspects = True
         return rules
 
     @property
@@ -74,13 +77,22 @@ class Rules:
                 verdict = spec.check_file(path[len(base) :]).include
                 if verdict is not None:
                     return verdict
-        return False
+        return self._usual_suspects and _is_usual_suspect(relative, is_directory=is_directory)
 
     def _add(self, relative: str, patterns: Sequence[str]) -> None:
         self._specs.append((f"{relative}/" if relative else "", _spec(patterns)))
 
 
+def _is_usual_suspect(path: str, *, is_directory: bool) -> bool:
+    name = path.rpartition("/")[2]
+    if name in USUAL_NAMES or name.endswith(USUAL_ENDINGS):
+        return True
+    return is_directory and name in USUAL_FOLDERS
+
+
 def _spec(patterns: Iterable[str]) -> pathspec.GitIgnoreSpec:
+    import pathspec
+
     return pathspec.GitIgnoreSpec.from_lines(patterns)
 
 
