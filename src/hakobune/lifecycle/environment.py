@@ -9,15 +9,18 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from hakobune.buildpack.descriptor import ImageTarget
 from hakobune.oci.config import ImageConfig
 from hakobune.oci.digest import Digest
-from hakobune.oci.layer import BlobWriter, Layer
 from hakobune.oci.manifest import Image
 from hakobune.oci.reference import Reference
-from hakobune.oci.settle import Settled
+
+# Detection needs no layers, and importing what writes them takes longer than it.
+if TYPE_CHECKING:
+    from hakobune.oci.layer import BlobWriter, Layer
+    from hakobune.oci.settle import Settled
 
 PLATFORM_API = "0.15"
 

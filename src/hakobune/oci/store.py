@@ -21,17 +21,14 @@ import msgspec
 from hakobune.errors import HakoError
 from hakobune.oci import descriptor as media
 from hakobune.oci.blobs import BlobUnknownError, BlobWriter, copy_stream, room_for
-from hakobune.oci.collect import Collected, collect
 from hakobune.oci.commit_point import CommitPoint, Reached, pass_by
 from hakobune.oci.config import ImageConfig, RootFs, encode_config
 from hakobune.oci.descriptor import Descriptor, encode_document
 from hakobune.oci.digest import Digest
 from hakobune.oci.lease import Lease
 from hakobune.oci.manifest import Image, ManifestError, make_manifest
-from hakobune.oci.merge import copy_directory_metadata
 from hakobune.oci.merged import find
 from hakobune.oci.names import EMPTY
-from hakobune.oci.recovery import Problem, find_problems, recover, sync
 from hakobune.oci.reference import Reference
 from hakobune.oci.snapshot import (
     TREE,
@@ -48,9 +45,11 @@ from hakobune.oci.unsynced import boot_id
 from hakobune.support.files import write_atomically
 from hakobune.support.locks import exclusive, shared
 
-# What reads and writes layers is imported by whoever does it: the store opens in a millisecond.
+# What reads, writes, collects and repairs is imported by whoever does it: the store opens in a millisecond.
 if TYPE_CHECKING:
+    from hakobune.oci.collect import Collected
     from hakobune.oci.layer import Layer
+    from hakobune.oci.recovery import Problem
     from hakobune.oci.unpack import Unpacked
 
 FORMAT = 1
@@ -85,6 +84,8 @@ class Store:
         self._lease_lock = threading.Lock()
         _open_home(home, self._make_layout)
         if self._parts.unsynced.older_boots():
+            from hakobune.oci.recovery import recover
+
             recover(self._parts)
 
     def __enter__(self) -> Store:
@@ -439,14 +440,20 @@ class Store:
         Waits for publishers (each holds the lock for less than a millisecond). Not right before or during an unpack:
         ext4 is slow at creating files after many deletions.
         """
+        from hakobune.oci.collect import collect
+
         return collect(self._parts, self._reached)
 
     def verify(self) -> tuple[Problem, ...]:
         """Read everything again; gives what is not as it should be (nothing, usually)."""
+        from hakobune.oci.recovery import find_problems
+
         return find_problems(self._parts)
 
     def sync(self) -> None:
         """Bring all to the disk, so that it outlives a power loss. Takes as long as the disk does."""
+        from hakobune.oci.recovery import sync
+
         sync(self._parts)
 
     def sync_later(self) -> None:
@@ -527,6 +534,8 @@ def _take_parents_from_below(
     for path in reversed(tuple(implied_parents)):
         shown = find(trees, path)
         if shown is not None and shown.is_directory:
+            from hakobune.oci.merge import copy_directory_metadata
+
             copy_directory_metadata(shown, f"{tree}/{path}")
 
 
