@@ -59,6 +59,9 @@ class DeployLines:
         self._phase = name
         if self._verbose:
             self._print(f"===> {name} {detail}".rstrip())
+        elif not name.isupper() and detail:
+            # Not one of the lifecycle's: something made once, which takes its time.
+            self._print(f"{'once':<{LABEL - 1}} {name.lower()}: {detail}", "once")
         else:
             self._show(f"{name.lower():<{LABEL - 1}} …")
 
