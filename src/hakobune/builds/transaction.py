@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
-from typing import Final
+from threading import Thread
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -46,18 +47,11 @@ from hakobune.builds.source import (
 )
 from hakobune.errors import HakoError
 from hakobune.lifecycle.analyze import Analyzed, analyze, write_analyzed
-from hakobune.lifecycle.build import build as run_buildpacks
 from hakobune.lifecycle.detect import Detected, detect
 from hakobune.lifecycle.documents import KeptLayers, decode_kept_layers, encode_kept_layers
 from hakobune.lifecycle.environment import BuildContext, BuildEnvironment
-from hakobune.lifecycle.errors import BuildpackFailedError
-from hakobune.lifecycle.export import CREATED, Exported, ExportRequest, export
-from hakobune.lifecycle.image_config import Launcher
-from hakobune.lifecycle.kept import OverlayChanges, keep, roots_of
-from hakobune.lifecycle.restore import restore
 from hakobune.oci.digest import Digest
 from hakobune.oci.manifest import Image
-from hakobune.oci.merged import find
 from hakobune.oci.reference import Reference
 from hakobune.oci.snapshot import Snapshot
 from hakobune.oci.store import Store
@@ -65,9 +59,12 @@ from hakobune.progress import Progress
 from hakobune.runtime.mount import RootFs
 from hakobune.runtime.sandbox import build_sandbox
 
+# What follows detection is imported while detection runs.
+if TYPE_CHECKING:
+    from hakobune.lifecycle.export import Exported
+
 EXEC_ENV: Final = "production"
 ROOTS: Final = "builds"
-LAUNCHER: Final = "cnb/lifecycle/launcher"
 NEEDS_LABEL: Final = "com.hakobune.run-image.needs."
 
 
@@ -142,7 +139,7 @@ def _plan(
         "environment": "\0".join(f"{k}={v}" for k, v in sorted(env.items())),
         "buildpacks": " ".join(request.buildpacks) + chosen.digest(),
         "process type": request.process_type,
-        "creation time": _created(request),
+        "creation time": str(request.created),
         "network": "on" if request.network else "off",
     }
     return _Plan(
@@ -220,12 +217,6 @@ def _choose_run_image(
     return RunImage(image=request.run_image), wanted
 
 
-def _created(request: BuildRequest) -> str:
-    if request.created is None:
-        return CREATED
-    return datetime.fromtimestamp(request.created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 def _tell_source(
     request: BuildRequest,
     source: Source,
@@ -292,6 +283,8 @@ class _Transaction:
                 exported, context, detected = replace(self, progress=told)._phases(
                     environment, top / "up", kept, snapshots, lowers
                 )
+            from hakobune.lifecycle.kept import keep
+
             new = keep(
                 exported, context, store, upper=top / "up", lowers=lowers, snapshots=snapshots
             )
@@ -373,6 +366,8 @@ class _Transaction:
         )
         context = self._context(environment, analyzed)
         write_analyzed(environment, analyzed, layers=context.layers)
+        # It is needed in 20 ms, and in the meantime this process only waits for other ones.
+        Thread(target=import_module, args=("hakobune.builds.after_detection",)).start()
         detected = detect(
             context,
             order=plan.chosen.order,
@@ -380,36 +375,19 @@ class _Transaction:
             system=plan.builder.system if not self.request.buildpacks else SystemBuildpacks(),
             progress=progress,
         )
-        restored = restore(
+        from hakobune.builds.after_detection import restore_build_export
+
+        exported = restore_build_export(
             context,
             store,
-            group=detected.group,
-            previous=analyzed.previous,
-            metadata=analyzed.metadata,
+            self.request,
+            analyzed,
+            detected,
+            catalog=plan.chosen.catalog,
             kept=kept,
-            progress=progress,
-            skip_layers=self.request.clear_cache,
-        )
-        try:
-            built = run_buildpacks(
-                context, detected=detected, catalog=plan.chosen.catalog, progress=progress
-            )
-        except BuildpackFailedError as error:
-            raise told_by_buildpack(error) from error
-        exported = export(
-            context,
-            store,
-            OverlayChanges(upper, snapshots),
-            analyzed=analyzed,
-            built=built,
-            kept=kept,
-            restored=restored,
-            request=ExportRequest(
-                launcher=Launcher(binary=_launcher(lowers), version=__version__),
-                names=(self.request.name, *self.request.tags),
-                process_type=self.request.process_type,
-                created=_created(self.request),
-            ),
+            snapshots=snapshots,
+            upper=upper,
+            lowers=lowers,
             progress=progress,
         )
         return exported, context, detected
@@ -438,6 +416,8 @@ class _Transaction:
 
     def _commit(self, exported: Exported, kept: KeptLayers) -> None:
         """Make this build the one that the next one starts from."""
+        from hakobune.lifecycle.kept import roots_of
+
         store, name = self.world.store, folder_name(self.request.name)
         parts = self.plan.inputs(self.copy.digest)
         new = (*roots_of(kept), str(exported.image.digest))
@@ -475,40 +455,6 @@ class _Told:
         if len(self.lines) < 10:
             self.lines.append(line)
         self._progress.output(line)
-
-
-def told_by_buildpack(error: BuildpackFailedError) -> BuildpackFailedError:
-    """*error* in the buildpack's own words, where its last lines are `error: …`, `  seen: …`, `  fix: …`."""
-    facts: dict[str, str] = {}
-    for line in error.lines:
-        key, colon, text = line.strip().partition(": ")
-        if colon and key in ("error", "seen", "fix"):
-            facts = {} if key == "error" else facts
-            facts[key] = text
-    if "error" not in facts:
-        return error
-    return BuildpackFailedError(
-        f"{error.what}: {facts['error']}",
-        why=facts.get("seen", error.why),
-        fix=facts.get("fix", error.fix),
-        buildpack=error.buildpack,
-        code=error.code,
-        lines=error.lines,
-    )
-
-
-def _launcher(lowers: tuple[Path, ...]) -> Path:
-    """The builder's launcher, as a file of the machine.
-
-    Raises:
-        HakoError: the builder has none.
-    """
-    shown = find(lowers, LAUNCHER)
-    if shown is None:
-        raise HakoError(
-            "the builder has no launcher", why=f"/{LAUNCHER} is missing", fix="use another builder"
-        )
-    return Path(shown.path)
 
 
 def _home_of(environment: BuildEnvironment, uid: int) -> str:

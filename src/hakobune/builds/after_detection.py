@@ -1,0 +1,125 @@
+"""The phases that follow detection: restore, build, export. A build imports this while detection runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from hakobune import __version__
+from hakobune.buildpack.order import Catalog
+from hakobune.builds.request import BuildRequest
+from hakobune.errors import HakoError
+from hakobune.lifecycle.analyze import Analyzed
+from hakobune.lifecycle.build import build
+from hakobune.lifecycle.detect import Detected
+from hakobune.lifecycle.documents import KeptLayers
+from hakobune.lifecycle.environment import BuildContext
+from hakobune.lifecycle.errors import BuildpackFailedError
+from hakobune.lifecycle.export import CREATED, Exported, ExportRequest, export
+from hakobune.lifecycle.image_config import Launcher
+from hakobune.lifecycle.kept import OverlayChanges
+from hakobune.lifecycle.restore import restore
+from hakobune.oci.merged import find
+from hakobune.oci.snapshot import Snapshot
+from hakobune.oci.store import Store
+from hakobune.progress import Progress
+
+LAUNCHER: Final = "cnb/lifecycle/launcher"
+
+
+def restore_build_export(
+    context: BuildContext,
+    store: Store,
+    request: BuildRequest,
+    analyzed: Analyzed,
+    detected: Detected,
+    *,
+    catalog: Catalog,
+    kept: KeptLayers | None,
+    snapshots: Mapping[str, Snapshot],
+    upper: Path,
+    lowers: tuple[Path, ...],
+    progress: Progress,
+) -> Exported:
+    """Run the rest of the lifecycle for what *detected* has chosen.
+
+    Args:
+        kept, snapshots: what the last build kept, and where it is.
+        upper: what is written in the sandbox, as a folder of the machine.
+        lowers: the folders below it, uppermost first.
+
+    Raises:
+        HakoError: with the exit code of the phase that failed.
+    """
+    restored = restore(
+        context,
+        store,
+        group=detected.group,
+        previous=analyzed.previous,
+        metadata=analyzed.metadata,
+        kept=kept,
+        progress=progress,
+        skip_layers=request.clear_cache,
+    )
+    try:
+        built = build(context, detected=detected, catalog=catalog, progress=progress)
+    except BuildpackFailedError as error:
+        raise told_by_buildpack(error) from error
+    return export(
+        context,
+        store,
+        OverlayChanges(upper, snapshots),
+        analyzed=analyzed,
+        built=built,
+        kept=kept,
+        restored=restored,
+        request=ExportRequest(
+            launcher=Launcher(binary=_launcher(lowers), version=__version__),
+            names=(request.name, *request.tags),
+            process_type=request.process_type,
+            created=_created(request),
+        ),
+        progress=progress,
+    )
+
+
+def told_by_buildpack(error: BuildpackFailedError) -> BuildpackFailedError:
+    """*error* in the buildpack's own words, where its last lines are `error: …`, `  seen: …`, `  fix: …`."""
+    facts: dict[str, str] = {}
+    for line in error.lines:
+        key, colon, text = line.strip().partition(": ")
+        if colon and key in ("error", "seen", "fix"):
+            facts = {} if key == "error" else facts
+            facts[key] = text
+    if "error" not in facts:
+        return error
+    return BuildpackFailedError(
+        f"{error.what}: {facts['error']}",
+        why=facts.get("seen", error.why),
+        fix=facts.get("fix", error.fix),
+        buildpack=error.buildpack,
+        code=error.code,
+        lines=error.lines,
+    )
+
+
+def _launcher(lowers: tuple[Path, ...]) -> Path:
+    """The builder's launcher, as a file of the machine.
+
+    Raises:
+        HakoError: the builder has none.
+    """
+    shown = find(lowers, LAUNCHER)
+    if shown is None:
+        raise HakoError(
+            "the builder has no launcher", why=f"/{LAUNCHER} is missing", fix="use another builder"
+        )
+    return Path(shown.path)
+
+
+def _created(request: BuildRequest) -> str:
+    if request.created is None:
+        return CREATED
+    return datetime.fromtimestamp(request.created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
