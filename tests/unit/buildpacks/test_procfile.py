@@ -1,11 +1,13 @@
 """The Procfile buildpack: processes as they are written."""
 
+import subprocess
 import tomllib
 from pathlib import Path
 
 import pytest
 from hako_procfile.build import main as build
-from hako_procfile.detect import main as detect
+
+DETECT = Path(__file__).parents[3] / "buildpacks/procfile/bin/detect"
 
 
 @pytest.fixture
@@ -21,11 +23,16 @@ def built(layers: Path, env: dict[str, str] | None = None) -> dict[str, object]:
     return tomllib.loads((layers / "launch.toml").read_text())
 
 
+def detect(**env: str) -> int:
+    return subprocess.run([DETECT], env=env, stdout=subprocess.DEVNULL).returncode
+
+
 def test_it_takes_part_if_somebody_says_how_the_app_starts(layers: Path) -> None:
-    assert detect(["detect"], {}) == 100
-    assert detect(["detect"], {"GOOGLE_ENTRYPOINT": "./run"}) == 0
+    assert detect() == 100
+    assert detect(GOOGLE_ENTRYPOINT=" ") == 100
+    assert detect(GOOGLE_ENTRYPOINT="./run") == 0
     Path("Procfile").touch()
-    assert detect(["detect"], {}) == 0
+    assert detect() == 0
 
 
 def test_processes_are_direct_where_no_shell_is_needed(layers: Path) -> None:

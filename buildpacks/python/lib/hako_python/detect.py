@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 from hako_python.manifests import find_manifest, why_not_python
+
+TYPE_CHECKING = False  # importing even `typing` or `collections` takes longer than to decide
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 PASS, FAIL = 0, 100
 PLAN = """\

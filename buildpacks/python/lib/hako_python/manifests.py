@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+
+TYPE_CHECKING = False  # importing even `typing` or `collections` takes longer than to decide
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 # In the order of preference: a requirements.txt beside a pyproject.toml wins, as on Cloud Run.
 MANIFESTS = (
