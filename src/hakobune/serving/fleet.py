@@ -115,19 +115,11 @@ class Fleet:
         """Observe, decide and act until cancelled; what has been begun is cancelled then, containers stay."""
         try:
             while True:
-                self._poked.clear()
-                await self._observe()
-                now = time.monotonic()
-                wishes = [self._wish(name, now) for name in sorted(self._interesting())]
-                for action in plan(
-                    wishes,
-                    list(self.instances.values()),
-                    now=now,
-                    rules=self._rules,
-                    boots=self._boots,
-                ):
-                    self._begin(action)
-                await self._pause(wishes)
+                try:
+                    await self._round()
+                except Exception:  # a fault of ours must not stop everything else
+                    logger.exception("round failed")
+                    await asyncio.sleep(1)
         finally:
             for task in self._tasks:
                 task.cancel()
@@ -198,6 +190,16 @@ class Fleet:
                 await self._route()
             self.poke()
             await asyncio.sleep(0.02)
+
+    async def _round(self) -> None:
+        self._poked.clear()
+        await self._observe()
+        now = time.monotonic()
+        wishes = [self._wish(name, now) for name in sorted(self._interesting())]
+        own = list(self.instances.values())
+        for action in plan(wishes, own, now=now, rules=self._rules, boots=self._boots):
+            self._begin(action)
+        await self._pause(wishes)
 
     # deciding
 
