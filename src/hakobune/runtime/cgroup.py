@@ -118,6 +118,17 @@ class Cgroups:
             v2 = _mount_v2()
         return cls(installation, v2=v2, v1=v1)
 
+    def close(self) -> None:
+        """Give the descriptors up, with them every group that was made from here. Nothing on the machine changes."""
+        for fd in self._trees():
+            os.close(fd)
+        self.v2, self.v1 = None, {}
+
+    def group(self, name: str) -> Cgroup:
+        """The group `INSTALLATION/NAME`, whether it exists or not."""
+        path = f"{self._prefix}/{name}"
+        return Cgroup(path, v2=self.v2, v1=self.v1, controllers=self.controllers)
+
     def create(self, name: str) -> Cgroup:
         """The group `INSTALLATION/NAME`, made where it is missing."""
         path = f"{self._prefix}/{name}"
@@ -131,7 +142,12 @@ class Cgroups:
                         raise
                 else:
                     break
-        return Cgroup(path, v2=self.v2, v1=self.v1, controllers=self.controllers)
+        return self.group(name)
+
+    def names(self, part: str) -> tuple[str, ...]:
+        """The groups in `INSTALLATION/PART`, in any hierarchy, sorted."""
+        found = {n for fd in self._trees() for n in _children(fd, f"{self._prefix}/{part}")}
+        return tuple(sorted(found))
 
     def remove_all(self) -> bool:
         """Remove every empty group of the installation; says whether nothing is left."""

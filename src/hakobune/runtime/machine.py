@@ -97,7 +97,7 @@ def read_machine(settings: Settings) -> Machine:
     place = _existing(settings.home)
     slot_error, overlay_error = _try_kernel(settings.installation, place)
     bridge, processes = _supervisor(settings)
-    cgroups = _cgroups(settings.installation)
+    controllers, has_cgroup2 = _cgroups(settings.installation)
     programs = {name: found for name in PROGRAMS if (found := _find_program(name))}
     return Machine(
         uid=os.geteuid(),
@@ -108,8 +108,8 @@ def read_machine(settings: Settings) -> Machine:
         python=sys.version_info[:3],
         slot_error=slot_error,
         overlay_error=overlay_error,
-        cgroup_controllers=cgroups.controllers if cgroups else {},
-        has_cgroup2=cgroups is not None and cgroups.v2 is not None,
+        cgroup_controllers=controllers,
+        has_cgroup2=has_cgroup2,
         seccomp_actions=frozenset(_text(_SECCOMP_ACTIONS).split()),
         programs=programs,
         has_debian_keyring=DEBIAN_KEYRING.exists(),
@@ -168,11 +168,13 @@ def _try_kernel(installation: str, place: Path) -> tuple[str, str]:
     return "", ""
 
 
-def _cgroups(installation: str) -> Cgroups | None:
+def _cgroups(installation: str) -> tuple[Mapping[str, int], bool]:
+    """The controllers with their versions, and whether there is a version 2 tree."""
     try:
-        return Cgroups.open(installation)
+        with contextlib.closing(Cgroups.open(installation)) as cgroups:
+            return dict(cgroups.controllers), cgroups.v2 is not None
     except OSError:
-        return None
+        return {}, False
 
 
 def _has_capabilities(*numbers: int) -> bool:

@@ -11,21 +11,24 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
-import select
+import selectors
 import shutil
 import signal
 import socket
 import stat
+import struct
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from hakobune.errors import HakoError
 from hakobune.runtime import linux, mount
@@ -33,9 +36,9 @@ from hakobune.runtime.cgroup import Cgroup, Cgroups, Limits, favour_changes
 from hakobune.runtime.mount import RootFs
 from hakobune.runtime.network import Network, guest_network
 from hakobune.runtime.resolver import make_hosts
-from hakobune.runtime.sandbox_init import READY, Plan, be_init
+from hakobune.runtime.sandbox_init import READY, Plan, be_init, forget_signals
 from hakobune.runtime.seccomp import MACHINES, compiled_filter
-from hakobune.runtime.slot import Slot, make_slot, take_range
+from hakobune.runtime.slot import IdRange, Slot, hold_range, make_slot, take_range
 
 _T = TypeVar("_T")
 
@@ -44,6 +47,11 @@ BUILD_WEIGHT = 10
 BUILD_PIDS = 8192
 LARGEST_FILE_BYTES = 64 << 20
 _OOM_SCORE = 700  # a build dies before a service does
+_END = (
+    signal.SIGUSR1
+)  # to the setup process: from `kill_processes`, or from the kernel when the owner is gone
+_GROUPS = "builds"
+_OUT_OF_MEMORY = b"hakobune: out of memory: the kernel killed a process of this build\n"
 _INSIDE = linux.RESOLVE_IN_ROOT | linux.RESOLVE_NO_MAGICLINKS
 
 
@@ -59,6 +67,19 @@ class Entry:
     is_directory: bool
 
 
+class _Deadline:
+    """When an executable has had its time."""
+
+    def __init__(self, timeout_s: float | None) -> None:
+        self._at = None if timeout_s is None else time.monotonic() + timeout_s
+
+    def left_s(self) -> float | None:
+        return None if self._at is None else max(0.0, self._at - time.monotonic())
+
+    def is_over(self) -> bool:
+        return self._at is not None and time.monotonic() >= self._at
+
+
 class Sandbox:
     """One sandbox. Use it from the thread that made it; close it, or end.
 
@@ -72,11 +93,15 @@ class Sandbox:
         slot: Slot,
         hostname: str = "build",
         cgroup: Cgroup | None = None,
+        at_start: Callable[[], None] = lambda: None,
         at_end: Callable[[], None] = lambda: None,
     ) -> None:
         """Mount the root file system and start pid 1.
 
         Args:
+            cgroup: where everything inside lives; removed with the last of it, also when the owner is killed.
+            at_start: called before anything runs, in the process that will remove the cgroup: made there, it cannot
+                be left behind.
             at_end: called when everything that ran inside has been ended.
 
         Raises:
@@ -87,6 +112,7 @@ class Sandbox:
         self._number = 0
         self._setup_pid = 0
         self._peer: socket.socket | None = None
+        self._cgroup = cgroup
         try:
             self._view = mount.overlay(rootfs, slot)
         except OSError as error:
@@ -94,7 +120,7 @@ class Sandbox:
                 "cannot mount the build's root file system", why=error.strerror or str(error)
             ) from error
         try:
-            self._start(slot, hostname, cgroup)
+            self._start(slot, hostname, cgroup, at_start)
         except BaseException:
             self.close()
             raise
@@ -112,16 +138,17 @@ class Sandbox:
     ) -> int:
         """Run an executable with exactly *env* and wait; its exit code, 128 + N after signal N, 127 if it is missing.
 
-        *output* receives stdout and stderr together, as they come. What the executable leaves running in the
-        background lives until `kill_processes`.
+        *output* receives stdout and stderr together, as they come, and a last line if the kernel killed something
+        because the memory limit was reached. What the executable leaves running in the background lives until
+        `kill_processes`, but its output goes nowhere. If *output* raises, the executable is killed.
 
         Raises:
-            SandboxError: the sandbox died meanwhile.
+            SandboxError: the sandbox died meanwhile, or has no room for another process.
             TimeoutError: it ran longer than *timeout_s*; it has been killed.
         """
-        self._number += 1
+        number = self._number = self._number + 1
         request = {
-            "id": self._number,
+            "id": number,
             "argv": list(argv),
             "env": dict(env),
             "cwd": cwd,
@@ -130,10 +157,17 @@ class Sandbox:
         }
         reader, writer = os.pipe()
         try:
+            kills = self._oom_kills()
+            os.fchown(
+                writer, self._base + uid, self._base + gid
+            )  # to open /dev/stderr, as scripts do
             self._send(json.dumps(request).encode(), writer)
             os.close(writer)
             writer = -1
-            return self._wait(reader, output, timeout_s)
+            code = self._wait(number, reader, output, timeout_s)
+            if self._oom_kills() > kills:
+                output(_OUT_OF_MEMORY)
+            return code
         finally:
             os.close(reader)
             if writer >= 0:
@@ -181,8 +215,13 @@ class Sandbox:
             with self._closing(parent), self._as(uid, gid):
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(part, 0o700, dir_fd=parent)
-                    os.chmod(part, mode, dir_fd=parent)
+                    # By descriptor: whoever puts a link here meanwhile must not choose whose mode changes.
+                    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+                    directory = os.open(part, flags, dir_fd=parent)
+                    with self._closing(directory):
+                        os.fchmod(directory, mode)
             made = f"{made}/{part}"
+        os.close(self._open(made, os.O_PATH | os.O_DIRECTORY))  # a file in its place is an error
 
     def list_directory(self, path: str) -> tuple[Entry, ...] | None:
         """What is in a directory, sorted by name; `None` if there is no directory at *path*."""
@@ -213,10 +252,17 @@ class Sandbox:
                 os.unlink(name, dir_fd=parent)
 
     def rename(self, old: str, new: str) -> None:
-        """Rename within the sandbox; what was at *new* is gone."""
-        self.remove(new)
+        """Rename within the sandbox; what was at *new* is gone.
+
+        Raises:
+            FileNotFoundError: nothing is at *old*; *new* is as it was.
+        """
+        if old.rstrip("/") == new.rstrip("/"):
+            return
         old_parent, old_name = self._open_parent(old)
         with self._closing(old_parent):
+            os.lstat(old_name, dir_fd=old_parent)
+            self.remove(new)
             new_parent, new_name = self._open_parent(new)
             with self._closing(new_parent), self._as(0, 0):
                 os.rename(old_name, new_name, src_dir_fd=old_parent, dst_dir_fd=new_parent)
@@ -231,9 +277,9 @@ class Sandbox:
             self._peer.close()
             self._peer = None
         if self._setup_pid:
-            # The setup process waits for pid 1, whose end is the end of everything in its namespace.
+            # The setup process ends pid 1, whose end is the end of everything in its namespace, and waits for it.
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self._setup_pid, signal.SIGUSR1)
+                os.kill(self._setup_pid, _END)
             os.waitpid(self._setup_pid, 0)
             self._setup_pid = 0
             self._at_end()
@@ -251,7 +297,9 @@ class Sandbox:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _start(self, slot: Slot, hostname: str, cgroup: Cgroup | None) -> None:
+    def _start(
+        self, slot: Slot, hostname: str, cgroup: Cgroup | None, at_start: Callable[[], None]
+    ) -> None:
         machine = os.uname().machine
         plan = Plan(
             root_fd=mount.duplicate(self._view),
@@ -259,6 +307,8 @@ class Sandbox:
             base=slot.base,
             hostname=hostname,
             seccomp=compiled_filter(machine) if machine in MACHINES else None,
+            cgroup=cgroup,
+            oom_score=_OOM_SCORE,
         )
         self._peer, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         owner = os.getpid()
@@ -267,66 +317,102 @@ class Sandbox:
         self._setup_pid = os.fork()
         if self._setup_pid == 0:
             self._peer.close()
-            _set_up(plan, theirs, slot.netns_fd, owner, cgroup)
+            _set_up(plan, theirs, slot.netns_fd, owner, at_start)
         theirs.close()
         os.close(plan.root_fd)
-        answer = self._peer.recv(4096)
+        answer = self._receive()
         if answer != READY:
             raise SandboxError(
                 "cannot set up the build's sandbox",
                 why=answer.decode(errors="replace") or "its first process died",
+                fix="`hako doctor` tries what it needs",
             )
 
     def _send(self, request: bytes, writer: int) -> None:
-        if self._peer is None:
-            raise SandboxError("the sandbox's processes have been ended")
+        peer = self._connected()
         stdin, stdin_writer = os.pipe()
         os.close(stdin_writer)  # reading stdin finds its end at once; /dev/null would be the host's
         memory = os.memfd_create("request", os.MFD_CLOEXEC)
         try:
             os.write(memory, request)
             os.lseek(memory, 0, os.SEEK_SET)
-            socket.send_fds(self._peer, [b"run"], [memory, stdin, writer, writer])
+            socket.send_fds(peer, [b"run"], [memory, stdin, writer, writer])
         except OSError as error:
             raise _died(error) from error
         finally:
             os.close(memory)
             os.close(stdin)
 
-    def _wait(self, reader: int, output: Callable[[bytes], None], timeout_s: float | None) -> int:
-        assert self._peer is not None  # `_send` has used it
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    def _wait(
+        self, number: int, reader: int, output: Callable[[bytes], None], timeout_s: float | None
+    ) -> int:
+        """Pass the output on until the executable has ended."""
+        clock = _Deadline(timeout_s)
         late = False
-        poll = select.poll()
-        poll.register(reader, select.POLLIN)
-        poll.register(self._peer, select.POLLIN)
-        while True:
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            events = poll.poll(None if left is None else left * 1000)
-            if not events:
-                late, deadline = True, None
-                self._peer.send(b"kill")
-            for fd, _ in events:
-                if fd == reader:
-                    data = os.read(reader, 65536)
-                    if data:
-                        output(data)
-                    else:
-                        poll.unregister(reader)
-                else:
-                    status = self._status()
-                    _drain(reader, output)
-                    if late:
-                        raise TimeoutError(f"it ran longer than {timeout_s} s")
-                    return status if status >= 0 else 128 - status
+        status: int | None = None
+        try:
+            with selectors.DefaultSelector() as selector:
+                selector.register(reader, selectors.EVENT_READ)
+                selector.register(self._connected(), selectors.EVENT_READ)
+                while status is None:
+                    ready = {key.fd for key, _ in selector.select(clock.left_s())}
+                    # A chatty executable always has something to read: its time is up nevertheless.
+                    if clock.is_over():
+                        self._kill()
+                        clock, late = _Deadline(None), True
+                    if reader in ready:
+                        data = os.read(reader, 65536)
+                        if data:
+                            output(data)
+                        else:
+                            selector.unregister(reader)
+                    if self._connected().fileno() in ready:
+                        status = self._status(number)
+        except BaseException:
+            with contextlib.suppress(SandboxError):
+                self._kill()
+            raise
+        _drain(reader, output)
+        if late:
+            raise TimeoutError(f"it ran longer than {timeout_s} s")
+        return status if status >= 0 else 128 - status
 
-    def _status(self) -> int:
-        assert self._peer is not None  # only called while waiting
-        answer = self._peer.recv(4096)
+    def _kill(self) -> None:
+        """End what `run` started and waits for."""
+        try:
+            self._connected().send(b"kill")
+        except OSError as error:
+            raise _died(error) from error
+
+    def _status(self, number: int) -> int | None:
+        """How executable *number* ended; `None` if the message is about an earlier one, given up by an exception."""
+        answer = self._receive()
         if not answer:
             raise _died(None)
         document = json.loads(answer)
+        if document["id"] != number:
+            return None
+        if "error" in document:
+            raise SandboxError(
+                "the build's sandbox cannot start another process",
+                why=f"{document['error']}: what earlier executables left running uses up "
+                f"its {BUILD_PIDS} processes or its memory",
+            )
         return int(document["status"])
+
+    def _receive(self) -> bytes:
+        try:
+            return self._connected().recv(4096)
+        except ConnectionError:
+            return b""
+
+    def _connected(self) -> socket.socket:
+        if self._peer is None:
+            raise SandboxError("the sandbox's processes have been ended")
+        return self._peer
+
+    def _oom_kills(self) -> int:
+        return self._cgroup.oom_kills() if self._cgroup is not None else 0
 
     def _open(self, path: str, flags: int) -> int:
         relative = path.strip("/") or "."
@@ -334,6 +420,8 @@ class Sandbox:
 
     def _open_parent(self, path: str) -> tuple[int, str]:
         parent, _, name = path.rstrip("/").rpartition("/")
+        if name in ("", ".", ".."):
+            raise ValueError(f"{path!r} names no entry of a directory")
         return self._open(parent or "/", os.O_PATH | os.O_DIRECTORY), name
 
     def _as(self, uid: int, gid: int) -> contextlib.AbstractContextManager[None]:
@@ -356,6 +444,7 @@ def build_sandbox(
     Args:
         installation: `Settings.installation`; its cgroups and its bridge are used.
         run: the installation's `run/`.
+        memory_bytes: `None` is three quarters of the machine's memory.
 
     Raises:
         HakoError: a part of it cannot be had; nothing is left.
@@ -363,23 +452,68 @@ def build_sandbox(
     with ExitStack() as undo:
         held = take_range(installation, ephemeral=True)
         undo.callback(held.release)
-        slot = make_slot(held.ids)
+        slot = _make_slot(held.ids)
         undo.callback(slot.close)
         favour_changes()
-        cgroup = Cgroups.open(installation).create(f"builds/{os.getpid()}-{held.ids.base:x}")
+        cgroups = Cgroups.open(installation)
+        undo.callback(cgroups.close)
+        _sweep(cgroups)
+        cgroup = cgroups.group(name := f"{_GROUPS}/{held.ids.base:x}")
         undo.callback(_remove_cgroup, cgroup)
-        cgroup.limit(Limits(cpu_weight=BUILD_WEIGHT, pids=BUILD_PIDS, memory_bytes=memory_bytes))
+        memory = memory_bytes or default_memory_bytes(_physical_memory())
+        limits = Limits(cpu_weight=BUILD_WEIGHT, pids=BUILD_PIDS, memory_bytes=memory)
         files = {"/etc/hosts": make_hosts("build", None)}
         leave_network = undo.enter_context(_Background())
         if network:
             guest = leave_network.after(guest_network(Network(installation, run), slot.netns_fd))
             files["/etc/resolv.conf"] = guest.resolv_conf
         sandbox = undo.enter_context(
-            Sandbox(rootfs, slot=slot, cgroup=cgroup, at_end=leave_network.begin)
+            Sandbox(
+                rootfs,
+                slot=slot,
+                cgroup=cgroup,
+                at_start=lambda: cgroups.create(name).limit(limits),
+                at_end=leave_network.begin,
+            )
         )
+        sandbox.make_directory("/etc", mode=0o755, uid=0, gid=0)
         for path, text in files.items():
             sandbox.write_file(path, text.encode(), mode=0o644, uid=0, gid=0)
         yield sandbox
+
+
+def default_memory_bytes(physical: int) -> int:
+    """What a build may use of a machine with *physical* bytes: services must be left with something."""
+    return physical * 3 // 4
+
+
+def _physical_memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _make_slot(ids: IdRange) -> Slot:
+    try:
+        return make_slot(ids)
+    except OSError as error:
+        raise SandboxError(
+            "cannot make the build's namespaces",
+            why=error.strerror or str(error),
+            fix="`hako doctor` tries what it needs",
+        ) from error
+
+
+def _sweep(cgroups: Cgroups) -> None:
+    """Remove the groups of builds that were killed together with all that could clean up after them.
+
+    A group is named by its id range; a range that can be held is nobody's, and what cannot be removed yet
+    (its processes are dying) is for the next one.
+    """
+    for name in cgroups.names(_GROUPS):
+        with contextlib.suppress(ValueError):
+            held = hold_range(IdRange(int(name, 16)))
+            if held is not None:
+                cgroups.group(f"{_GROUPS}/{name}").remove()
+                held.release()
 
 
 class _Background:
@@ -425,26 +559,24 @@ def _remove_cgroup(cgroup: Cgroup) -> None:
 
 
 def _set_up(
-    plan: Plan, peer: socket.socket, netns_fd: int, owner: int, cgroup: Cgroup | None
-) -> None:
-    """In the first child: limits and namespaces, then pid 1, and wait for it. Does not return."""
+    plan: Plan, peer: socket.socket, netns_fd: int, owner: int, at_start: Callable[[], None]
+) -> NoReturn:
+    """In the first child: namespaces, then pid 1; end it when the owner says so or is gone. Does not return.
+
+    This process stays outside of the cgroup and of the pid namespace, so that it can clean up: neither the
+    build's limits nor anything inside reaches it. If it is killed itself, pid 1 has a death signal.
+    """
     try:
-        linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
+        forget_signals()
+        signal.pthread_sigmask(signal.SIG_BLOCK, (_END, signal.SIGCHLD))
+        linux.prctl(linux.PR_SET_PDEATHSIG, _END)
         if os.getppid() != owner:
             os._exit(1)  # the owner died before the signal was set
         os.setsid()  # Ctrl-C is the owner's
-        if cgroup is not None:
-            cgroup.enter()
-        Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE))
-        with contextlib.suppress(OSError):
-            linux.set_idle_io()
+        at_start()
         linux.setns(netns_fd, linux.CLONE_NEWNET)
         linux.unshare(
-            linux.CLONE_NEWNS
-            | linux.CLONE_NEWPID
-            | linux.CLONE_NEWIPC
-            | linux.CLONE_NEWUTS
-            | linux.CLONE_NEWCGROUP
+            linux.CLONE_NEWNS | linux.CLONE_NEWPID | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS
         )
         mount.make_mounts_private()
         init = os.fork()
@@ -452,11 +584,11 @@ def _set_up(
             be_init(plan, peer)
         peer.close()
         os.close(plan.root_fd)
-        signal.signal(signal.SIGUSR1, lambda *_: os.kill(init, signal.SIGKILL))
-        while True:
-            with contextlib.suppress(InterruptedError):
-                os.waitpid(init, 0)
-                break
+        while os.waitpid(init, os.WNOHANG) == (0, 0):
+            if signal.sigwait((_END, signal.SIGCHLD)) == _END:
+                os.kill(init, signal.SIGKILL)
+        if plan.cgroup is not None:
+            _remove_cgroup(plan.cgroup)
     except BaseException as error:
         with contextlib.suppress(OSError):
             peer.send(f"{type(error).__name__}: {error}".encode()[:4096])
@@ -465,15 +597,16 @@ def _set_up(
 
 
 def _drain(reader: int, output: Callable[[bytes], None]) -> None:
-    """What is in the pipe now; a background process may hold its other end for ever."""
-    os.set_blocking(reader, False)
-    with contextlib.suppress(BlockingIOError):
-        while data := os.read(reader, 65536):
-            output(data)
+    """What is in the pipe now: a background process may hold its other end, and write, for ever."""
+    (left,) = struct.unpack("i", fcntl.ioctl(reader, termios.FIONREAD, struct.pack("i", 0)))
+    while left > 0 and (data := os.read(reader, min(left, 65536))):
+        left -= len(data)
+        output(data)
 
 
 def _died(error: OSError | None) -> SandboxError:
     return SandboxError(
         "the build's sandbox died",
         why=str(error) if error else "its first process was killed (out of memory?)",
+        fix="build again; `dmesg` has the reason if the kernel killed it",
     )

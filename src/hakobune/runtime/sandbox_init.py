@@ -2,22 +2,27 @@
 
 It begins as host root in a forked process, so everything it needs must be imported before; after
 `pivot_root` no file of the host is there any more. One request is a memory file with JSON and the three
-standard descriptors, sent over a SEQPACKET socket; the answer is `{"id": N, "status": S}`.
+standard descriptors, sent over a SEQPACKET socket; the answer is `{"id": N, "status": S}`, or
+`{"id": N, "error": E}` if no process could be made for it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
+import resource
 import select
 import signal
 import socket
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from hakobune.runtime import linux, mount
+from hakobune.runtime.cgroup import Cgroup
 from hakobune.runtime.masks import MASKED_PATHS, READ_ONLY_PATHS
 
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
@@ -33,6 +38,9 @@ _LINKS = (
     ("stdout", "/proc/self/fd/1"),
     ("stderr", "/proc/self/fd/2"),
 )
+_FIRST_FREE = 3
+_HIGHEST = 1 << 20  # fs.nr_open
+_SOFT_OPEN_FILES = 1024  # select(2) breaks above it; a program that needs more raises it itself
 _QUIET = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
 
 
@@ -45,17 +53,24 @@ class Plan:
     base: int
     hostname: str
     seccomp: bytes | None
+    cgroup: Cgroup | None
+    oom_score: int
 
 
 def be_init(plan: Plan, peer: socket.socket) -> NoReturn:
-    """Become the sandbox's pid 1; ends with the sandbox."""
+    """Become the sandbox's pid 1; ends with the sandbox, and when the other end of *peer* is closed."""
     try:
         linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
+        forget_signals()
+        _limit(plan)
+        _hide_command_line()
         _build_view(plan)
         _give_up_powers(plan)
-        keep = peer.fileno()
-        os.closerange(3, keep)
-        os.closerange(keep + 1, 65536)
+        # The owner's descriptors are no business of what runs here; a low number suits select(2).
+        os.dup2(peer.detach(), _FIRST_FREE, inheritable=False)
+        os.closerange(_FIRST_FREE + 1, _HIGHEST)
+        peer = socket.socket(fileno=_FIRST_FREE)
+        _limit_open_files()
         peer.send(READY)
     except BaseException as error:
         with contextlib.suppress(OSError):
@@ -67,14 +82,51 @@ def be_init(plan: Plan, peer: socket.socket) -> NoReturn:
         os._exit(70)
 
 
+def forget_signals() -> None:
+    """Whatever handlers, ignored and blocked signals the owner has: none of them here."""
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        with contextlib.suppress(OSError, ValueError):  # the C library's own
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def _limit(plan: Plan) -> None:
+    """Into the cgroup, whose path is hidden from then on; memory pressure ends a build before a service."""
+    if plan.cgroup is not None:
+        plan.cgroup.enter()
+    linux.unshare(linux.CLONE_NEWCGROUP)
+    with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+        file.write(str(plan.oom_score))
+    with contextlib.suppress(OSError):
+        linux.set_idle_io()
+
+
+def _limit_open_files() -> None:
+    """As an ordinary login has it; not before the owner's descriptors are closed, which may be more."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    hard = min(hard, _HIGHEST) if hard != resource.RLIM_INFINITY else _HIGHEST
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(_SOFT_OPEN_FILES, hard), hard))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _hide_command_line() -> None:
+    """/proc/1/cmdline is everybody's to read, and the owner's may hold secrets (`--env KEY=…`)."""
+    with open("/proc/self/stat", encoding="utf-8", errors="replace") as file:
+        fields = file.read().rsplit(")", 1)[1].split()
+    start, end = int(fields[45]), int(fields[46])  # arg_start, arg_end (proc(5): 48 and 49)
+    if start and end > start:
+        ctypes.memset(start, 0, end - start)
+
+
 def _build_view(plan: Plan) -> None:
     root = mount.ATTACH_POINT
     mount.attach(plan.root_fd, root)
     os.umask(0)
     with linux.filesystem_ids(plan.base, plan.base):
-        for name in ("proc", "sys", "dev", "tmp"):
-            if not os.path.isdir(f"{root}/{name}"):
-                os.mkdir(f"{root}/{name}", 0o1777 if name == "tmp" else 0o755)
+        for name in ("proc", "sys", "dev"):
+            _require_directory(f"{root}/{name}", name)
+        if not os.path.lexists(f"{root}/tmp"):
+            os.mkdir(f"{root}/tmp", 0o1777)
     linux.mount("proc", f"{root}/proc", "proc", _QUIET)
     linux.mount("sysfs", f"{root}/sys", "sysfs", _QUIET | linux.MS_RDONLY)
     _make_devices(root, plan.base)
@@ -96,6 +148,14 @@ def _build_view(plan: Plan) -> None:
     linux.umount(".", linux.MNT_DETACH)
     os.chdir("/")
     os.umask(0o022)
+
+
+def _require_directory(path: str, name: str) -> None:
+    """A link would be followed from the host's root: the image must not choose where we mount."""
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path, 0o755)
+    if not stat.S_ISDIR(os.lstat(path).st_mode):
+        raise NotADirectoryError(f"/{name} of the image is not a directory")
 
 
 def _make_devices(root: str, base: int) -> None:
@@ -154,8 +214,7 @@ def _serve(peer: socket.socket) -> NoReturn:
             if message == b"kill":
                 _kill(running)
             else:
-                pid, number = _start(fds)
-                running[pid] = number
+                _answer(peer, fds, running)
                 _reap(peer, running)
 
 
@@ -175,19 +234,25 @@ def _reap(peer: socket.socket, running: dict[int, int]) -> None:
 
 def _kill(running: dict[int, int]) -> None:
     for pid in running:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(pid, signal.SIGKILL)
+        for kill in (os.killpg, os.kill):  # it may not have its group yet
+            with contextlib.suppress(ProcessLookupError):
+                kill(pid, signal.SIGKILL)
 
 
-def _start(fds: Sequence[int]) -> tuple[int, int]:
+def _answer(peer: socket.socket, fds: Sequence[int], running: dict[int, int]) -> None:
+    """Start what is asked for. Too many processes, or no memory, are the request's fault, not the sandbox's end."""
     with open(fds[0], "rb") as file:
         request = json.loads(file.read())
-    pid = os.fork()
-    if pid == 0:
-        _become(request, fds[1:])
+    try:
+        pid = os.fork()
+    except OSError as error:
+        peer.send(json.dumps({"id": request["id"], "error": str(error.strerror)}).encode())
+    else:
+        if pid == 0:
+            _become(request, fds[1:])
+        running[pid] = request["id"]
     for fd in fds[1:]:
         os.close(fd)
-    return pid, request["id"]
 
 
 def _become(request: dict[str, Any], stdio: Sequence[int]) -> NoReturn:
@@ -195,12 +260,11 @@ def _become(request: dict[str, Any], stdio: Sequence[int]) -> NoReturn:
     uid, gid, what = request["uid"], request["gid"], request["cwd"]
     try:
         signal.set_wakeup_fd(-1)
-        for caught in (signal.SIGCHLD, signal.SIGPIPE, signal.SIGINT):
-            signal.signal(caught, signal.SIG_DFL)
+        forget_signals()
         os.setsid()
         for number, fd in enumerate(stdio):
             os.dup2(fd, number)
-        os.closerange(3, 256)
+        os.closerange(_FIRST_FREE, _HIGHEST)
         os.setgroups([])
         os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)
@@ -208,10 +272,17 @@ def _become(request: dict[str, Any], stdio: Sequence[int]) -> NoReturn:
         what = request["argv"][0]
         os.execve(what, request["argv"], request["env"])
     except FileNotFoundError as error:
-        os.write(2, f"{what}: {error.strerror}\n".encode())
-        os._exit(NOT_FOUND)
+        # execve(2) says the same of a script whose interpreter is missing.
+        why = "its interpreter is missing" if os.path.exists(what) else error.strerror
+        _give_up(f"{what}: {why}", NOT_FOUND)
     except OSError as error:
-        os.write(2, f"{what}: {error.strerror}\n".encode())
-        os._exit(NOT_EXECUTABLE)
+        _give_up(f"{what}: {error.strerror}", NOT_EXECUTABLE)
+    except Exception as error:  # a zero byte in an argument, for example
+        _give_up(f"{what}: {error}", NOT_EXECUTABLE)
     finally:
         os._exit(NOT_EXECUTABLE)
+
+
+def _give_up(message: str, code: int) -> NoReturn:
+    os.write(2, f"{message}\n".encode(errors="replace"))
+    os._exit(code)
