@@ -55,6 +55,20 @@ class DemandWindow:
         return total / window_s
 
 
+@dataclass(slots=True)
+class RecentWants:
+    """What was wanted in the last seconds: instances are given up only when none of it needs them."""
+
+    wants: deque[tuple[float, int]] = field(default_factory=deque)
+
+    def add(self, now: float, want: int) -> int:
+        """Note what is wanted now; returns the most that was wanted in the last `PANIC_S`."""
+        self.wants.append((now, want))
+        while self.wants[0][0] < now - PANIC_S:
+            self.wants.popleft()
+        return max(want for _, want in self.wants)
+
+
 def decide_scale(
     *, current: int, stable: float, panic: float, ready: int, limits: ScaleLimits
 ) -> ScaleDecision:

@@ -194,6 +194,15 @@ class Controller:
         """A page of operations, newest first."""
         return page(self._book.within(parent), page_size, token)
 
+    async def cancel_operation(self, name: str) -> None:
+        """Give up the roll-out that an operation stands for; the operation fails, what served goes on.
+
+        Nothing happens if it is done, or about to be. Raises: NotFoundError: there is none of that name.
+        """
+        operation = self._book.get(name)
+        if not operation.done:
+            await self._rollouts.abandon(operation.target)
+
     async def wait_operation(self, name: str, timeout_s: float) -> Operation:
         """The operation when it is done, or as it is after *timeout_s*.
 

@@ -15,6 +15,7 @@ from hakobune.serving.autoscale import (
     PANIC_S,
     STABLE_S,
     DemandWindow,
+    RecentWants,
     ScaleDecision,
     ScaleLimits,
     decide_scale,
@@ -59,6 +60,7 @@ class RevisionRecord:
     """What is remembered of a revision while it is used."""
 
     window: DemandWindow = field(default_factory=DemandWindow)
+    wants: RecentWants = field(default_factory=RecentWants)
     crashes: int = 0
     not_before: float = 0.0
     boot_s: float = 0.0  # average time from start to ready
@@ -221,10 +223,12 @@ class Fleet:
         minimum = max(self._minimum(name), self._needed.get(name, 0))
         waiting = self.waiters.count(name)
         resources = revision.containers[0].resources
+        scale = self._scale(name, record, minimum, waiting, revision, now)
         return RevisionWish(
             revision=name,
             serves=name in self._candidates or name in self._wanted.serving(),
-            scale=self._scale(name, record, minimum, waiting, revision, now),
+            scale=scale,
+            keep=record.wants.add(now, scale.want),
             minimum=minimum,
             may_freeze=resources is None or resources.cpu_idle,
             waiting=waiting,
@@ -479,6 +483,7 @@ class Fleet:
         usable = await self._ingress.apply(self.instances.values())
         for revision in usable & self.waiters.revisions():
             self.waiters.answer(revision, GO)
+        self.poke()
 
     async def route(self) -> None:
         """Make HAProxy know desired state as it is now."""

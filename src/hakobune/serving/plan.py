@@ -39,6 +39,7 @@ class RevisionWish:
 
     Args:
         serves: it has traffic, a tag, or is being rolled out; else its instances go.
+        keep: as many ready instances are not too many, though fewer are wanted now.
         may_freeze: its CPU is given only while requests run.
         not_before: it crashed: no start before this time.
     """
@@ -48,6 +49,7 @@ class RevisionWish:
     scale: ScaleDecision
     minimum: int
     may_freeze: bool
+    keep: int = 0
     waiting: int = 0
     not_before: float = 0.0
 
@@ -136,7 +138,7 @@ def _shrink(
     ready = sorted(
         (i for i in own if i.state is InstanceState.READY), key=lambda i: (i.running, -i.since)
     )
-    spare = len(ready) - max(wish.scale.want, 1)
+    spare = len(ready) - max(wish.scale.want, wish.keep, 1)
     actions += [
         Action(Verb.PARK, i.id, f"{wish.scale.want} are enough: {wish.scale.reason}")
         for i in ready[: max(spare, 0)]

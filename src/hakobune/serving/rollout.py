@@ -45,6 +45,7 @@ class Rollouts:
         self._addresses = addresses
         self._finished = finished
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._switching: set[str] = set()
 
     def begin(self, service: str, operation: Operation) -> None:
         """Work on *service* until it is as asked, and finish *operation*."""
@@ -58,6 +59,13 @@ class Rollouts:
         task = self._tasks.get(service)
         if task is not None:
             task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def abandon(self, service: str) -> None:
+        """End the roll-out of a service as failed: what served goes on. One that is switching already ends as it would."""
+        task = self._tasks.get(service)
+        if task is not None and service not in self._switching:
+            task.cancel("abandoned")
             await asyncio.gather(task, return_exceptions=True)
 
     async def stop(self) -> None:
@@ -83,9 +91,14 @@ class Rollouts:
         try:
             if not created.ready:
                 await self._make_ready(created)
+            self._switching.add(service)
             await self._switch(service, operation)
         except asyncio.CancelledError as cancelled:
-            if "stop" not in cancelled.args:
+            if "abandoned" in cancelled.args:
+                name = created.revision.short_name
+                error = HakoError(f"the deploy of {name} was cancelled before it was ready")
+                await self._fail(service, created, operation, error)
+            elif "stop" not in cancelled.args:
                 await self._supersede(operation)
             raise
         except HakoError as error:
@@ -94,6 +107,7 @@ class Rollouts:
             logger.exception("roll-out failed")
             await self._fail(service, created, operation, HakoError(f"internal error: {error!r}"))
         finally:
+            self._switching.discard(service)
             self._fleet.settle(created.name)
 
     async def _make_ready(self, created: RevisionEntry) -> None:
