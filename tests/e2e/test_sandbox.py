@@ -18,8 +18,9 @@ from pathlib import Path
 
 import pytest
 
+from hakobune.runtime import mount
 from hakobune.runtime.cgroup import Cgroups, Limits
-from hakobune.runtime.mount import RootFs
+from hakobune.runtime.mount import OverlayMethod, RootFs, TmpfsIds, TmpfsTop
 from hakobune.runtime.sandbox import Sandbox, SandboxError, build_sandbox
 from tests.small_root import PROGRAMS, make_small_root
 
@@ -281,6 +282,41 @@ def test_a_signal_to_pid_1_from_root_inside_does_nothing(box: Sandbox) -> None:
     run(box, "kill -INT 1; kill -TERM 1; kill -USR1 1; kill -KILL 1", uid=0)
 
     assert run(box, "echo alive") == (0, "alive\n")
+
+
+# older kernels
+
+
+@pytest.mark.parametrize("in_memory", [False, True])
+@pytest.mark.parametrize("method", list(OverlayMethod), ids=lambda m: m.name.lower())
+def test_a_sandbox_works_the_same_however_old_the_kernel_is(
+    place: Place,
+    top: Path,
+    method: OverlayMethod,
+    in_memory: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The ways that this kernel also has are forced: strings, attached layers, shifted tmpfs, no clone of a clone."""
+    monkeypatch.setattr(mount, "choose_overlay_method", lambda _: method)
+    if method is OverlayMethod.ATTACHED:
+        monkeypatch.setattr(mount, "choose_tmpfs_ids", lambda _: TmpfsIds.SHIFTED)
+    monkeypatch.setattr(mount, "duplicate", mount._duplicate_attached)
+    rootfs = RootFs(lowers=(place.lower,), top=TmpfsTop(4 << 20) if in_memory else top / "t")
+
+    with build_sandbox(
+        rootfs, installation=place.installation, run=place.folder / "run", network=False
+    ) as box:
+        code, said = run(
+            box, "/bin/rm /kept/old; echo new >/kept/new; /bin/stat -c %u:%g /kept /kept/new", uid=0
+        )
+        assert (code, said) == (0, "0:0\n0:0\n")
+        assert run(box, "echo mine >/tmp/mine; /bin/stat -c %u:%g /tmp/mine") == (0, "1001:1000\n")
+        box.kill_processes()
+        assert box.read_file("/kept/new") == b"new\n"
+        assert box.read_file("/kept/old") is None
+
+    if not in_memory:
+        assert (top / "t/up/tmp/mine").stat().st_uid == UID
 
 
 # what lies on disk
