@@ -91,7 +91,7 @@ def ip(*commands: str) -> None:
     )
 
 
-def reaches(address: str, port: int, *, timeout_s: float = 0.4) -> bool:
+def reaches(address: str, port: int, *, timeout_s: float = 1.0) -> bool:
     """Whether a connection from the current namespace is taken."""
     try:
         with socket.create_connection((address, port), timeout=timeout_s):
@@ -324,6 +324,21 @@ def test_a_cable_that_is_taken_away_frees_its_address_at_once() -> None:
             slot.close()
 
         assert len(names) == 5, "an interface's name is never used twice"
+
+    on_a_host_of_its_own(body)
+
+
+def test_the_first_packet_of_a_new_cable_is_not_lost() -> None:
+    def body(world: World) -> None:
+        world.network.join()
+        slow = []
+        for number in range(12):
+            slot, _ = world.instance(number)
+            started = time.monotonic()
+            assert reaches_from(slot, OUTSIDE, 80)
+            slow.append(time.monotonic() - started > 0.5)  # ARP and TCP ask again after a second
+
+        assert not any(slow)
 
     on_a_host_of_its_own(body)
 

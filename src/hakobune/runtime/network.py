@@ -19,6 +19,7 @@ import os
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -329,6 +330,7 @@ class Network:
             except OSError:
                 host.send([netlink.delete_link(index)])
                 raise
+        _await_forwarding(name)
         return Cable(name, index, str(address))
 
     def _new_port(self, host: Netlink, bridge: int, netns_fd: int, mac: bytes) -> str:
@@ -463,6 +465,22 @@ def inside(netns_fd: int) -> Iterator[None]:
             linux.setns(home, linux.CLONE_NEWNET)
     finally:
         os.close(home)
+
+
+def _await_forwarding(port: str) -> None:
+    """Return when a bridge port carries packets, which the kernel sees to a moment after its pair came up.
+
+    The first packet would be lost otherwise, and both ARP and TCP ask again only after a second.
+    """
+    # A new port counts as forwarding until its missing carrier is noticed: both have to be read, in this order.
+    signs = (
+        (f"/sys/class/net/{port}/operstate", "up"),
+        (f"/sys/class/net/{port}/brport/state", "3"),
+    )
+    deadline = time.monotonic() + 1.0
+    for path, value in signs:
+        while (_read(path) or "").strip() != value and time.monotonic() < deadline:
+            time.sleep(0.0002)
 
 
 def _mac_of(address: IPv4Address) -> bytes:
