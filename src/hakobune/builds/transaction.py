@@ -96,7 +96,9 @@ def run_build(
     )
     for note in copy.notes:
         progress.note(note, warning=True)
-    transaction = _Transaction(request, source, plan, folder, copy, record, world, progress)
+    transaction = _Transaction(
+        request, source, plan, folder, copy, record, world, progress, looks_same
+    )
     is_same = record is not None and record.inputs == inputs_digest(plan.inputs(copy.digest))
     if record is not None and is_same and request.may_reuse:
         image = find_last(request, record, world.store)
@@ -256,6 +258,7 @@ class _Transaction:
     record: BuildRecord | None
     world: World
     progress: Progress
+    looks_same: bool
 
     def run(self) -> BuildResult:
         store, settings = self.world.store, self.world.settings
@@ -283,12 +286,13 @@ class _Transaction:
                 exported, context, detected = replace(self, progress=told)._phases(
                     environment, top / "up", kept, snapshots, lowers
                 )
-            from hakobune.lifecycle.kept import keep
+                from hakobune.lifecycle.kept import keep
 
-            new = keep(
-                exported, context, store, upper=top / "up", lowers=lowers, snapshots=snapshots
-            )
-            self._commit(exported, new)
+                environment.close()  # nobody sees the top any more: its folders may be moved
+                new = keep(
+                    exported, context, store, upper=top / "up", lowers=lowers, snapshots=snapshots
+                )
+                self._commit(exported, new)
         return BuildResult(
             image=exported.image,
             reference=reference_of(self.request, exported.image),
@@ -313,6 +317,8 @@ class _Transaction:
         self.folder.clean(self.folder.read_record())
 
     def _glance(self) -> str:
+        if self.looks_same and self.record is not None:
+            return self.record.glance
         return glance_at(self.request, self.source, self.world.store)
 
     def _kept(self) -> tuple[KeptLayers | None, dict[str, Snapshot]]:

@@ -82,6 +82,7 @@ class Store:
         self._parts = StoreParts.of(home, boot or boot_id())
         self._lease: Lease | None = None
         self._lease_lock = threading.Lock()
+        self._syncs: list[int] = []
         _open_home(home, self._make_layout)
         if self._parts.unsynced.older_boots():
             from hakobune.oci.recovery import recover
@@ -458,16 +459,24 @@ class Store:
 
     def sync_later(self) -> None:
         """`sync` in a process of its own that nobody waits for; without it, this boot's work is done again after a power loss."""
+        self._reap_syncs()
         child = os.fork()
         if child:
-            os.waitpid(child, 0)
+            self._syncs.append(child)
             return
         with contextlib.suppress(BaseException):
-            if os.fork() == 0:
-                os.setsid()
-                os.closerange(0, 65536)  # pipes that somebody reads, and locks of the parent
-                self.sync()
+            os.setsid()
+            os.closerange(0, 65536)  # pipes that somebody reads, and locks of the parent
+            self.sync()
         os._exit(0)
+
+    def _reap_syncs(self) -> None:
+        """Forget processes that have ended, in a process that lives longer than they."""
+        for child in tuple(self._syncs):
+            with contextlib.suppress(ChildProcessError):
+                if os.waitpid(child, os.WNOHANG) == (0, 0):
+                    continue
+            self._syncs.remove(child)
 
     # Locks
 
