@@ -259,8 +259,7 @@ def _become(request: dict[str, Any], stdio: Sequence[int]) -> NoReturn:
     """In the child: ids, folder, descriptors, exec."""
     uid, gid, what = request["uid"], request["gid"], request["cwd"]
     try:
-        signal.set_wakeup_fd(-1)
-        forget_signals()
+        signal.set_wakeup_fd(-1)  # execve(2) itself puts the one handler back
         os.setsid()
         for number, fd in enumerate(stdio):
             os.dup2(fd, number)
