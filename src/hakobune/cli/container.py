@@ -33,8 +33,6 @@ from hakobune.runtime.container import (
     Phase,
     User,
 )
-from hakobune.runtime.foreground import run_foreground
-from hakobune.runtime.logs import follow_records, read_records
 from hakobune.runtime.supervisor_client import SupervisorClient, SupervisorUnavailableError
 
 IMAGE_LABEL = "hako.image"
@@ -255,6 +253,8 @@ def _cpus(value: float | None) -> float | None:
 
 
 def _run_attached(spec: ContainerSpec, interactive: bool, context: Context) -> int:
+    from hakobune.runtime.foreground import run_foreground  # a detached container needs none of it
+
     for stream in (context.out, context.err):
         stream.flush()
     ended = run_foreground(
@@ -329,6 +329,8 @@ def _age(seconds: float) -> str:
 
 
 def _logs(arguments: argparse.Namespace, context: Context) -> int:
+    from hakobune.runtime.logs import follow_records, read_records
+
     with _client(context) as client:
         status = client.get(arguments.container)
         path = Path(status.log_path)

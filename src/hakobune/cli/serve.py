@@ -13,8 +13,6 @@ from pathlib import Path
 
 from hakobune.cli.main import Context
 from hakobune.errors import HakoError
-from hakobune.runtime.cgroup import Cgroups
-from hakobune.runtime.network import Network
 from hakobune.runtime.supervisor_client import SupervisorClient, SupervisorUnavailableError
 from hakobune.settings import Settings
 from hakobune.support.locks import exclusive, try_exclusive
@@ -113,6 +111,9 @@ def stop_all(settings: Settings) -> bool:
 
 def leftovers(settings: Settings) -> tuple[str, ...]:
     """What of an installation is on this machine's kernel, in words; nothing after `stop_all`."""
+    from hakobune.runtime.cgroup import Cgroups  # what only starts something needs neither
+    from hakobune.runtime.network import Network
+
     network = Network(settings.installation, settings.run)
     cgroups = Cgroups.open(settings.installation)
     checks = (
