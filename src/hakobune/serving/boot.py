@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hakobune.errors import HakoError
 from hakobune.runtime.container import ContainerSpec, ContainerStatus, ListeningSocket
@@ -23,6 +24,7 @@ from hakobune.serving.instance import Instance
 from hakobune.serving.probe import FIRST_WAIT_S, LONGEST_WAIT_S, Answer, ask, budget_s, probed_port
 from hakobune.serving.revision import Revision
 from hakobune.serving.supervisor_link import SupervisorLink
+from hakobune.serving.template import Probe
 
 HINT_AFTER_S = 3.0
 
@@ -85,7 +87,7 @@ class Booter:
         )
         await asyncio.wait({exited}, timeout=probe.initial_delay_seconds)
         while not exited.done() and time.monotonic() - began < budget_s(probe):
-            answer = await ask(instance.address, probe)
+            answer = await _ask_alive(instance.address, probe, exited) or answer
             seconds = time.monotonic() - began
             if answer.ready:
                 sockets = await self._sockets(instance.id)
@@ -144,6 +146,20 @@ class Booter:
             return await self._link.sockets(id)
         except HakoError:
             return ()
+
+
+async def _ask_alive(
+    address: str, probe: Probe, exited: asyncio.Future[ContainerStatus]
+) -> Answer | None:
+    """The probe's answer; `None` when the instance ends meanwhile (its address then swallows packets)."""
+    asking = asyncio.ensure_future(ask(address, probe))
+    try:
+        either: set[asyncio.Future[Any]] = {asking, exited}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        return asking.result() if asking.done() else None
+    finally:
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
 
 
 def last_lines(log: Path, container: str) -> tuple[str, ...]:

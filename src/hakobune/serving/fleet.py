@@ -136,7 +136,8 @@ class Fleet:
         future: asyncio.Future[Booted] = asyncio.get_running_loop().create_future()
         self._candidates[revision] = future
         self._needed[revision] = count
-        self.record(revision).not_before = 0.0
+        record = self.record(revision)
+        record.crashes, record.not_before = 0, 0.0
         if self.ready_count(revision) >= count:
             future.set_result(Booted(0.0, "ready"))
         self.poke()
@@ -346,7 +347,6 @@ class Fleet:
             return  # stopped meanwhile
         record = self.record(revision.name)
         record.boot_s = (record.boot_s + booted.seconds) / 2 if record.boot_s else booted.seconds
-        record.crashes, record.not_before = 0, 0.0
         instance.state = InstanceState.READY
         instance.idle_since = time.monotonic()
         await self._route()

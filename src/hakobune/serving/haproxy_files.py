@@ -196,7 +196,8 @@ def _again(start: StartUp) -> str:
 frontend again
 {binds}
   http-request set-var(txn.revision) so_name,map({_map(start, "owners")})
-  http-request set-var(txn.attempt) req.hdr({ATTEMPT_HEADER}),add(1)
+  http-request set-var(txn.attempt) int(1)
+  http-request set-var(txn.attempt) req.hdr({ATTEMPT_HEADER}),add(1) if {{ req.hdr({ATTEMPT_HEADER}) -m found }}
   http-request set-header {ATTEMPT_HEADER} %[var(txn.attempt)]
 {_return(503, _TOO_LATE, "!{ var(txn.revision) -m found }")}
   http-request set-var(txn.timeout) var(txn.revision),map_str_int({_map(start, "timeouts")},300000)

@@ -13,6 +13,7 @@ from hakobune.serving.template import HttpGetAction, Probe
 
 FIRST_WAIT_S = 0.002
 LONGEST_WAIT_S = 0.05
+CONNECT_S = 1.0
 MAX_HEAD_BYTES = 16 << 10
 
 
@@ -45,7 +46,12 @@ async def ask(address: str, probe: Probe) -> Answer:
     try:
         async with asyncio.timeout(probe.timeout_seconds):
             try:
-                reader, writer = await asyncio.open_connection(address, port, limit=MAX_HEAD_BYTES)
+                async with asyncio.timeout(CONNECT_S):
+                    reader, writer = await asyncio.open_connection(
+                        address, port, limit=MAX_HEAD_BYTES
+                    )
+            except TimeoutError:
+                return Answer(False, f"nothing accepts connections on port {port}", False)
             except OSError as error:
                 return Answer(False, f"nothing listens on port {port} ({error.strerror})", False)
             try:

@@ -89,6 +89,7 @@ class Rollouts:
         entry = self._catalog.service(service)
         created = self._catalog.revision(entry.service.latest_created_revision)
         try:
+            await self._fleet.route()  # its host is known from now on
             if not created.ready:
                 await self._make_ready(created)
             self._switching.add(service)

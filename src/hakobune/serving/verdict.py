@@ -11,7 +11,7 @@ from hakobune.serving.wake import Question
 
 START_FACTOR = 3.5
 LONGEST_S = 55.0  # HAProxy itself waits a minute for a verdict
-MAX_ATTEMPTS = 3
+MAX_ATTEMPTS = 2
 LOOK_AGAIN_S = 0.05
 
 
