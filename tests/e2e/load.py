@@ -35,6 +35,9 @@ class Load:
     rate: float = 50
     path: str = "/"
     timeout_s: float = 30
+    patience_s: float = (
+        0  # how long a request that got no answer is sent again, as clients do with a GET
+    )
     answers: list[Answer] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
@@ -73,7 +76,13 @@ class Load:
                     self._stop.wait(pause)
 
     def _ask(self) -> None:
-        self.answers.append(ask(self.port, self.host, self.path, timeout_s=self.timeout_s))
+        end = time.monotonic() + self.patience_s
+        while True:
+            answer = ask(self.port, self.host, self.path, timeout_s=self.timeout_s)
+            if answer.status or time.monotonic() > end:
+                self.answers.append(answer)
+                return
+            time.sleep(0.02)
 
 
 def ask(port: int, host: str, path: str = "/", *, timeout_s: float = 30) -> Answer:

@@ -617,6 +617,21 @@ def test_a_sandbox_whose_pid_1_is_killed_says_so_and_leaves_nothing(
     assert groups(place) == ()
 
 
+def test_a_sandbox_whose_setup_process_is_killed_takes_everything_along(
+    place: Place, top: Path
+) -> None:
+    with open_box(place, top) as box:
+        run(box, "/bin/sleep 60 &")
+        inside = pids_of(box)
+        os.kill(box._setup_pid, signal.SIGKILL)
+
+        assert await_true(lambda: not any(is_alive(pid) for pid in inside))
+        with pytest.raises(SandboxError, match="the build's sandbox died"):
+            run(box, "true")
+
+    assert groups(place) == ()
+
+
 def test_mounts_and_descriptors_are_given_back(place: Place, top: Path) -> None:
     with open_box(place, top / "first"):
         pass

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
+import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -298,6 +301,86 @@ def test_a_program_that_cannot_be_executed_says_why_and_leaves_nothing(
     assert "bad" not in [status.id for status in client.list()]
 
 
+def test_a_share_of_a_cpu_is_kept_to(world: Supervised, client: SupervisorClient) -> None:
+    client.create(
+        world.spec("slow", "/bin/sh", "-c", "while :; do :; done", limits=ContainerLimits(cpus=0.2))
+    )
+    status = client.start("slow")
+    time.sleep(0.3)
+    before = _cpu_seconds(status.pid)
+
+    time.sleep(1.0)
+
+    assert _cpu_seconds(status.pid) - before < 0.4
+    client.remove("slow", force=True)
+
+
+def _cpu_seconds(pid: int | None) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_a_file_with_a_capability_that_nobody_has_runs_without_it(
+    world: Supervised, client: SupervisorClient, tmp_path: Path
+) -> None:
+    tool = tmp_path / "tool"
+    shutil.copy(world.root / "bin/id", tool)
+    net_raw = struct.pack("<5I", 0x02000001, 1 << 13, 0, 0, 0)  # as setcap writes cap_net_raw+ep
+    os.setxattr(tool, "security.capability", net_raw)
+    layer = tmp_path / "layer"
+    layer.mkdir()
+    shutil.copy2(tool, layer / "tool")
+    os.setxattr(layer / "tool", "security.capability", net_raw)
+    (layer / "tool").chmod(0o755)
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    spec = dataclasses.replace(
+        world.spec("capable", "/tool", "-u"), lowers=(str(layer), str(world.root))
+    )
+
+    client.create(spec)
+    client.start("capable")
+    status = client.wait("capable", timeout_s=10)
+
+    assert status.exit_code == 0, [record.text for record in world.records(status)]
+
+
+def test_a_setuid_program_gains_nothing(
+    world: Supervised, client: SupervisorClient, tmp_path: Path
+) -> None:
+    layer = tmp_path / "layer"
+    layer.mkdir()
+    shutil.copy(world.root / "bin/id", layer / "become")
+    (layer / "become").chmod(0o4755)
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    spec = dataclasses.replace(
+        world.spec("setuid", "/become", "-u"), lowers=(str(layer), str(world.root))
+    )
+
+    client.create(spec)
+    client.start("setuid")
+    status = client.wait("setuid", timeout_s=10)
+
+    assert [record.text for record in world.records(status)] == ["1002"]
+
+
+def test_the_socket_is_for_root_and_the_group_alone(world: Supervised) -> None:
+    mode = world.settings.supervisor_socket.stat().st_mode & 0o777
+
+    assert mode in (0o600, 0o660)
+    assert world.settings.supervisor_socket.stat().st_uid == 0
+
+
+def test_other_users_of_the_machine_cannot_read_a_containers_folder(
+    world: Supervised, client: SupervisorClient
+) -> None:
+    client.create(world.spec("private", "/bin/sleep", "9", env={"SECRET": "x"}))
+
+    assert (world.settings.home / "containers/private").stat().st_mode & 0o077 == 0
+    client.remove("private", force=True)
+
+
 # Life
 
 
@@ -434,9 +517,7 @@ def test_many_starts_leave_no_mount_in_the_supervisor(
         world.run(client, f"many{number}", "/bin/sh", "-c", "exit 0")
 
     assert len(mounts.read_text().splitlines()) == before
-    wait_for(
-        lambda: len(os.listdir(f"/proc/{pid}/fd")) <= open_before, "descriptors are closed"
-    )
+    wait_for(lambda: len(os.listdir(f"/proc/{pid}/fd")) <= open_before, "descriptors are closed")
 
 
 # Programs

@@ -46,6 +46,7 @@ def run_v2_routes(controller: Controller) -> list[Route]:
         Route(_REVISION, api.get_revision, methods=["GET"]),
         Route(_REVISION, api.delete_revision, methods=["DELETE"]),
         Route(_OPERATION + ":wait", api.wait_operation, methods=["POST"]),
+        Route(_OPERATION + ":cancel", api.cancel_operation, methods=["POST"]),
         Route(_LOCATION + "/operations", api.list_operations, methods=["GET"]),
         Route(_OPERATION, api.get_operation, methods=["GET"]),
     ]
@@ -117,6 +118,10 @@ class RunV2:
             min(parse_duration(timeout, field="timeout"), MAX_WAIT_S),
         )
         return JSONResponse(operation.to_document())
+
+    async def cancel_operation(self, request: Request) -> Response:
+        await self._controller.cancel_operation(_name(request, "operation"))
+        return JSONResponse({})
 
     async def list_operations(self, request: Request) -> Response:
         operations, token = self._controller.list_operations(_parent(request), *_page(request))

@@ -149,10 +149,10 @@ def describe_source(folder: Path) -> str:
     listing = list_source(source)
     files = [status for _, status in listing.entries if status.st_mode & 0o170000 == 0o100000]
     size = human_size(sum(status.st_size for status in files))
-    count = f"{len(files)} file{'s' if len(files) != 1 else ''}"
+    count = count_of(len(files), "file")
     left_out = len(listing.left_out)
     note = f" ({source.rules.origin} leaves out {left_out})" if left_out else ""
-    return f"{_with_tilde(source.root)}, {count}, {size}{note}"
+    return f"{with_tilde(source.root)}, {count}, {size}{note}"
 
 
 def describe_build(result: BuildResult) -> Iterator[tuple[str, str]]:
@@ -288,7 +288,34 @@ def _split(values: Sequence[str]) -> tuple[str, ...]:
     return tuple(part for value in values for part in value.split(",") if part)
 
 
-def _with_tilde(path: Path) -> str:
+def count_of(number: int, noun: str) -> str:
+    """`1 file`, `12 files`."""
+    return f"{number} {noun}{'s' if number != 1 else ''}"
+
+
+def list_paths(folder: Path) -> tuple[str, ...]:
+    """The files that a build of *folder* would take, relative to it."""
+    from hakobune.builds.source import list_source, open_source
+
+    entries = list_source(open_source(folder)).entries
+    return tuple(path for path, status in entries if status.st_mode & 0o170000 == 0o100000)
+
+
+def read_sources(folder: Path) -> dict[str, str]:
+    """The text of the source files in which a server may be started, by path; not more than a few hundred."""
+    paths = [p for p in list_paths(folder) if p.endswith((".py", ".js", ".mjs", ".cjs", ".ts"))]
+    texts = {}
+    for path in paths[:300]:
+        try:
+            with open(folder / path, encoding="utf-8", errors="replace") as file:
+                texts[path] = file.read(256 << 10)
+        except OSError:
+            continue
+    return texts
+
+
+def with_tilde(path: Path) -> str:
+    """A path as people write it: `~/src/shop`."""
     home = Path.home()
     return (
         f"~/{path.relative_to(home)}" if path != home and path.is_relative_to(home) else str(path)

@@ -89,6 +89,10 @@ class Client:
         """Delete a resource; returns the operation."""
         return self._call("DELETE", name)
 
+    def cancel(self, operation: Document) -> None:
+        """Give up what an operation stands for; nothing happens if it is done."""
+        self._call("POST", f"{operation['name']}:cancel", body={})
+
     def wait(
         self,
         operation: Document,

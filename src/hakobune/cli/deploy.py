@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +15,29 @@ from pathlib import Path
 from hakobune.cli.build import (
     add_build_arguments,
     build_from_arguments,
+    count_of,
     describe_build,
     describe_source,
+    list_paths,
+    read_sources,
+    with_tilde,
 )
-from hakobune.cli.client import PARENT, Client, Document, condition, service_name, short_name
+from hakobune.cli.client import (
+    PARENT,
+    ApiError,
+    Client,
+    Document,
+    condition,
+    service_name,
+    short_name,
+)
+from hakobune.cli.deploy_failure import (
+    close_folders,
+    explain_build,
+    explain_no_buildpack,
+    with_advice,
+    with_log_command,
+)
 from hakobune.cli.deploy_lines import DeployLines
 from hakobune.cli.main import Context
 from hakobune.cli.serve import ensure_running
@@ -29,11 +49,16 @@ from hakobune.cli.service_document import (
     parse_env,
     parse_memory,
     parse_service_name,
+    parse_startup_probe,
     parse_timeout,
     wanted_service,
 )
 from hakobune.cli.services import first_url
 from hakobune.errors import HakoError, UsageError
+
+PARTING_S = (
+    1.5  # how long the old revision's last requests are waited for, before that is told instead
+)
 
 # The lines of a deploy, and the phases of a build whose time each shows.
 STAGES = {
@@ -89,6 +114,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--timeout", metavar="TIME", help="how long a request may take (default: 300s)"
     )
     runs.add_argument(
+        "--startup-probe",
+        metavar="K=V,…",
+        help="when an instance counts as ready, as gcloud takes it: tcpSocket.port, httpGet.path, httpGet.port, "
+        "initialDelaySeconds, timeoutSeconds, periodSeconds, failureThreshold (default: it listens within 240 s)",
+    )
+    runs.add_argument(
         "--min-instances", type=int, metavar="N", help="instances kept running (default: 0)"
     )
     runs.add_argument(
@@ -116,12 +147,16 @@ def _run(arguments: argparse.Namespace, context: Context) -> int:
     try:
         image = arguments.image or _build(arguments, context, folder, name, current, lines)
     except HakoError as error:
-        raise _with_state(error, name, current) from error
+        raise explain(error, arguments, folder, _keeps(current), lines) from error
     wish = replace(wish, image=image, source=str(folder) if folder else None)
-    service = _put(client, name, current, wanted_service(current, wish), lines)
-    _describe_start(client, service, current, lines)
+    parting = Parting(client, current)
+    try:
+        service = _put(client, name, current, wanted_service(current, wish), lines)
+    except HakoError as error:
+        raise explain_start(error, name, folder) from error
+    _describe_start(client, service, current, lines, parting)
     print(first_url(service), file=context.out, flush=True)
-    lines.hint(f"next: hako logs -f {name} · hako services describe {name}")
+    lines.hint(f"next: {_next(name, current, service)}")
     return 0
 
 
@@ -139,6 +174,9 @@ def _wish(arguments: argparse.Namespace, context: Context) -> Wish:
         cpu=None if arguments.cpu is None else parse_cpu(arguments.cpu),
         concurrency=arguments.concurrency,
         timeout=None if arguments.timeout is None else parse_timeout(arguments.timeout),
+        startup_probe=None
+        if arguments.startup_probe is None
+        else parse_startup_probe(arguments.startup_probe),
         min_instances=arguments.min_instances,
         max_instances=arguments.max_instances,
     )
@@ -247,7 +285,9 @@ def _put(
     try:
         return client.wait(operation, meanwhile=StartWatch(client, lines).look)
     except KeyboardInterrupt:
-        lines.note(f"the deploy goes on without this command: hako services describe {name}")
+        client.cancel(operation)
+        state = _keeps(current) or "nothing serves yet"
+        lines.note(f"cancelled: {state}", warning=True)
         raise
 
 
@@ -270,8 +310,54 @@ class StartWatch:
                 self._lines.note(f"{short_name(revision)} {message}")
 
 
+class Parting:
+    """How the revisions that served before a deploy leave, as the controller notes it."""
+
+    def __init__(self, client: Client, before: Document | None) -> None:
+        self._client = client
+        self._served = {
+            target["revision"]: 0
+            for target in (before or {}).get("trafficStatuses", [])
+            if target.get("percent") and target.get("revision")
+        }
+        parent = (before or {}).get("name", "")
+        self._served = {f"{parent}/revisions/{short_name(r)}": 0 for r in self._served}
+        self._served = {name: len(self._notes(name)) for name in self._served}
+
+    def describe(self, service: Document) -> str:
+        """`shop-00001 drained, 0 requests cut`, waited for a moment; empty if none of them has lost its traffic."""
+        stays = {
+            short_name(target.get("revision", ""))
+            for target in service.get("trafficStatuses", [])
+            if target.get("percent")
+        }
+        leaving = [name for name in self._served if short_name(name) not in stays]
+        deadline = time.monotonic() + PARTING_S
+        return " · ".join(self._say(name, deadline) for name in leaving)
+
+    def _say(self, name: str, deadline: float) -> str:
+        while True:
+            notes = self._notes(name)
+            if len(notes) > self._served[name]:
+                return f"{short_name(name)} {notes[-1]}"
+            if time.monotonic() > deadline:
+                return f"{short_name(name)} finishes the requests it has"
+            time.sleep(0.02)
+
+    def _notes(self, name: str) -> list[str]:
+        try:
+            events = self._client.get(f"{name}/events").get("events", [])
+        except ApiError:
+            return []
+        return [event["message"] for event in events if event["reason"] == "Drained"]
+
+
 def _describe_start(
-    client: Client, service: Document, before: Document | None, lines: DeployLines
+    client: Client,
+    service: Document,
+    before: Document | None,
+    lines: DeployLines,
+    parting: Parting,
 ) -> None:
     latest = short_name(service.get("latestReadyRevision", ""))
     if before is not None and short_name(before.get("latestReadyRevision", "")) == latest:
@@ -279,7 +365,9 @@ def _describe_start(
         return
     revision = client.find(service.get("latestReadyRevision", "")) or {}
     message = condition(revision, "ContainerHealthy").get("message") or "ready"
-    lines.row("start", f"{latest} · {message}", seconds=lines.spent("start"))
+    seconds = lines.spent("start")
+    left = parting.describe(service)
+    lines.row("start", " · ".join(filter(None, (latest, message, left))), seconds=seconds)
     shares = [
         f"{short_name(target.get('revision', '')) or latest} gets {target.get('percent', 0)} %"
         for target in service.get("trafficStatuses", [])
@@ -293,9 +381,58 @@ def _serving(name: str, current: Document) -> str:
     return f"{revision} serves" if revision else f"{name} has never been ready"
 
 
-def _with_state(error: HakoError, name: str, current: Document | None) -> HakoError:
-    """The same error, saying what the failure did to the service."""
-    serving = short_name((current or {}).get("latestReadyRevision", ""))
-    if serving:
-        error.what = f"{error.what}. {serving} keeps 100 %, caches kept."
+def _keeps(current: Document | None) -> str:
+    """Who serves in spite of a failure: `shop-00002 keeps 100 %`; empty if nobody does."""
+    return ", ".join(
+        f"{short_name(target.get('revision', ''))} keeps {target['percent']} %"
+        for target in (current or {}).get("trafficStatuses", [])
+        if target.get("percent") and target.get("revision")
+    )
+
+
+def _next(name: str, before: Document | None, service: Document) -> str:
+    """What people do after a deploy."""
+    old = short_name((before or {}).get("latestReadyRevision", ""))
+    changed = old and old != short_name(service.get("latestReadyRevision", ""))
+    undo = f" · undo: hako services update-traffic {name} --to-revisions {old}=100"
+    return f"hako logs -f {name} · hako services describe {name}{undo if changed else ''}"
+
+
+def explain(
+    error: HakoError,
+    arguments: argparse.Namespace,
+    folder: Path | None,
+    keeps: str,
+    lines: DeployLines,
+) -> HakoError:
+    """The error of a failed build as a deploy says it: with the service's state, in a deploy's columns."""
+    from hakobune.lifecycle.errors import BuildpackFailedError, NoGroupPassedError
+
+    state = f". {keeps}, caches kept." if keeps else ""
+    shown: tuple[str, ...]
+    if isinstance(error, NoGroupPassedError) and folder is not None:
+        files = list_paths(folder)
+        what = f"{error.what} ({with_tilde(folder)}, {count_of(len(files), 'file')}){state}"
+        typed = arguments.source or (arguments.target if "/" in (arguments.target or "") else "")
+        close = close_folders(files, source="" if typed in (None, ".", "./") else typed)
+        shown = explain_no_buildpack(what, tried=error.why, close=close, fix=error.fix)
+    elif isinstance(error, BuildpackFailedError):
+        output = lines.kept_output()
+        fix = "" if error.fix.startswith("its whole output") else error.fix
+        shown = explain_build(
+            f"{error.what}{state}", seen=error.why, fix=fix, output=output,
+            verbose=arguments.verbose,
+        )  # fmt: skip
+    else:
+        error.what += state
+        return error
+    error.what, error.why, error.fix = "\n".join(shown), "", ""
+    return error
+
+
+def explain_start(error: HakoError, name: str, folder: Path | None) -> HakoError:
+    """The error of a revision that did not become ready, with the source's own line and the command for its log."""
+    if folder is not None:
+        error.what = with_advice(error.what, read_sources(folder))
+    error.what = with_log_command(error.what, name)
     return error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -38,6 +39,7 @@ class Wish:
     cpu: str | None = None
     concurrency: int | None = None
     timeout: str | None = None
+    startup_probe: Document | None = None
     min_instances: int | None = None
     max_instances: int | None = None
 
@@ -72,6 +74,10 @@ def _container(old: Document, wish: Wish) -> Document:
     container["image"] = wish.image
     if wish.port is not None:
         container["ports"] = [{"containerPort": wish.port}]
+        if "startupProbe" in container:
+            container["startupProbe"] = _without_port(container["startupProbe"])
+    if wish.startup_probe is not None:
+        container["startupProbe"] = wish.startup_probe
     if wish.command is not None:
         container["command"] = list(wish.command)
     if wish.args is not None:
@@ -90,6 +96,15 @@ def _container(old: Document, wish: Wish) -> Document:
             "limits": limits,
         }
     return container
+
+
+def _without_port(probe: Document) -> Document:
+    """The probe, asking on whatever port the container has."""
+    actions = ("tcpSocket", "httpGet")
+    return {
+        key: {k: v for k, v in value.items() if k != "port"} if key in actions else value
+        for key, value in probe.items()
+    }
 
 
 def _env(old: list[Document], wish: Wish) -> list[Document]:
@@ -165,6 +180,51 @@ def parse_timeout(text: str) -> str:
     if found := _TIMEOUT.match(text):
         return f"{int(found[1]) * _SECONDS[found[2]]}s"
     raise UsageError(f"--timeout {text!r} is no duration", fix="--timeout 300s, 5m or 1h")
+
+
+PROBE_TIMES = ("initialDelaySeconds", "timeoutSeconds", "periodSeconds", "failureThreshold")
+PROBE_ACTIONS = ("tcpSocket.port", "httpGet.port", "httpGet.path")
+
+
+def parse_startup_probe(text: str) -> Document:
+    """`httpGet.path=/up,periodSeconds=2,failureThreshold=30` as gcloud takes it, as a Probe of the API.
+
+    Raises:
+        UsageError: a key is not known or given twice, a value is no number, or the two kinds of probe are mixed.
+    """
+    probe: Document = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        key, equals, value = part.partition("=")
+        if key not in PROBE_TIMES + PROBE_ACTIONS or not equals:
+            raise _probe_error(f"{part!r} is not understood", key)
+        number = 0 if key == "httpGet.path" else _probe_number(key, value)
+        kind, dot, name = key.rpartition(".")
+        place = probe.setdefault(kind, {}) if dot else probe
+        if name in place:
+            raise _probe_error(f"{key} is given twice", key)
+        place[name] = value if key == "httpGet.path" else number
+    if not probe:
+        raise _probe_error("it says nothing", "")
+    if "tcpSocket" in probe and "httpGet" in probe:
+        raise _probe_error("a probe is either tcpSocket or httpGet", "")
+    return probe
+
+
+def _probe_number(key: str, value: str) -> int:
+    if not re.fullmatch(r"\d{1,6}", value):
+        raise _probe_error(f"{key}={value} is no whole number", key)
+    return int(value)
+
+
+def _probe_error(why: str, key: str) -> UsageError:
+    near = difflib.get_close_matches(key, PROBE_TIMES + PROBE_ACTIONS, n=1)
+    example = "--startup-probe httpGet.path=/,periodSeconds=5,failureThreshold=12"
+    known = ", ".join(PROBE_ACTIONS + PROBE_TIMES)
+    return UsageError(
+        "--startup-probe cannot be used",
+        why=why,
+        fix=f"{near[0]}=…" if near and near[0] != key else f"{example} (keys: {known})",
+    )
 
 
 def parse_env(entries: list[str], environment: Mapping[str, str]) -> dict[str, str]:

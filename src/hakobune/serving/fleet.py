@@ -51,6 +51,7 @@ class Wanted(Protocol):
 
     def serving(self) -> frozenset[str]:
         """Full names of the revisions that requests can reach."""
+        ...
 
     async def note(self, subject: str, reason: str, message: str) -> None: ...
 

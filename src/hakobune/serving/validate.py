@@ -114,13 +114,15 @@ def _validate_template(template: RevisionTemplate, service: str) -> RevisionTemp
 
 
 def _only_container(template: RevisionTemplate) -> Container:
-    if not template.containers:
-        raise InvalidArgumentError("one container is required", field="template.containers")
-    if len(template.containers) > 1:
-        raise InvalidArgumentError(
-            "several containers in one instance are not supported", field="template.containers"
-        )
-    return template.containers[0]
+    match template.containers:
+        case (container,):
+            return container
+        case ():
+            raise InvalidArgumentError("one container is required", field="template.containers")
+        case _:
+            raise InvalidArgumentError(
+                "several containers in one instance are not supported", field="template.containers"
+            )
 
 
 def _validate_container(container: Container, field: str) -> Container:
