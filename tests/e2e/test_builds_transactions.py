@@ -139,9 +139,9 @@ def test_ctrl_c_ends_what_the_build_started(
             break
 
     os.kill(process.pid, signal.SIGINT)
-    code = process.wait(timeout=10)
+    process.communicate(timeout=10)
 
-    assert code == 130
+    assert process.returncode == 130
     wait_until(lambda: not installation.pids(), timeout_s=5, what="the end of all processes")
     assert leftovers(installation) <= {"lock", "source"}
 
