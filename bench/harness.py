@@ -104,6 +104,8 @@ def docker_daemon(*, network: bool = True) -> Iterator[Mapping[str, str]]:
         with contextlib.suppress(subprocess.TimeoutExpired):
             daemon.wait(30)
         log.close()
+        # dockerd leaves its host's namespace mounted, and the folder could not be removed.
+        subprocess.run(["umount", folder / "exec/netns/default"], capture_output=True)
         shutil.rmtree(folder, ignore_errors=True)
 
 
