@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from hakobune.builds.base import DEFINITION, RUN_IMAGE, BaseImages, ensure_base_images
+from hakobune.builds.base import DEFINITION, BaseImages, ensure_base_images
 from hakobune.builds.builder import Builder
 from hakobune.builds.default_builder import ensure_default_builder
 from hakobune.errors import HakoError
@@ -508,7 +508,6 @@ def test_the_builder_says_what_it_has(made: Made, builder: Builder) -> None:
     assert "hako/python" in [buildpack.id for buildpack in builder.buildpacks]
     assert all(element.version for group in builder.order for element in group.group)
     assert (builder.uid, builder.gid) == (1001, 1000)
-    assert builder.run_image == RUN_IMAGE
     assert builder.image.config.config.working_dir == "/layers"
     assert made.store.find_image(Reference.parse("hako/builder:13")) == builder.image
 
