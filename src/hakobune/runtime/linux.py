@@ -148,7 +148,7 @@ def fsconfig(
 ) -> None:
     """Set one option of a context, or run a command on it."""
     _syscall(
-        f"fsconfig({key or command}{f'={value}' if value is not None else ''})",
+        f"fsconfig({key or 'create'}{f'={value}' if value is not None else ''})",
         _SYS_FSCONFIG,
         ctypes.c_int(context),
         ctypes.c_uint(command),

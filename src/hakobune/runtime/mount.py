@@ -280,6 +280,12 @@ def _top(top: Path | TmpfsTop, ids: MappedIds | None, tmpfs_ids: TmpfsIds) -> in
     """A detached mount that holds `up` and `wk`."""
     if isinstance(top, Path):
         make_top(top)
+        if (
+            top / "wk/work/incompat"
+        ).exists():  # overlayfs itself says this in the kernel's log only
+            raise OSError(
+                errno.EINVAL, f"the top {top} has served a volatile mount: it needs a fresh wk"
+            )
         return clone_tree(top, ids.userns_fd if ids else None)
     options = [("size", str(top.size_bytes)), ("mode", "755")]
     if ids is not None and tmpfs_ids is TmpfsIds.SHIFTED:
