@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,20 +17,6 @@ from hakobune.runtime.resolver import nameservers
 
 _HOST_FILE = Path("/etc/resolv.conf")
 _TIMEOUT_S = 5.0
-
-
-def start_forwarder(address: str) -> subprocess.Popen[bytes]:
-    """A forwarder that listens on *address* when this returns; it ends when its `stdin` is closed."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "hakobune.runtime.dns", address],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        start_new_session=True,
-    )
-    assert process.stdout is not None
-    process.stdout.readline()
-    process.stdout.close()
-    return process
 
 
 class _Upstream(asyncio.DatagramProtocol):

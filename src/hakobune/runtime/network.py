@@ -19,6 +19,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
@@ -439,11 +440,23 @@ def guest_network(network: Network, netns_fd: int) -> Iterator[Guest]:
         yield Guest(str(lease.address), resolv_conf.text)
 
 
+def start_forwarder(address: str) -> subprocess.Popen[bytes]:
+    """A forwarder that listens on *address* when this returns; it ends when its `stdin` is closed."""
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-m", "hakobune.runtime.dns", address],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    return process
+
+
 @contextmanager
 def forwarder(address: str) -> Iterator[None]:
     """A DNS forwarder on *address* while the block lasts."""
-    from hakobune.runtime.dns import start_forwarder  # asyncio, which nobody else here needs
-
     process = start_forwarder(address)
     try:
         yield

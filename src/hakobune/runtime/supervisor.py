@@ -32,9 +32,8 @@ from hakobune.runtime.container import (
     Event,
 )
 from hakobune.runtime.crun import Crun
-from hakobune.runtime.dns import start_forwarder
 from hakobune.runtime.loop import Loop
-from hakobune.runtime.network import Membership, Network
+from hakobune.runtime.network import Membership, Network, start_forwarder
 from hakobune.runtime.pool import BerthPool
 from hakobune.runtime.programs import Programs
 from hakobune.runtime.protocol import VERSION
