@@ -274,7 +274,8 @@ def test_a_name_is_taken_until_the_service_is_deleted(world: ServingWorld) -> No
         with pytest.raises(AlreadyExistsError):
             await s.controller.create_service(PARENT, "shop", body)
 
-        await s.controller.delete_service(f"{PARENT}/services/shop")
+        deleting = await s.controller.delete_service(f"{PARENT}/services/shop")
+        await s.controller.wait_operation(deleting.name, 30)
 
         answer = await s.ask("shop")
         assert answer.status == 404
@@ -361,7 +362,7 @@ def test_a_burst_of_200_is_answered_within_the_concurrency(world: ServingWorld, 
     run(world, story, idle=FREEZE_ONLY if start == "frozen" else SHORT)
 
 
-# Status codes: who emits which is one table in docs/reference/status-codes.md
+# Status codes
 
 
 def test_404_for_a_host_that_no_service_has(world: ServingWorld) -> None:
