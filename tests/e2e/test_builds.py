@@ -217,7 +217,7 @@ def test_a_folder_that_nobody_knows_says_who_was_asked(
 
     assert done.returncode == 20
     assert "error: no buildpack knows this folder" in done.stderr
-    assert "hako/python: python: no requirements.txt" in done.stderr
+    assert "hako/python: no requirements.txt" in done.stderr
     assert "Procfile" in done.stderr
 
 

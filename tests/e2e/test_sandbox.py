@@ -674,7 +674,7 @@ with build_sandbox(
 def test_kill_9_of_the_owner_at_any_moment_leaves_nothing_and_a_readable_top(
     place: Place, top: Path
 ) -> None:
-    mounts, interfaces = mount_lines(), set(os.listdir("/sys/class/net"))
+    mounts = mount_lines()
     chance = random.Random(20261125)
     try:
         for number in range(10):
@@ -692,6 +692,7 @@ def test_kill_9_of_the_owner_at_any_moment_leaves_nothing_and_a_readable_top(
 
             assert await_true(lambda: our_processes(place) == []), our_processes(place)
             assert await_true(lambda: groups(place) == ()), groups(place)
+            assert await_true(lambda: cables(place) == []), cables(place)
             assert mount_lines() == mounts
             for _, _, files in os.walk(folder):
                 assert isinstance(files, list)
@@ -699,9 +700,7 @@ def test_kill_9_of_the_owner_at_any_moment_leaves_nothing_and_a_readable_top(
     finally:
         with open_box(place, top / "last", network=True) as box:
             assert run(box, "echo works") == (0, "works\n")
-    assert await_true(lambda: set(os.listdir("/sys/class/net")) <= interfaces), os.listdir(
-        "/sys/class/net"
-    )
+    assert await_true(lambda: interfaces(place) == []), interfaces(place)
 
 
 def test_groups_of_builds_that_were_killed_with_everything_are_swept(
@@ -765,6 +764,16 @@ def is_alive(pid: int) -> bool:
 def groups(place: Place) -> tuple[str, ...]:
     with contextlib.closing(Cgroups.open(place.installation)) as cgroups:
         return cgroups.names("builds")
+
+
+def interfaces(place: Place) -> list[str]:
+    """The installation's bridge and cables: their names begin with its own."""
+    return [n for n in os.listdir("/sys/class/net") if n.startswith(place.installation)]
+
+
+def cables(place: Place) -> list[str]:
+    """What leads into a sandbox; the bridge alone may wait for the next one."""
+    return [n for n in interfaces(place) if not n.endswith("br")]
 
 
 def our_processes(place: Place) -> list[str]:
