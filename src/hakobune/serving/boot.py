@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from hakobune.serving.supervisor_link import SupervisorLink
 from hakobune.serving.template import Probe
 
 HINT_AFTER_S = 3.0
+_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
 
 MakeSpec = Callable[[str, str], Awaitable[ContainerSpec]]  # revision's full name, container id
 
@@ -163,6 +165,10 @@ async def _ask_alive(
 
 
 def last_lines(log: Path, container: str) -> tuple[str, ...]:
-    """The last lines that *container* printed, oldest first."""
-    texts = [record.text for record in read_records(log) if record.container == container]
+    """The last lines that *container* printed, oldest first, without colours and other control sequences."""
+    texts = [
+        _CONTROL.sub("", record.text)
+        for record in read_records(log)
+        if record.container == container
+    ]
     return tuple(text for text in texts if text.strip())[-LAST_LINES:]

@@ -410,6 +410,7 @@ class Fleet:
                 return
             instance.state = InstanceState.STOPPING
             await self._route()
+        await self.note_if_drained(instance.revision)
         try:
             await self._link.stop_container(instance.id, timeout_s=STOP_TIMEOUT_S)
         except HakoError as error:
@@ -418,6 +419,23 @@ class Fleet:
         self._dismiss(instance)
         await self._route()
         self.poke()
+
+    async def note_if_drained(self, revision: str) -> None:
+        """Keep as an event that the last instance of a revision without traffic goes, and how many requests that cuts."""
+        stays = any(
+            i.revision == revision and i.state is not InstanceState.STOPPING
+            for i in self.instances.values()
+        )
+        if stays or revision in self._wanted.serving() or self._wanted.revision(revision) is None:
+            return
+        try:
+            loads = await self._ingress.loads({revision})
+        except HAProxyError:
+            return  # nobody knows
+        cut = sum(own.running for own in loads.get(revision, SlotLoad()).servers.values())
+        await self._wanted.note(
+            revision, "Drained", f"drained, {cut} request{'' if cut == 1 else 's'} cut"
+        )
 
     async def _look_again(self, instance: Instance) -> None:
         """A verb failed half-way: what the container is now is what counts."""

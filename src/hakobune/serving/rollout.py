@@ -22,7 +22,7 @@ from hakobune.serving.conditions import (
 from hakobune.serving.document import Document, write_document
 from hakobune.serving.fleet import Fleet
 from hakobune.serving.images import Images
-from hakobune.serving.routing import Addresses, traffic_statuses
+from hakobune.serving.routing import Addresses, serving_revisions, traffic_statuses
 from hakobune.state.operations import Operation
 
 logger = logging.getLogger(__name__)
@@ -126,6 +126,7 @@ class Rollouts:
     async def _switch(self, service: str, operation: Operation) -> None:
         """Send requests where the traffic says now; afterwards the operation is done."""
         entry = self._catalog.service(service)
+        before = serving_revisions([entry])
         latest = entry.service.latest_created_revision
         settled = settled_service(
             entry.service,
@@ -142,6 +143,8 @@ class Rollouts:
             events=[new_event(service, "Switched", f"{latest.rpartition('/')[2]} is the latest")],
         )
         await self._fleet.route()
+        for name in before - serving_revisions([self._catalog.service(service)]):
+            await self._fleet.note_if_drained(name)  # scaled to zero: no instance will
         await self._catalog.save(done)
         self._finished(done)
 
