@@ -419,6 +419,7 @@ def explain(
     elif isinstance(error, BuildpackFailedError):
         output = lines.kept_output()
         fix = "" if error.fix.startswith("its whole output") else error.fix
+        fix = fix.replace("--env ", "--build-env ")  # what `hako build` calls --env
         shown = explain_build(
             f"{error.what}{state}", seen=error.why, fix=fix, output=output,
             verbose=arguments.verbose,
