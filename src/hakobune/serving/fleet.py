@@ -367,7 +367,9 @@ class Fleet:
         candidate = self._candidates.pop(revision.name, None)
         self._needed.pop(revision.name, None)  # the roll-out is over: no second attempt
         if candidate is not None and not candidate.done():
-            failure = error if isinstance(error, BootError) else BootError(str(error))
+            failure = error
+            if not isinstance(error, BootError):  # it says nothing of the revision
+                failure = BootError(f"{revision.short_name}: {error}")
             candidate.set_exception(failure)
         if not self.ready_count(revision.name):
             self.waiters.answer(revision.name, f"503 {first_line}")
