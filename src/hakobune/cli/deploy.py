@@ -44,6 +44,7 @@ from hakobune.cli.serve import ensure_running
 from hakobune.cli.service_document import (
     SOURCE_ANNOTATION,
     Wish,
+    check_wish,
     default_service_name,
     parse_cpu,
     parse_env,
@@ -162,9 +163,7 @@ def _run(arguments: argparse.Namespace, context: Context) -> int:
 
 def _wish(arguments: argparse.Namespace, context: Context) -> Wish:
     """The flags of the command line, checked before anything is done; the image may come later."""
-    if arguments.port is not None and not 0 < arguments.port < 65536:
-        raise UsageError(f"--port {arguments.port} is no port", fix="a number from 1 to 65535")
-    return Wish(
+    wish = Wish(
         image=arguments.image or "",
         port=arguments.port,
         env=parse_env(arguments.env, context.env),
@@ -180,6 +179,8 @@ def _wish(arguments: argparse.Namespace, context: Context) -> Wish:
         min_instances=arguments.min_instances,
         max_instances=arguments.max_instances,
     )
+    check_wish(wish)
+    return wish
 
 
 def read_target(

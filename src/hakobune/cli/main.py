@@ -11,6 +11,7 @@ import argparse
 import gc
 import importlib
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -166,6 +167,9 @@ class Parser(argparse.ArgumentParser):
             message = f"it does not know {unknown!r}"
             if near:
                 fix = f"{near[0]} ({fix})"
+        elif found := re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message):
+            near = _near(found[1], re.findall(r"[\w-]+", found[2]))
+            fix = f"{near[0]} ({fix})" if near else fix
         raise UsageError(f"{self.prog}: the command line is wrong", why=message, fix=fix)
 
 

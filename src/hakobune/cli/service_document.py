@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,6 +18,9 @@ NAME_LIMIT = 49  # Cloud Run's for a service id
 _MEMORY = re.compile(r"^(\d+)(|k|M|G|Ki|Mi|Gi)$")
 _CPU = re.compile(r"^(\d+(\.\d+)?|\d+m)$")
 _TIMEOUT = re.compile(r"^(\d+)(s|m|h)?$")
+LEAST_MEMORY = 16 << 20  # these two as in serving's validate
+LEAST_CPU = 0.08
+_UNITS = {"": 1, "k": 1000, "M": 1000**2, "G": 1000**3, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}
 _SECONDS = {None: 1, "s": 1, "m": 60, "h": 3600}
 
 
@@ -147,15 +149,53 @@ def parse_service_name(text: str) -> str:
     )
 
 
+RESERVED = frozenset({"PORT", "K_SERVICE", "K_REVISION", "K_CONFIGURATION"})
+_RANGES = (
+    ("--port", "port", 1, 65535),
+    ("--concurrency", "concurrency", 1, 1000),
+    ("--min-instances", "min_instances", 0, 1000),
+    ("--max-instances", "max_instances", 1, 1000),
+)
+
+
+def check_wish(wish: Wish) -> None:
+    """Refuse, before anything is built, what the API would refuse afterwards.
+
+    Raises:
+        UsageError: names the flag.
+    """
+    for flag, name, low, high in _RANGES:
+        value = getattr(wish, name)
+        if value is not None and not low <= value <= high:
+            raise UsageError(f"{flag} {value} cannot be", fix=f"{flag} takes {low} to {high}")
+    if wish.min_instances and wish.max_instances and wish.min_instances > wish.max_instances:
+        raise UsageError(
+            f"--min-instances {wish.min_instances} is more than --max-instances {wish.max_instances}"
+        )
+    if wish.timeout is not None and not 1 <= int(wish.timeout.rstrip("s")) <= 3600:
+        raise UsageError(f"--timeout {wish.timeout} cannot be", fix="--timeout takes 1s to 3600s")
+    for name in sorted(RESERVED & wish.env.keys()):
+        raise UsageError(
+            f"--env {name} cannot be set",
+            why="this installation sets it for every instance",
+            fix="--port N" if name == "PORT" else "",
+        )
+
+
 def parse_memory(text: str) -> str:
     """`512Mi`, `1Gi`, `512M`, or bytes, as Kubernetes writes quantities.
 
     Raises:
         UsageError: it is no such quantity.
     """
-    if _MEMORY.match(text):
-        return text
-    raise UsageError(f"--memory {text!r} is no amount of memory", fix="--memory 512Mi")
+    found = _MEMORY.match(text)
+    if not found:
+        raise UsageError(f"--memory {text!r} is no amount of memory", fix="--memory 512Mi")
+    if int(found[1]) * _UNITS[found[2]] < LEAST_MEMORY:
+        raise UsageError(
+            f"--memory {text} is too little", why="16Mi is the least", fix="--memory 512Mi"
+        )
+    return text
 
 
 def parse_cpu(text: str) -> str:
@@ -164,11 +204,12 @@ def parse_cpu(text: str) -> str:
     Raises:
         UsageError: it is no such number.
     """
-    if _CPU.match(text):
-        return text
-    raise UsageError(
-        f"--cpu {text!r} is no number of processors", fix="--cpu 1, --cpu 0.5 or --cpu 500m"
-    )
+    fix = "--cpu 1, --cpu 0.5 or --cpu 500m"
+    if not _CPU.match(text):
+        raise UsageError(f"--cpu {text!r} is no number of processors", fix=fix)
+    if float(text.rstrip("m")) / (1000 if text.endswith("m") else 1) < LEAST_CPU:
+        raise UsageError(f"--cpu {text} is too little", why=f"{LEAST_CPU} is the least", fix=fix)
+    return text
 
 
 def parse_timeout(text: str) -> str:
@@ -217,6 +258,8 @@ def _probe_number(key: str, value: str) -> int:
 
 
 def _probe_error(why: str, key: str) -> UsageError:
+    import difflib  # only needed when something is wrong
+
     near = difflib.get_close_matches(key, PROBE_TIMES + PROBE_ACTIONS, n=1)
     example = "--startup-probe httpGet.path=/,periodSeconds=5,failureThreshold=12"
     known = ", ".join(PROBE_ACTIONS + PROBE_TIMES)

@@ -58,7 +58,9 @@ def parse_toml(data: bytes, *, name: str) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise DocumentError(f"cannot read {name}", why=f"it is not UTF-8: {error}") from error
     except tomllib.TOMLDecodeError as error:
-        raise DocumentError(f"cannot read {name}", why=f"it is not TOML: {error}") from error
+        raise DocumentError(
+            f"cannot read {name}", why=f"it is not TOML: {error}", fix="correct that line"
+        ) from error
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import pytest
 
 from hakobune.cli.service_document import (
     Wish,
+    check_wish,
     default_service_name,
     parse_cpu,
     parse_env,
@@ -108,3 +109,38 @@ def test_a_variable_without_value_is_copied_from_the_caller():
 def test_a_variable_that_the_caller_lacks_cannot_be_copied():
     with pytest.raises(UsageError, match="not set here"):
         parse_env(["NOPE"], {})
+
+
+@pytest.mark.parametrize(
+    ("wish", "what"),
+    [
+        (Wish(image="", port=0), "--port 0 cannot be"),
+        (Wish(image="", port=65536), "--port 65536 cannot be"),
+        (Wish(image="", concurrency=0), "--concurrency 0 cannot be"),
+        (Wish(image="", min_instances=-1), "--min-instances -1 cannot be"),
+        (Wish(image="", max_instances=0), "--max-instances 0 cannot be"),
+        (
+            Wish(image="", min_instances=3, max_instances=2),
+            "--min-instances 3 is more than --max-instances 2",
+        ),
+        (Wish(image="", timeout="3601s"), "--timeout 3601s cannot be"),
+        (Wish(image="", env={"PORT": "1"}), "--env PORT cannot be set"),
+    ],
+)
+def test_what_the_api_would_refuse_is_refused_before_the_build(wish, what):
+    with pytest.raises(UsageError) as caught:
+        check_wish(wish)
+
+    assert caught.value.what == what
+
+
+@pytest.mark.parametrize("text", ["0", "0.07", "79m"])
+def test_too_little_cpu_is_refused(text):
+    with pytest.raises(UsageError, match="too little"):
+        parse_cpu(text)
+
+
+@pytest.mark.parametrize("text", ["0", "1Mi", "16000000"])
+def test_too_little_memory_is_refused(text):
+    with pytest.raises(UsageError, match="too little"):
+        parse_memory(text)
