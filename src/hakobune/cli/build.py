@@ -171,9 +171,10 @@ def describe_build(result: BuildResult) -> Iterator[tuple[str, str]]:
 def _what_was_built(result: BuildResult) -> str:
     kept = [fate for fate in result.fates if fate.fate in ("keep", "reuse")]
     parts = []
-    if kept and result.changed:
-        more = f" and {len(result.changed) - 2} more" if len(result.changed) > 2 else ""
-        parts.append(f"{', '.join(result.changed[:2])}{more} changed")
+    changed = [path for path in result.changed if path]  # the folder itself has no name
+    if kept and changed:
+        more = f" and {len(changed) - 2} more" if len(changed) > 2 else ""
+        parts.append(f"{', '.join(changed[:2])}{more} changed")
     if kept:
         parts.append(f"{len(kept)} of {len(result.fates)} layers kept")
     else:

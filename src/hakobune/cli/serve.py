@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from hakobune.cli.main import Context
@@ -190,7 +191,9 @@ def _environment(settings: Settings) -> dict[str, str]:
 def _await_supervisor(settings: Settings, deadline: float) -> None:
     while not _supervisor_answers(settings):
         if time.monotonic() > deadline or _lock_is_free(settings, after_s=5.0, deadline=deadline):
-            raise ServeError("the supervisor does not start", why=_last_lines(_log_path(settings)))
+            raise ServeError(
+                "the supervisor does not start", why=_last_lines(_read_lines(_log_path(settings)))
+            )
         time.sleep(0.01)
 
 
@@ -211,11 +214,7 @@ def _await_api(settings: Settings, deadline: float) -> None:
         while not _answers(settings.api_socket):
             program = next(p for p in client.programs() if p.name == CONTROLLER)
             if program.restarts >= 3 or time.monotonic() > deadline:
-                raise ServeError(
-                    "the controller does not start",
-                    why=_last_lines(Path(program.log_path)),
-                    fix="`hako doctor` lists what this machine lacks",
-                )
+                raise why_it_ended(_read_lines(Path(program.log_path)))
             time.sleep(0.01)
 
 
@@ -265,9 +264,30 @@ def _log_path(settings: Settings) -> Path:
     return settings.run / "supervisor.log"
 
 
-def _last_lines(path: Path) -> str:
+def why_it_ended(log: Sequence[str]) -> ServeError:
+    """The controller's own last error from its *log*, if it logged one; else the log's last lines (pure)."""
+    for line in reversed(log):
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict) and record.get("what"):
+            return ServeError(
+                str(record["what"]), why=str(record.get("why", "")), fix=str(record.get("fix", ""))
+            )
+    return ServeError(
+        "the controller does not start",
+        why=_last_lines(log),
+        fix="`hako doctor` lists what this machine lacks",
+    )
+
+
+def _read_lines(path: Path) -> list[str]:
     try:
-        lines = path.read_text(errors="replace").splitlines()
+        return path.read_text(errors="replace").splitlines()
     except OSError:
-        return "it logged nothing"
+        return []
+
+
+def _last_lines(lines: Sequence[str]) -> str:
     return "\n       ".join(lines[-_LOG_LINES:]) or "it logged nothing"

@@ -1,0 +1,18 @@
+from hakobune.cli.serve import why_it_ended
+
+STARTS = '{"event": "Context impl SQLiteImpl."}'
+ENDED = '{"event": "controller ended", "what": "cannot listen", "why": "x does", "fix": "end x"}'
+
+
+def test_a_controller_that_said_why_it_ended_is_quoted():
+    error = why_it_ended([STARTS, ENDED, STARTS])
+
+    assert (error.what, error.why, error.fix) == ("cannot listen", "x does", "end x")
+
+
+def test_one_that_did_not_is_shown_by_the_last_lines_of_its_log():
+    error = why_it_ended(["[1, 2]", "Traceback", "ImportError: no x"])
+
+    assert error.what == "the controller does not start"
+    assert error.why.splitlines()[-1] == "       ImportError: no x"
+    assert why_it_ended([]).why == "it logged nothing"
