@@ -57,9 +57,8 @@ from hakobune.cli.service_document import (
 from hakobune.cli.services import first_url
 from hakobune.errors import HakoError, UsageError
 
-PARTING_S = (
-    1.5  # how long the old revision's last requests are waited for, before that is told instead
-)
+# How long the old revision's last requests are waited for, before that is told instead.
+PARTING_S = 1.5
 
 # The lines of a deploy, and the phases of a build whose time each shows.
 STAGES = {
@@ -316,14 +315,13 @@ class Parting:
 
     def __init__(self, client: Client, before: Document | None) -> None:
         self._client = client
-        self._served = {
-            target["revision"]: 0
+        served = (
+            f"{before['name']}/revisions/{short_name(target['revision'])}"
             for target in (before or {}).get("trafficStatuses", [])
-            if target.get("percent") and target.get("revision")
-        }
-        parent = (before or {}).get("name", "")
-        self._served = {f"{parent}/revisions/{short_name(r)}": 0 for r in self._served}
-        self._served = {name: len(self._notes(name)) for name in self._served}
+            if before and target.get("percent") and target.get("revision")
+        )
+        # How often each had drained before: what comes on top of it is this deploy's.
+        self._served = {name: len(self._notes(name)) for name in served}
 
     def describe(self, service: Document) -> str:
         """`shop-00001 drained, 0 requests cut`, waited for a moment; empty if none of them has lost its traffic."""

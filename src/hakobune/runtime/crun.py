@@ -37,10 +37,6 @@ class Crun:
         """The arguments of `crun create`; execute `/proc/self/fd/{fd}` with them."""
         return self._argv(log, "create", *extra, "-b", str(bundle), id)
 
-    def run_argv(self, id: str, bundle: Path, log: Path, *extra: str) -> list[str]:
-        """The arguments of `crun run`, which stays until the container has ended."""
-        return self._argv(log, "run", *extra, "-b", str(bundle), id)
-
     def _argv(self, log: Path, verb: str, *rest: str) -> list[str]:
         # Errors go to a file: a pipe on crun's output would be kept open by the container's first process.
         head = ["crun", "--root", str(self._state), "--cgroup-manager=disabled"]

@@ -81,9 +81,6 @@ class Loop:
         if pid in self._ended:
             self.soon(self._report_ended)
 
-    def forget_child(self, pid: int) -> None:
-        self._children.pop(pid, None)
-
     def on_termination(self, callback: Callback) -> None:
         """Call at SIGTERM, SIGINT and SIGHUP."""
         self._on_termination = callback

@@ -161,11 +161,6 @@ def attach(fd: int, path: str) -> None:
     linux.move_mount(fd, path)
 
 
-def attach_in(fd: int, place_fd: int) -> None:
-    """Attach a detached mount on the directory or file that *place_fd* (O_PATH) is open on."""
-    linux.move_mount(fd, "", dir_fd=place_fd)
-
-
 def make_mounts_private() -> None:
     """Cut this mount namespace off: nothing that happens in it reaches the host, nor back."""
     linux.mount(None, "/", None, linux.MS_REC | linux.MS_PRIVATE)

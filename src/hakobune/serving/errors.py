@@ -52,9 +52,3 @@ class FailedPreconditionError(ServingError):
     """The resource is not in a state in which this can be done."""
 
     status = "FAILED_PRECONDITION"
-
-
-class ResourceExhaustedError(ServingError):
-    """A limit of this installation is reached."""
-
-    status = "RESOURCE_EXHAUSTED"

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from hakobune.serving.document import Document, encode_document
-from hakobune.serving.service import Condition, LaunchStage, Service, ServiceName, TrafficType
+from hakobune.serving.service import Condition, LaunchStage, Service, ServiceName
 from hakobune.serving.template import (
     Container,
     EncryptionKeyRevocationAction,
@@ -136,8 +136,3 @@ def retired_revisions(
     oldest_first = sorted(revisions, key=lambda r: (r.create_time, r.name))
     free = [r for r in oldest_first if r.short_name not in needed]
     return tuple(free[: max(spare, 0)])
-
-
-def follows_latest(service: Service) -> bool:
-    """Whether a new revision of *service* gets requests by itself."""
-    return any(t.type is TrafficType.LATEST and t.percent for t in service.traffic)

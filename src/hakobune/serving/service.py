@@ -243,8 +243,3 @@ def etag_of(service: Service) -> str:
 
 def with_etag(service: Service) -> Service:
     return msgspec.structs.replace(service, etag=etag_of(service))
-
-
-def ready_condition(service: Service) -> Condition | None:
-    """What the service as a whole has come to; its type is `Ready`."""
-    return service.terminal_condition
