@@ -66,6 +66,8 @@ class Installation:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            # A run in the background ignores SIGINT, and what it starts would, too.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def deploy(self, source: Path, *arguments: str) -> str:

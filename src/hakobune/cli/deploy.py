@@ -56,6 +56,7 @@ from hakobune.cli.service_document import (
 )
 from hakobune.cli.services import first_url
 from hakobune.errors import HakoError, UsageError
+from hakobune.settings import Settings
 
 # How long the old revision's last requests are waited for, before that is told instead.
 PARTING_S = 1.5
@@ -151,7 +152,8 @@ def _run(arguments: argparse.Namespace, context: Context) -> int:
     wish = replace(wish, image=image, source=str(folder) if folder else None)
     parting = Parting(client, current)
     try:
-        service = _put(client, name, current, wanted_service(current, wish), lines)
+        operation = _put(client, name, current, wanted_service(current, wish))
+        service = _wait(client, operation, current, lines, context.settings)
     except HakoError as error:
         raise explain_start(error, name, folder) from error
     _describe_start(client, service, current, lines, parting)
@@ -273,17 +275,30 @@ def _build(
     return f"hako/apps/{name}@{result.digest}"
 
 
-def _put(
-    client: Client, name: str, current: Document | None, wanted: Document, lines: DeployLines
-) -> Document:
-    """Create or change the service and wait until it serves (or does not)."""
-    lines.phase("start")
+def _put(client: Client, name: str, current: Document | None, wanted: Document) -> Document:
+    """Create or change the service; returns the operation."""
     if current is None:
-        operation = client.create(PARENT, "services", name, wanted)
-    else:
-        operation = client.update(service_name(name), wanted, mask="template,annotations")
+        return client.create(PARENT, "services", name, wanted)
+    return client.update(service_name(name), wanted, mask="template,annotations")
+
+
+def _wait(
+    client: Client,
+    operation: Document,
+    current: Document | None,
+    lines: DeployLines,
+    settings: Settings,
+) -> Document:
+    """Wait until the service serves (or does not); returns it. A supervisor that dies meanwhile is started again."""
+    lines.phase("start")
+    watch = StartWatch(client, lines)
+
+    def look(present: Document) -> None:
+        ensure_running(settings)
+        watch.look(present)
+
     try:
-        return client.wait(operation, meanwhile=StartWatch(client, lines).look)
+        return client.wait(operation, meanwhile=look)
     except KeyboardInterrupt:
         client.cancel(operation)
         state = _keeps(current) or "nothing serves yet"

@@ -61,7 +61,8 @@ def ensure_running(settings: Settings) -> None:
     Raises:
         ServeError: it does not answer in time; with the last lines that it logged.
     """
-    if _answers(settings.api_socket):
+    # The controller outlives a supervisor that was killed, but can start nothing without one.
+    if _answers(settings.api_socket) and not _nobody_listens(settings.supervisor_socket):
         return
     ensure_supervisor(settings)
     with exclusive(settings.run / "serve.lock"):
@@ -210,10 +211,10 @@ def _lock_is_free(settings: Settings, *, after_s: float, deadline: float) -> boo
 
 def _await_api(settings: Settings, deadline: float) -> None:
     with SupervisorClient(settings.supervisor_socket) as client:
-        client.start_program(CONTROLLER, _controller_command())
+        before = client.start_program(CONTROLLER, _controller_command()).restarts
         while not _answers(settings.api_socket):
             program = next(p for p in client.programs() if p.name == CONTROLLER)
-            if program.restarts >= 3 or time.monotonic() > deadline:
+            if program.restarts - before >= 3 or time.monotonic() > deadline:
                 raise why_it_ended(_read_lines(Path(program.log_path)))
             time.sleep(0.01)
 
@@ -235,6 +236,18 @@ def _answers(path: Path) -> bool:
         except OSError:
             return False
     return True
+
+
+def _nobody_listens(path: Path) -> bool:
+    """Whether certainly nobody does; a socket that this user may not open has somebody behind it."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except (FileNotFoundError, ConnectionRefusedError):
+            return True
+        except OSError:
+            return False
+    return False
 
 
 def _prepare_home(settings: Settings) -> None:
@@ -271,7 +284,7 @@ def why_it_ended(log: Sequence[str]) -> ServeError:
             record = json.loads(line)
         except ValueError:
             continue
-        if isinstance(record, dict) and record.get("what"):
+        if isinstance(record, dict) and record.get("event") == "controller ended":
             return ServeError(
                 str(record["what"]), why=str(record.get("why", "")), fix=str(record.get("fix", ""))
             )

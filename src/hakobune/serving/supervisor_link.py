@@ -138,6 +138,8 @@ class SupervisorLink:
                 self._connected.set()
                 self._on_connect()
                 await self._read(reader)
+            except OSError:
+                pass  # killed with something unread: the connection is reset, not closed
             finally:
                 self._connected.clear()
                 self._forget_calls()

@@ -10,6 +10,13 @@ def test_a_controller_that_said_why_it_ended_is_quoted():
     assert (error.what, error.why, error.fix) == ("cannot listen", "x does", "end x")
 
 
+def test_a_warning_on_the_way_is_not_taken_for_the_end():
+    warned = '{"event": "ingress not changed", "what": "HAProxy does not answer", "why": "x"}'
+
+    assert why_it_ended([ENDED, warned]).what == "cannot listen"
+    assert why_it_ended([warned]).what == "the controller does not start"
+
+
 def test_one_that_did_not_is_shown_by_the_last_lines_of_its_log():
     error = why_it_ended(["[1, 2]", "Traceback", "ImportError: no x"])
 
