@@ -1,4 +1,7 @@
-"""Each process killed with -9 in the middle of a deploy under load, several times, and a reboot."""
+"""Supervisor, build and HAProxy killed with -9 in the middle of a deploy under load, several times, and a reboot.
+
+The controller's deaths are in `test_serving_restarts.py`.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +60,6 @@ def build_pid(installation: Installation) -> int:
 
 
 VICTIMS: dict[str, tuple[Callable[[Installation], int], float]] = {
-    "controller": (lambda i: program_pid(i, "controller"), 0),
     "supervisor": (supervisor_pid, 0),
     "build": (build_pid, 0),
     # HAProxy is the path of a request: a client that repeats a GET which got no answer notices nothing.
