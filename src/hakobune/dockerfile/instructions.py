@@ -1,0 +1,410 @@
+"""Every instruction of a Dockerfile as a frozen value (Dockerfile reference), with where it stands in the file.
+
+`parse.parse` makes these; `substitute.substitute` returns one with its variables replaced. Nothing here decides or reads files.
+Values are exactly as written until they are substituted: quotes, escapes and `$variables` are still inside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where an instruction stands: lines count from 1, both ends included; heredocs belong to it."""
+
+    file: str
+    line: int
+    end_line: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heredoc:
+    """`<<NAME` with its body.
+
+    Attributes:
+        name: the delimiter without its quotes; for COPY and ADD also the name of the file.
+        content: the body as it stands in the file, with its newlines; tabs of `<<-` still in front.
+        expand: whether variables in the body are replaced (the delimiter was not quoted). For COPY and ADD the builder
+            replaces them; for RUN the shell does, so a builder hands the body on as it is.
+        strip_tabs: `<<-`: leading tabs do not count.
+        descriptor: the number before `<<` in a shell command, 0 if there is none.
+    """
+
+    name: str
+    content: str
+    expand: bool = True
+    strip_tabs: bool = False
+    descriptor: int = 0
+
+    @property
+    def text(self) -> str:
+        """The body with `<<-` applied."""
+        if not self.strip_tabs:
+            return self.content
+        return "".join(line.lstrip("\t") for line in self.content.splitlines(keepends=True))
+
+
+@dataclass(frozen=True, slots=True)
+class KeyValue:
+    """`key=value`; in ARG the value may be absent (None), elsewhere it is always there."""
+
+    key: str
+    value: str | None
+
+    @property
+    def given(self) -> str:
+        """The value, empty if there is none."""
+        return self.value or ""
+
+
+class MountType(StrEnum):
+    BIND = "bind"
+    CACHE = "cache"
+    TMPFS = "tmpfs"
+    SECRET = "secret"
+    SSH = "ssh"
+
+
+class Sharing(StrEnum):
+    """Who may use a cache mount at the same time: everybody, one after the other, each its own."""
+
+    SHARED = "shared"
+    LOCKED = "locked"
+    PRIVATE = "private"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mount:
+    """One `RUN --mount=…`, checked and with defaults filled in.
+
+    Attributes:
+        from_: stage, image or named context for bind and cache; empty: the build context (bind), nothing (cache).
+        source: path in `from_` (default `/`); for a secret the same as `id`.
+        target: where it appears, relative to WORKDIR if not absolute; empty only for secret (default /run/secrets/ID,
+            or none at all if `env` is given) and ssh (default /run/buildkit/ssh_agent.N).
+        id: of a cache (default: the target), a secret, or an ssh agent (default "default").
+        read_only: default true for bind, secret, ssh. A writable bind's changes are thrown away.
+        required: secret and ssh: fail if it is not given to the build.
+        env: secret: also (or, without target, only) as this environment variable.
+        mode, uid, gid: of a secret's file (default 0o400, 0, 0), an ssh socket (0o600), a new cache folder (0o755).
+        size_bytes: limit of a tmpfs, 0 for none.
+    """
+
+    type: MountType
+    target: str
+    from_: str = ""
+    source: str = ""
+    id: str = ""
+    sharing: Sharing = Sharing.SHARED
+    read_only: bool = False
+    required: bool = False
+    env: str | None = None
+    mode: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+    size_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MountFlag:
+    """`--mount=TEXT` as written. Everything but `from` may hold variables, so it becomes a `Mount` at substitution."""
+
+    text: str
+    from_: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instruction:
+    """What all have in common.
+
+    Attributes:
+        at: where it stands.
+        text: canonical source on one line: continuations joined, comments dropped, otherwise as written; heredoc bodies are
+            not in it (they are in `heredocs` and the like).
+    """
+
+    at: Position = field(compare=False)
+    text: str
+
+    @property
+    def keyword(self) -> str:
+        """`RUN`, `COPY`, … in capitals."""
+        return type(self).__name__.upper()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arg(Instruction):
+    """`ARG name[=default] …`"""
+
+    variables: tuple[KeyValue, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Env(Instruction):
+    """`ENV key=value …` or the old `ENV key value`."""
+
+    variables: tuple[KeyValue, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Label(Instruction):
+    """`LABEL key=value …`; keys are substituted, too."""
+
+    labels: tuple[KeyValue, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Maintainer(Instruction):
+    """`MAINTAINER name`: sets the image's author (deprecated)."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transfer(Instruction):
+    """What ADD and COPY have in common.
+
+    Attributes:
+        sources: paths, globs (and for ADD: URLs, git repositories), as written, in order.
+        files: heredocs among the sources: each is a file of that name with that text.
+        destination: ends in `/` if it must be a folder.
+        chown: `user[:group]`, empty for 0:0 (never what the source had; COPY --from keeps nothing either).
+        chmod: octal digits or symbolic (`u=rwX,go=rX`), empty to keep the source's mode.
+        link: independent of what lies below (a layer of its own).
+        exclude: patterns of what is left out, relative to each source, with `**` and `!`.
+    """
+
+    sources: tuple[str, ...]
+    files: tuple[Heredoc, ...]
+    destination: str
+    chown: str = ""
+    chmod: str = ""
+    link: bool = False
+    exclude: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copy(Transfer):
+    """`COPY`.
+
+    Attributes:
+        from_: a stage's name or number, an image or a named context; empty for the build context. Holds no variables.
+        parents: the source's folders (after a `/./` pivot) are made below the destination.
+    """
+
+    from_: str = ""
+    parents: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Add(Transfer):
+    """`ADD`.
+
+    Attributes:
+        checksum: `sha256:…` of a URL's bytes (or a commit for git), empty for unchecked.
+        keep_git_dir: of a git source; None: not said.
+        unpack: None: local archives are unpacked, downloaded ones are not.
+    """
+
+    checksum: str = ""
+    keep_git_dir: bool | None = None
+    unpack: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandLine:
+    """Arguments of RUN, CMD, ENTRYPOINT.
+
+    Attributes:
+        words: exec form: argv. Shell form: one word, the command for the stage's SHELL (may be empty: `()`).
+        shell: whether SHELL stands in front.
+        heredocs: RUN's bodies, in order.
+    """
+
+    words: tuple[str, ...]
+    shell: bool
+    heredocs: tuple[Heredoc, ...] = ()
+
+
+class Network(StrEnum):
+    DEFAULT = "default"
+    NONE = "none"
+    HOST = "host"
+
+
+class Security(StrEnum):
+    SANDBOX = "sandbox"
+    INSECURE = "insecure"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run(Instruction):
+    """`RUN`.
+
+    Attributes:
+        mount_flags: as written.
+        mounts: those flags, checked and typed; filled by `substitute`, empty before.
+        network: None: not said (the build's own choice holds).
+        security: None: not said.
+        devices: `--device=` as written (CDI names).
+    """
+
+    command: CommandLine
+    mount_flags: tuple[MountFlag, ...] = ()
+    mounts: tuple[Mount, ...] = ()
+    network: Network | None = None
+    security: Security | None = None
+    devices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cmd(Instruction):
+    """`CMD`."""
+
+    command: CommandLine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entrypoint(Instruction):
+    """`ENTRYPOINT`; it also drops the CMD that came from the base image (not one of the same stage)."""
+
+    command: CommandLine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shell(Instruction):
+    """`SHELL ["executable", "parameter"]`."""
+
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workdir(Instruction):
+    """`WORKDIR`: relative to the last one."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User(Instruction):
+    """`USER user[:group]`."""
+
+    user: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expose(Instruction):
+    """`EXPOSE`: words as written; after `substitute` each is one `PORT/PROTOCOL`, ranges spread out, sorted."""
+
+    ports: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Volume(Instruction):
+    """`VOLUME`."""
+
+    paths: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopsignal(Instruction):
+    """`STOPSIGNAL`: a name or a number; checked at substitution."""
+
+    signal: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Healthcheck(Instruction):
+    """`HEALTHCHECK`, as OCI/Docker's configuration has it.
+
+    Attributes:
+        test: `("NONE",)`, `("CMD", …argv)` or `("CMD-SHELL", command)`.
+        interval_ns, timeout_ns, start_period_ns, start_interval_ns: 0 for the default.
+        retries: 0 for the default.
+    """
+
+    test: tuple[str, ...]
+    interval_ns: int = 0
+    timeout_ns: int = 0
+    start_period_ns: int = 0
+    start_interval_ns: int = 0
+    retries: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Onbuild(Instruction):
+    """`ONBUILD INSTRUCTION`.
+
+    Attributes:
+        expression: the trigger as the image's configuration stores it (heredoc bodies included).
+        trigger: the same, parsed (it is checked here, not first in somebody else's build).
+    """
+
+    expression: str
+    trigger: Instruction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """`FROM` and what follows it.
+
+    Attributes:
+        index: 0 for the first.
+        name: of `AS name`, in lower case; empty if it has none.
+        base: an image, an earlier stage's name or `scratch`; may hold variables of ARGs before the first FROM.
+        platform: of `--platform`, may hold variables; empty if not said.
+        text: the FROM line, canonical.
+        instructions: all but FROM, in order.
+    """
+
+    index: int
+    name: str
+    base: str
+    platform: str
+    at: Position = field(compare=False)
+    text: str
+    instructions: tuple[Instruction, ...]
+
+    @property
+    def label(self) -> str:
+        """How messages call it: its name, or its number."""
+        return self.name or str(self.index)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LintWarning:
+    """A lint-like remark, named as BuildKit's build checks are (`JSONArgsRecommended`, …); never stops a build."""
+
+    rule: str
+    message: str
+    at: Position
+
+    def __str__(self) -> str:
+        return f"{self.at}: {self.message} ({self.rule})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dockerfile:
+    """A whole file.
+
+    Attributes:
+        file: its name as messages show it.
+        directives: `syntax`, `escape`, `check` as given.
+        escape: `\\` or a backquote.
+        meta_args: the ARGs before the first FROM.
+        stages: at least one.
+        warnings: what is legal and still worth saying.
+    """
+
+    file: str
+    directives: Mapping[str, str]
+    escape: str
+    meta_args: tuple[Arg, ...]
+    stages: tuple[Stage, ...]
+    warnings: tuple[LintWarning, ...] = ()
