@@ -27,6 +27,7 @@ from harness import (
     Series,
     docker_daemon,
     interleave,
+    need_docker,
     run,
     timed,
     write_section,
@@ -95,6 +96,7 @@ def main() -> None:
     parser.add_argument("--seed", type=Path, help="take base images over from this HAKO_HOME")
     parser.add_argument("--write", action="store_true", help="put the figures into RESULTS.md")
     arguments = parser.parse_args()
+    need_docker()
     with tempfile.TemporaryDirectory(prefix="hk-bench-", dir="/var/tmp") as name:
         with new_installation(arguments.seed) as installation:
             folder = Path(name)
@@ -322,6 +324,4 @@ def load_base(installation: Installation, folder: Path, docker: Mapping[str, str
 
 
 if __name__ == "__main__":
-    if shutil.which("dockerd") is None:
-        raise SystemExit("bench/builds.py needs dockerd: apt-get install docker.io")
     main()

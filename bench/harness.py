@@ -73,6 +73,12 @@ def run(
     return done.stdout
 
 
+def need_docker() -> None:
+    """End, saying what to install, where no docker daemon can be started."""
+    if shutil.which("dockerd") is None:
+        raise SystemExit("this measure needs dockerd: apt-get install docker.io")
+
+
 @contextlib.contextmanager
 def docker_daemon(*, network: bool = True) -> Iterator[Mapping[str, str]]:
     """A docker daemon of our own on a private socket and data root; yields the client's environment.
@@ -95,7 +101,12 @@ def docker_daemon(*, network: bool = True) -> Iterator[Mapping[str, str]]:
         stderr=log,
         start_new_session=True,
     )
-    env = {"DOCKER_HOST": f"unix://{folder}/docker.sock", "DOCKER_CLI_HINTS": "false"}
+    env = {
+        "DOCKER_HOST": f"unix://{folder}/docker.sock",
+        "DOCKER_CLI_HINTS": "false",
+        # The client of the daemon's own package: another one may want buildx for BuildKit.
+        "PATH": f"/usr/bin:{os.environ['PATH']}",
+    }
     try:
         _wait_for_daemon(daemon, env, folder / "log")
         yield env

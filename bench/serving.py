@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import shutil
 import socket
 import statistics
@@ -20,7 +21,16 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from harness import ROOT, TABLE_HEAD, docker_daemon, interleave, run, timed, write_section
+from harness import (
+    ROOT,
+    TABLE_HEAD,
+    docker_daemon,
+    interleave,
+    need_docker,
+    run,
+    timed,
+    write_section,
+)
 
 sys.path.insert(0, str(ROOT))
 
@@ -45,11 +55,12 @@ FROM hako-base
 USER root
 ENV PYTHONUNBUFFERED=1
 WORKDIR /workspace
-COPY requirements.txt .
-RUN uv venv -q /venv && VIRTUAL_ENV=/venv uv pip install -q -r requirements.txt
+COPY requirements.txt ca.crt ./
+RUN export SSL_CERT_FILE=/workspace/ca.crt && uv venv -q /venv && VIRTUAL_ENV=/venv uv pip install -q -r requirements.txt
 COPY . .
 CMD ["/venv/bin/python", "-m", "gunicorn", "--bind", "0.0.0.0:8080", "--workers", "2", "--threads", "8", "main:app"]
 """
+CERTIFICATES = Path(os.environ.get("SSL_CERT_FILE") or "/etc/ssl/certs/ca-certificates.crt")
 SERVER = r"""
 #include <netinet/in.h>
 #include <stdlib.h>
@@ -80,6 +91,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--write", action="store_true", help="put the figures into RESULTS.md")
     arguments = parser.parse_args()
+    need_docker()
     with tempfile.TemporaryDirectory(prefix="hk-bench-", dir="/var/tmp") as folder:
         with new_installation() as installation:
             body = "\n\n".join(
@@ -103,6 +115,7 @@ def live(installation: Installation, folder: Path, rounds: int) -> str:
         load_base(installation, folder, docker)
         peer = make_app(folder / "peer")
         (peer / "Dockerfile").write_text(DOCKERFILE)
+        shutil.copy(CERTIFICATES, peer / "ca.crt")
         numbers = iter(range(10_000))
         series = interleave(
             {
@@ -280,6 +293,4 @@ def free_port() -> int:
 
 
 if __name__ == "__main__":
-    if shutil.which("dockerd") is None:
-        raise SystemExit("bench/serving.py needs dockerd: apt-get install docker.io")
     main()
