@@ -89,11 +89,12 @@ int main(void) {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seed", type=Path, help="take base images over from this HAKO_HOME")
     parser.add_argument("--write", action="store_true", help="put the figures into RESULTS.md")
     arguments = parser.parse_args()
     need_docker()
     with tempfile.TemporaryDirectory(prefix="hk-bench-", dir="/var/tmp") as folder:
-        with new_installation() as installation:
+        with new_installation(arguments.seed) as installation:
             body = "\n\n".join(
                 [
                     live(installation, Path(folder), arguments.rounds),
