@@ -33,7 +33,8 @@ sys.path.insert(0, str(ROOT))  # the tests' root file system
 
 from hakobune.runtime.cgroup import Cgroups
 from hakobune.runtime.mount import RootFs
-from hakobune.runtime.sandbox import Sandbox, build_sandbox
+from hakobune.runtime.room import build_sandbox
+from hakobune.runtime.sandbox import Sandbox
 from tests.small_root import make_small_root
 
 INSTALLATION = "hkbench"

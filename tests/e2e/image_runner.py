@@ -8,7 +8,7 @@ from pathlib import Path
 from hakobune.oci.reference import Reference
 from hakobune.oci.store import Store
 from hakobune.runtime.mount import RootFs
-from hakobune.runtime.sandbox import build_sandbox
+from hakobune.runtime.room import build_sandbox
 
 _ASK = r"""
 import socket, subprocess, sys, time

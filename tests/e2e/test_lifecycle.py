@@ -23,7 +23,7 @@ from hakobune.oci.snapshot import Snapshot
 from hakobune.progress import RecordedProgress
 from hakobune.runtime.cgroup import Cgroups
 from hakobune.runtime.mount import RootFs
-from hakobune.runtime.sandbox import build_sandbox
+from hakobune.runtime.room import build_sandbox
 from tests.lifecycle_world import APP, World, read_catalog
 from tests.small_root import make_small_root
 

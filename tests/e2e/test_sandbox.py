@@ -21,7 +21,8 @@ import pytest
 from hakobune.runtime import mount
 from hakobune.runtime.cgroup import Cgroups, Limits
 from hakobune.runtime.mount import OverlayMethod, RootFs, TmpfsIds, TmpfsTop
-from hakobune.runtime.sandbox import Sandbox, SandboxError, build_sandbox
+from hakobune.runtime.room import build_sandbox
+from hakobune.runtime.sandbox import Sandbox, SandboxError
 from tests.small_root import PROGRAMS, make_small_root
 
 pytestmark = pytest.mark.needs_root
@@ -659,7 +660,7 @@ _OWNER = """
 import sys
 from pathlib import Path
 from hakobune.runtime.mount import RootFs
-from hakobune.runtime.sandbox import build_sandbox
+from hakobune.runtime.room import build_sandbox
 folder, top, installation = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 print("begin", flush=True)
 with build_sandbox(

@@ -57,7 +57,7 @@ from hakobune.oci.snapshot import Snapshot
 from hakobune.oci.store import Store
 from hakobune.progress import Progress
 from hakobune.runtime.mount import RootFs
-from hakobune.runtime.sandbox import build_sandbox
+from hakobune.runtime.room import build_sandbox
 
 # What follows detection is imported while detection runs.
 if TYPE_CHECKING:

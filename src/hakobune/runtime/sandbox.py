@@ -24,33 +24,37 @@ import sys
 import termios
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from threading import Thread
-from typing import NoReturn, TypeVar
+from threading import Lock
+from typing import NoReturn
 
 from hakobune.errors import HakoError
 from hakobune.runtime import linux, mount
-from hakobune.runtime.cgroup import Cgroup, Cgroups, Limits, favour_changes
+from hakobune.runtime.cgroup import Cgroup
 from hakobune.runtime.mount import RootFs
-from hakobune.runtime.network import Network, guest_network
-from hakobune.runtime.resolver import make_hosts
-from hakobune.runtime.sandbox_init import READY, Plan, be_init, forget_signals
+from hakobune.runtime.sandbox_init import (
+    BUILDPACK_POWERS,
+    READY,
+    GivenFile,
+    GivenMount,
+    Plan,
+    Powers,
+    be_init,
+    forget_signals,
+)
 from hakobune.runtime.seccomp import MACHINES, compiled_filter
-from hakobune.runtime.slot import IdRange, Slot, hold_range, make_slot, take_range
+from hakobune.runtime.slot import Slot
 
-_T = TypeVar("_T")
+# A sandbox made in one thread must not inherit the end of a pipe that another thread is about to close.
+_FORKS = Lock()
 
-# Services have 100: a build that keeps every core busy takes a tenth of what a service gets.
-BUILD_WEIGHT = 10
 BUILD_PIDS = 8192
 LARGEST_FILE_BYTES = 64 << 20
 _OOM_SCORE = 700  # a build dies before a service does
 _END = (
     signal.SIGUSR1
 )  # to the setup process: from `kill_processes`, or from the kernel when the owner is gone
-_GROUPS = "builds"
 _OUT_OF_MEMORY = b"hakobune: out of memory: the kernel killed a process of this build\n"
 _INSIDE = linux.RESOLVE_IN_ROOT | linux.RESOLVE_NO_MAGICLINKS
 
@@ -65,6 +69,15 @@ class Entry:
 
     name: str
     is_directory: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Stub:
+    """A place made for a mount, with the time that its folder had before."""
+
+    path: str
+    is_directory: bool
+    parent_ns: int
 
 
 class _Deadline:
@@ -93,12 +106,17 @@ class Sandbox:
         slot: Slot,
         hostname: str = "build",
         cgroup: Cgroup | None = None,
+        powers: Powers = BUILDPACK_POWERS,
+        mounts: Sequence[GivenMount] = (),
+        files: Sequence[GivenFile] = (),
         at_start: Callable[[], None] = lambda: None,
         at_end: Callable[[], None] = lambda: None,
     ) -> None:
         """Mount the root file system and start pid 1.
 
         Args:
+            mounts, files: what is shown inside beside the root file system; nothing of it remains in the top once
+                `remove_stubs` has been called.
             cgroup: where everything inside lives; removed with the last of it, also when the owner is killed.
             at_start: called before anything runs, in the process that will remove the cgroup: made there, it cannot
                 be left behind.
@@ -113,6 +131,7 @@ class Sandbox:
         self._setup_pid = 0
         self._peer: socket.socket | None = None
         self._cgroup = cgroup
+        self._stubs: list[_Stub] = []
         try:
             self._view = mount.overlay(rootfs, slot)
         except OSError as error:
@@ -120,7 +139,8 @@ class Sandbox:
                 "cannot mount the build's root file system", why=error.strerror or str(error)
             ) from error
         try:
-            self._start(slot, hostname, cgroup, at_start)
+            self._make_stubs(mounts, files)
+            self._start(slot, hostname, cgroup, powers, mounts, files, at_start)
         except BaseException:
             self.close()
             raise
@@ -135,8 +155,11 @@ class Sandbox:
         gid: int,
         output: Callable[[bytes], None],
         timeout_s: float | None = None,
+        groups: Sequence[int] = (),
     ) -> int:
         """Run an executable with exactly *env* and wait; its exit code, 128 + N after signal N, 127 if it is missing.
+
+        A name without a slash is looked for in the `PATH` of *env*.
 
         *output* receives stdout and stderr together, as they come, and a last line if the kernel killed something
         because the memory limit was reached. What the executable leaves running in the background lives until
@@ -154,6 +177,7 @@ class Sandbox:
             "cwd": cwd,
             "uid": uid,
             "gid": gid,
+            "groups": list(groups),
         }
         reader, writer = os.pipe()
         try:
@@ -297,8 +321,59 @@ class Sandbox:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def remove_stubs(self) -> None:
+        """After `kill_processes`: take away the empty places that were made for mounts and files."""
+        for stub in reversed(self._stubs):
+            with contextlib.suppress(
+                OSError
+            ):  # it is in use by now: a file with content, a folder with files
+                parent, name = self._open_parent(stub.path)
+                with self._closing(parent), self._as(0, 0):
+                    if stub.is_directory:
+                        os.rmdir(name, dir_fd=parent)
+                    elif not os.lstat(name, dir_fd=parent).st_size:
+                        os.unlink(name, dir_fd=parent)
+                    os.utime(f"/proc/self/fd/{parent}", ns=(stub.parent_ns, stub.parent_ns))
+        self._stubs.clear()
+
+    def _make_stubs(self, mounts: Sequence[GivenMount], files: Sequence[GivenFile]) -> None:
+        for name in ("/proc", "/sys", "/dev"):
+            self._make_stub(name, is_directory=True)
+        for given in mounts:
+            self._make_stub(given.target, is_directory=_shows_directory(given))
+        for file in files:
+            self._make_stub(file.target, is_directory=False)
+
+    def _make_stub(self, path: str, *, is_directory: bool) -> None:
+        """Make what is missing of *path*: folders, and at its end a folder or an empty file."""
+        parts = path.strip("/").split("/")
+        for number in range(1, len(parts) + 1):
+            here = "/" + "/".join(parts[:number])
+            try:
+                os.close(self._open(here, os.O_PATH))
+                continue
+            except FileNotFoundError:
+                pass
+            folder = is_directory or number < len(parts)
+            parent, name = self._open_parent(here)
+            with self._closing(parent), self._as(0, 0):
+                before = os.stat(f"/proc/self/fd/{parent}").st_mtime_ns
+                if folder:
+                    os.mkdir(name, 0o755, dir_fd=parent)
+                else:
+                    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+                    os.close(os.open(name, flags, 0o644, dir_fd=parent))
+                self._stubs.append(_Stub(here, folder, before))
+
     def _start(
-        self, slot: Slot, hostname: str, cgroup: Cgroup | None, at_start: Callable[[], None]
+        self,
+        slot: Slot,
+        hostname: str,
+        cgroup: Cgroup | None,
+        powers: Powers,
+        mounts: Sequence[GivenMount],
+        files: Sequence[GivenFile],
+        at_start: Callable[[], None],
     ) -> None:
         machine = os.uname().machine
         plan = Plan(
@@ -309,12 +384,16 @@ class Sandbox:
             seccomp=compiled_filter(machine) if machine in MACHINES else None,
             cgroup=cgroup,
             oom_score=_OOM_SCORE,
+            powers=powers,
+            mounts=mounts,
+            files=files,
         )
         self._peer, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         owner = os.getpid()
         sys.stdout.flush()
         sys.stderr.flush()
-        self._setup_pid = os.fork()
+        with _FORKS:
+            self._setup_pid = os.fork()
         if self._setup_pid == 0:
             self._peer.close()
             _set_up(plan, theirs, slot.netns_fd, owner, at_start)
@@ -330,8 +409,11 @@ class Sandbox:
 
     def _send(self, request: bytes, writer: int) -> None:
         peer = self._connected()
-        stdin, stdin_writer = os.pipe()
-        os.close(stdin_writer)  # reading stdin finds its end at once; /dev/null would be the host's
+        with _FORKS:
+            stdin, stdin_writer = os.pipe()
+            os.close(
+                stdin_writer
+            )  # reading stdin finds its end at once; /dev/null would be the host's
         memory = os.memfd_create("request", os.MFD_CLOEXEC)
         try:
             os.write(memory, request)
@@ -435,123 +517,7 @@ class Sandbox:
             os.close(fd)
 
 
-@contextmanager
-def build_sandbox(
-    rootfs: RootFs, *, installation: str, run: Path, network: bool, memory_bytes: int | None = None
-) -> Iterator[Sandbox]:
-    """A sandbox with an id range, a cgroup and, if asked for, egress of its own while the block lasts.
-
-    Args:
-        installation: `Settings.installation`; its cgroups and its bridge are used.
-        run: the installation's `run/`.
-        memory_bytes: `None` is three quarters of the machine's memory.
-
-    Raises:
-        HakoError: a part of it cannot be had; nothing is left.
-    """
-    with ExitStack() as undo:
-        held = take_range(installation, ephemeral=True)
-        undo.callback(held.release)
-        slot = _make_slot(held.ids)
-        undo.callback(slot.close)
-        favour_changes()
-        cgroups = Cgroups.open(installation)
-        undo.callback(cgroups.close)
-        _sweep(cgroups)
-        cgroup = cgroups.group(name := f"{_GROUPS}/{held.ids.base:x}")
-        undo.callback(_remove_cgroup, cgroup)
-        memory = memory_bytes or default_memory_bytes(_physical_memory())
-        limits = Limits(cpu_weight=BUILD_WEIGHT, pids=BUILD_PIDS, memory_bytes=memory)
-        files = {"/etc/hosts": make_hosts("build", None)}
-        leave_network = undo.enter_context(_Background())
-        if network:
-            guest = leave_network.after(guest_network(Network(installation, run), slot.netns_fd))
-            files["/etc/resolv.conf"] = guest.resolv_conf
-        sandbox = undo.enter_context(
-            Sandbox(
-                rootfs,
-                slot=slot,
-                cgroup=cgroup,
-                at_start=lambda: cgroups.create(name).limit(limits),
-                at_end=leave_network.begin,
-            )
-        )
-        sandbox.make_directory("/etc", mode=0o755, uid=0, gid=0)
-        for path, text in files.items():
-            sandbox.write_file(path, text.encode(), mode=0o644, uid=0, gid=0)
-        yield sandbox
-
-
-def default_memory_bytes(physical: int) -> int:
-    """What a build may use of a machine with *physical* bytes: services must be left with something."""
-    return physical * 3 // 4
-
-
-def _physical_memory() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-def _make_slot(ids: IdRange) -> Slot:
-    try:
-        return make_slot(ids)
-    except OSError as error:
-        raise SandboxError(
-            "cannot make the build's namespaces",
-            why=error.strerror or str(error),
-            fix="`hako doctor` tries what it needs",
-        ) from error
-
-
-def _sweep(cgroups: Cgroups) -> None:
-    """Remove the groups of builds that were killed together with all that could clean up after them.
-
-    A group is named by its id range; a range that can be held is nobody's, and what cannot be removed yet
-    (its processes are dying) is for the next one.
-    """
-    for name in cgroups.names(_GROUPS):
-        with contextlib.suppress(ValueError):
-            held = hold_range(IdRange(int(name, 16)))
-            if held is not None:
-                cgroups.group(f"{_GROUPS}/{name}").remove()
-                held.release()
-
-
-class _Background:
-    """Leaves contexts beside other work: the kernel takes 20 ms and more to take a network interface away."""
-
-    def __init__(self) -> None:
-        self._stack = ExitStack()
-        self._thread: Thread | None = None
-        self._error: BaseException | None = None
-
-    def after(self, context: contextlib.AbstractContextManager[_T]) -> _T:
-        """Enter *context*; it is left by `begin`, or at the end of the block."""
-        return self._stack.enter_context(context)
-
-    def begin(self) -> None:
-        """Leave from now on, in a thread; the end of the block waits for it."""
-        self._thread = Thread(target=self._leave)
-        self._thread.start()
-
-    def __enter__(self) -> _Background:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._thread is None:
-            self._stack.close()
-            return
-        self._thread.join()
-        if self._error is not None:
-            raise self._error
-
-    def _leave(self) -> None:
-        try:
-            self._stack.close()
-        except BaseException as error:  # raised again where the block ends
-            self._error = error
-
-
-def _remove_cgroup(cgroup: Cgroup) -> None:
+def remove_cgroup(cgroup: Cgroup) -> None:
     """The kernel lets the group go a moment after its last process."""
     deadline = time.monotonic() + 1.0
     while not cgroup.remove() and time.monotonic() < deadline:
@@ -588,12 +554,20 @@ def _set_up(
             if signal.sigwait((_END, signal.SIGCHLD)) == _END:
                 os.kill(init, signal.SIGKILL)
         if plan.cgroup is not None:
-            _remove_cgroup(plan.cgroup)
+            remove_cgroup(plan.cgroup)
     except BaseException as error:
         with contextlib.suppress(OSError):
             peer.send(f"{type(error).__name__}: {error}".encode()[:4096])
     finally:
         os._exit(0)
+
+
+def _shows_directory(given: GivenMount) -> bool:
+    shown = linux.openat2(given.fd, given.source.strip("/") or ".", os.O_PATH, resolve=_INSIDE)
+    try:
+        return stat.S_ISDIR(os.fstat(shown).st_mode)
+    finally:
+        os.close(shown)
 
 
 def _drain(reader: int, output: Callable[[bytes], None]) -> None:

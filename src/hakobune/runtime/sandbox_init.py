@@ -17,7 +17,7 @@ import select
 import signal
 import socket
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -30,6 +30,10 @@ READY = b"ready"
 
 # CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP NET_BIND_SERVICE SYS_CHROOT (linux/capability.h)
 _CAPABILITIES = frozenset({0, 1, 3, 4, 5, 6, 7, 8, 10, 18})
+# the same, and NET_RAW MKNOD AUDIT_WRITE SETFCAP: docker's default set
+_DOCKER_CAPABILITIES = _CAPABILITIES | {13, 27, 29, 31}
+_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_STAGING = "/dev/.hakobune"  # of mounts on their way to their places; gone before anything runs
 _DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}  # fmt: skip
 _LINKS = (
     ("ptmx", "pts/ptmx"),
@@ -38,10 +42,55 @@ _LINKS = (
     ("stdout", "/proc/self/fd/1"),
     ("stderr", "/proc/self/fd/2"),
 )
+_INSIDE = linux.RESOLVE_IN_ROOT | linux.RESOLVE_NO_MAGICLINKS
 _FIRST_FREE = 3
 _HIGHEST = 1 << 20  # fs.nr_open
 _SOFT_OPEN_FILES = 1024  # select(2) breaks above it; a program that needs more raises it itself
 _QUIET = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Powers:
+    """What root inside may do.
+
+    Attributes:
+        may_gain: setuid programs and file capabilities have effect (within the id range, as everything).
+    """
+
+    capabilities: frozenset[int]
+    may_gain: bool
+
+
+BUILDPACK_POWERS = Powers(capabilities=_CAPABILITIES, may_gain=False)
+# A Dockerfile's RUN may use sudo and setcap.
+DOCKERFILE_POWERS = Powers(capabilities=_DOCKER_CAPABILITIES, may_gain=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GivenMount:
+    """A detached mount, or a part of it, shown somewhere inside.
+
+    Attributes:
+        target: an absolute path inside; links in it are followed inside. A missing place is made and taken away again.
+        fd: of the mount; it must have the ids of the sandbox's range, and stays the caller's.
+        source: what of it is shown, links followed inside of it; empty: all.
+    """
+
+    target: str
+    fd: int
+    source: str = ""
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GivenFile:
+    """A file in memory, shown at *target*; it never lies on a disk."""
+
+    target: str
+    data: bytes
+    mode: int = 0o644
+    uid: int = 0
+    gid: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +104,9 @@ class Plan:
     seccomp: bytes | None
     cgroup: Cgroup | None
     oom_score: int
+    powers: Powers
+    mounts: Sequence[GivenMount]
+    files: Sequence[GivenFile]
 
 
 def be_init(plan: Plan, peer: socket.socket) -> NoReturn:
@@ -125,8 +177,6 @@ def _build_view(plan: Plan) -> None:
     with linux.filesystem_ids(plan.base, plan.base):
         for name in ("proc", "sys", "dev"):
             _require_directory(f"{root}/{name}", name)
-        if not os.path.lexists(f"{root}/tmp"):
-            os.mkdir(f"{root}/tmp", 0o1777)
     linux.mount("proc", f"{root}/proc", "proc", _QUIET)
     linux.mount("sysfs", f"{root}/sys", "sysfs", _QUIET | linux.MS_RDONLY)
     _make_devices(root, plan.base)
@@ -142,12 +192,67 @@ def _build_view(plan: Plan) -> None:
             linux.mount(place, place, None, linux.MS_BIND | linux.MS_REC)
             flags = linux.MS_BIND | linux.MS_REMOUNT | linux.MS_RDONLY | _QUIET
             linux.mount(None, place, None, flags)
+    _show_given(root, plan)
     socket.sethostname(plan.hostname)
     os.chdir(root)
     linux.pivot_root(".", ".")
     linux.umount(".", linux.MNT_DETACH)
     os.chdir("/")
     os.umask(0o022)
+
+
+def _show_given(root: str, plan: Plan) -> None:
+    """Mounts and files that the owner gives, parents first: a later one may lie in an earlier one."""
+    if not plan.mounts and not plan.files:
+        return
+    staging = root + _STAGING
+    os.mkdir(staging, 0o700)
+    linux.mount("tmpfs", staging, "tmpfs", _QUIET, "mode=700")
+    inside = os.open(root, os.O_PATH | os.O_DIRECTORY)
+    both: list[GivenMount | GivenFile] = [*plan.mounts, *plan.files]
+    given = sorted(both, key=lambda item: item.target.count("/"))
+    for number, item in enumerate(given):
+        place = f"{staging}/{number}"
+        if isinstance(item, GivenFile):
+            _write_given(place, item, plan.base)
+            _bind(place, inside, item.target)
+        else:
+            os.mkdir(place)
+            mount.attach(item.fd, place)
+            _bind_part(place, inside, item)
+    os.close(inside)
+    linux.umount(staging, linux.MNT_DETACH)
+    os.rmdir(staging)
+
+
+def _write_given(path: str, given: GivenFile, base: int) -> None:
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(given.data)
+        os.fchown(file.fileno(), base + given.uid, base + given.gid)
+        os.fchmod(file.fileno(), given.mode)
+
+
+def _bind_part(place: str, inside: int, given: GivenMount) -> None:
+    whole = os.open(place, os.O_PATH | os.O_DIRECTORY)
+    part = linux.openat2(whole, given.source.strip("/") or ".", os.O_PATH, resolve=_INSIDE)
+    _bind(f"/proc/self/fd/{part}", inside, given.target)
+    if given.read_only:
+        # Asked for anew: what was opened before is what lies under the mount.
+        shown = linux.openat2(inside, given.target.strip("/") or ".", os.O_PATH, resolve=_INSIDE)
+        flags = (
+            linux.MS_BIND | linux.MS_REMOUNT | linux.MS_RDONLY | linux.MS_NOSUID | linux.MS_NODEV
+        )
+        linux.mount(None, f"/proc/self/fd/{shown}", None, flags)
+        os.close(shown)
+    os.close(part)
+    os.close(whole)
+
+
+def _bind(source: str, inside: int, target: str) -> None:
+    """By descriptor: a link in the image must not lead to a place of the host."""
+    place = linux.openat2(inside, target.strip("/") or ".", os.O_PATH, resolve=_INSIDE)
+    linux.mount(source, f"/proc/self/fd/{place}", None, linux.MS_BIND)
+    os.close(place)
 
 
 def _require_directory(path: str, name: str) -> None:
@@ -185,12 +290,17 @@ def _give_up_powers(plan: Plan) -> None:
     os.setgroups([])
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
-    linux.drop_bounding_set(_CAPABILITIES)  # entering the namespace has filled it again
-    linux.set_capabilities(_CAPABILITIES)
-    linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
+    if plan.seccomp is not None and plan.powers.may_gain:
+        linux.install_seccomp(
+            plan.seccomp
+        )  # takes SYS_ADMIN where new privileges are not ruled out
+    linux.drop_bounding_set(plan.powers.capabilities)  # entering the namespace has filled it again
+    linux.set_capabilities(plan.powers.capabilities)
+    if not plan.powers.may_gain:
+        linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
     linux.prctl(linux.PR_SET_DUMPABLE, 0)  # nobody inside reads this process's memory
     linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)  # cleared by the change of ids
-    if plan.seccomp is not None:
+    if plan.seccomp is not None and not plan.powers.may_gain:
         linux.install_seccomp(plan.seccomp)
 
 
@@ -264,11 +374,11 @@ def _become(request: dict[str, Any], stdio: Sequence[int]) -> NoReturn:
         for number, fd in enumerate(stdio):
             os.dup2(fd, number)
         os.closerange(_FIRST_FREE, _HIGHEST)
-        os.setgroups([])
+        os.setgroups(request["groups"])
         os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)
         os.chdir(what)
-        what = request["argv"][0]
+        what = _find_program(request["argv"][0], request["env"])
         os.execve(what, request["argv"], request["env"])
     except FileNotFoundError as error:
         # execve(2) says the same of a script whose interpreter is missing.
@@ -280,6 +390,17 @@ def _become(request: dict[str, Any], stdio: Sequence[int]) -> NoReturn:
         _give_up(f"{what}: {error}", NOT_EXECUTABLE)
     finally:
         os._exit(NOT_EXECUTABLE)
+
+
+def _find_program(name: str, env: Mapping[str, str]) -> str:
+    """Where `PATH` has it; a name with a slash stands for itself."""
+    if "/" in name:
+        return name
+    for folder in env.get("PATH", _DEFAULT_PATH).split(":"):
+        path = f"{folder or '.'}/{name}"
+        if os.path.isfile(path) and os.access(path, os.X_OK):
+            return path
+    return name
 
 
 def _give_up(message: str, code: int) -> NoReturn:
