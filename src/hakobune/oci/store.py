@@ -277,15 +277,28 @@ class Store:
             UnpackError: a layer is not what its manifest says, or does what a layer must not.
             StoreFullError: the disk is full; nothing is left behind.
         """
-        chains = tuple(chain_ids(image.diff_ids))
+        return self.layer_snapshots(image.manifest.layers, image.diff_ids)
+
+    def layer_snapshots(
+        self, blobs: Sequence[Descriptor], diff_ids: Sequence[Digest]
+    ) -> tuple[Snapshot, ...]:
+        """The same for layers that no image has yet; base first."""
+        chains = tuple(chain_ids(diff_ids))
         with self._publishing() as lease:
-            known = [self._find_layer(*ids) for ids in zip(image.diff_ids, chains, strict=True)]
+            known = [self._find_layer(*ids) for ids in zip(diff_ids, chains, strict=True)]
             lease.add(*(snapshot.key for snapshot in known if snapshot))
         found: list[Snapshot] = []
-        layers = zip(known, image.manifest.layers, image.diff_ids, chains, strict=True)
-        for snapshot, blob, diff_id, chain_id in layers:
+        for snapshot, blob, diff_id, chain_id in zip(known, blobs, diff_ids, chains, strict=True):
             found.append(snapshot or self._unpack(blob, diff_id, chain_id, tuple(found)))
         return tuple(found)
+
+    def use_layer(self, blob: Descriptor, diff_id: Digest) -> bool:
+        """Whether the layer's blob is here; if so, it stays until `close`, and its snapshot if there is one."""
+        with self._publishing() as lease:
+            if not self._parts.blobs.has(blob.digest):
+                return False
+            lease.add(str(blob.digest), str(diff_id))
+            return True
 
     def open_snapshot(self, key: str) -> Snapshot | None:
         """The snapshot of that key, with what it lies on; `None` if it is not here or cannot be trusted."""
