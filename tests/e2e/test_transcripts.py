@@ -112,7 +112,7 @@ def test_a_new_service_and_one_changed_line_under_load(
         r"image    hako/apps/kiosk@sha256:[0-9a-f]{8} · \d+ MB · 1 new layer +\d+\.\d s",
         r"start    kiosk-00002 · gunicorn listens on 0\.0\.0\.0:8080 after \d+\.\d s · kiosk-00001 drained, 0 requests cut +\d+\.\d s",
         r"live     kiosk-00002 gets 100 % +total \d+\.\d s",
-        r"         next: .* · undo: hako services update-traffic kiosk --to-revisions kiosk-00001=100",
+        r"         next: .* · undo: hako rollback kiosk",
     )
     assert second.stdout == first.stdout
     assert load.failures() == []

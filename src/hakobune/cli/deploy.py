@@ -408,7 +408,11 @@ def _next(name: str, before: Document | None, service: Document) -> str:
     """What people do after a deploy."""
     old = short_name((before or {}).get("latestReadyRevision", ""))
     changed = old and old != short_name(service.get("latestReadyRevision", ""))
-    undo = f" · undo: hako services update-traffic {name} --to-revisions {old}=100"
+    latest = short_name(service.get("latestReadyRevision", ""))
+    shares = [t for t in service.get("trafficStatuses", []) if t.get("percent")]
+    if shares and not any(short_name(t.get("revision", "")) in ("", latest) for t in shares):
+        return f"hako services update-traffic {name} --to-latest gives {latest} the traffic"
+    undo = f" · undo: hako rollback {name}"
     return f"hako logs -f {name} · hako services describe {name}{undo if changed else ''}"
 
 

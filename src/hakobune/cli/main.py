@@ -47,6 +47,7 @@ COMMANDS = (
     Command("build", "hakobune.cli.build", "build an image from a folder with buildpacks"),
     Command("services", "hakobune.cli.services", "list, describe and delete services, split traffic"),
     Command("revisions", "hakobune.cli.revisions", "list the revisions of a service"),
+    Command("rollback", "hakobune.cli.rollback", "give a service's traffic back to an earlier revision"),
     Command("logs", "hakobune.cli.logs", "show what a service's instances print"),
     Command("image", "hakobune.cli.image", "list, inspect, tag, save, load and remove images"),
     Command("container", "hakobune.cli.container", "run, list, stop and remove containers"),

@@ -41,15 +41,20 @@ def _list(arguments: argparse.Namespace, context: Context) -> int:
 
 def _row(revision: Document, traffic: dict[str, int]) -> tuple[str, ...]:
     name = short_name(revision["name"])
-    image = (revision.get("containers") or [{}])[0].get("image", "-")
-    repository, _, digest = image.partition("@sha256:")
     return (
         name,
         state_word(revision),
         f"{traffic[name]} %" if name in traffic else "-",
-        f"{repository}@{digest[:12]}" if digest else image,
+        image_word(revision),
         revision.get("createTime", "")[:19].replace("T", " "),
     )
+
+
+def image_word(revision: Document) -> str:
+    """The image of a revision, its digest cut to what a person compares."""
+    image: str = (revision.get("containers") or [{}])[0].get("image", "-")
+    repository, _, digest = image.partition("@sha256:")
+    return f"{repository}@{digest[:12]}" if digest else image
 
 
 def state_word(revision: Document) -> str:
