@@ -176,7 +176,7 @@ def test_a_failed_requirement_names_the_telling_line_and_the_requirement(
         r"error: build failed in buildpack hako/python \d+\.\d+\.\d+: pygraphviz needs the C header "
         r"graphviz/cgraph\.h\. draws-00001 keeps 100 %, caches kept\.",
         r"  seen   \| .*fatal error: graphviz/cgraph\.h: No such file or directory"
-        r"   \(line \d+ of \d+: hako deploy -v shows all\)",
+        r"   \(line \d+ of \d+: hako builds log \d+\)",
         r"  fix    requirements\.txt:4 a build image with libgraphviz-dev",
     )
     status, _ = shared_installation.get(host="draws.localhost")

@@ -64,11 +64,15 @@ def build(request: BuildRequest, world: World, progress: Progress) -> BuildResul
         if record is not None and looks_same:
             result = _unchanged(request, source, folder, record, world, progress)
         if result is None:
+            from hakobune.builds.history import BuildHistory
             from hakobune.builds.transaction import run_build
 
-            result = run_build(
-                request, source, folder, record, world, progress, looks_same=looks_same
-            )
+            history = BuildHistory(world.settings.home)
+            with history.recording(request.name.short, str(source.root), progress) as recording:
+                result = run_build(
+                    request, source, folder, record, world, recording, looks_same=looks_same
+                )
+                recording.digest = str(result.digest)
     return replace(result, seconds=time.monotonic() - begun)
 
 

@@ -148,7 +148,14 @@ def _run(arguments: argparse.Namespace, context: Context) -> int:
     try:
         image = arguments.image or _build(arguments, context, folder, name, current, lines)
     except HakoError as error:
-        raise explain(error, arguments, folder, _keeps(current), lines) from error
+        raise explain(
+            error,
+            arguments,
+            folder,
+            keeps=_keeps(current),
+            home=context.settings.home,
+            image=app_image(name),
+        ) from error
     wish = replace(wish, image=image, source=str(folder) if folder else None)
     parting = Parting(client, current)
     try:
@@ -268,11 +275,16 @@ def _build(
     state = "new service" if current is None else _serving(name, current)
     lines.row(name, f"{state} · {describe_source(folder)}")
     result = build_from_arguments(
-        arguments, context, path=folder, image=f"hako/apps/{name}", progress=lines
+        arguments, context, path=folder, image=app_image(name), progress=lines
     )
     for label, text in describe_build(result):
         lines.row(label, text, seconds=lines.spent(*STAGES[label]))
-    return f"hako/apps/{name}@{result.digest}"
+    return f"{app_image(name)}@{result.digest}"
+
+
+def app_image(service: str) -> str:
+    """The name under which a service's builds are kept."""
+    return f"hako/apps/{service}"
 
 
 def _put(client: Client, name: str, current: Document | None, wanted: Document) -> Document:
@@ -420,10 +432,13 @@ def explain(
     error: HakoError,
     arguments: argparse.Namespace,
     folder: Path | None,
+    *,
     keeps: str,
-    lines: DeployLines,
+    home: Path,
+    image: str,
 ) -> HakoError:
     """The error of a failed build as a deploy says it: with the service's state, in a deploy's columns."""
+    from hakobune.builds.history import BuildHistory
     from hakobune.lifecycle.errors import BuildpackFailedError, NoGroupPassedError
 
     state = f". {keeps}, caches kept." if keeps else ""
@@ -435,12 +450,14 @@ def explain(
         close = close_folders(files, source="" if typed in (None, ".", "./") else typed)
         shown = explain_no_buildpack(what, tried=error.why, close=close, fix=error.fix)
     elif isinstance(error, BuildpackFailedError):
-        output = lines.kept_output()
+        history = BuildHistory(home)
+        build = history.last(image)
+        log, number = (history.lines(build.number), build.number) if build else ((), "")
         fix = "" if error.fix.startswith("its whole output") else error.fix
         fix = fix.replace("--env ", "--build-env ")  # what `hako build` calls --env
         shown = explain_build(
-            f"{error.what}{state}", seen=error.why, fix=fix, output=output,
-            verbose=arguments.verbose,
+            f"{error.what}{state}", seen=error.why, fix=fix, log=log,
+            command=f"hako builds log {number}".rstrip(),
         )  # fmt: skip
     else:
         error.what += state

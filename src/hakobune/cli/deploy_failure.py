@@ -20,16 +20,14 @@ NO_APP = "node_modules", "venv", ".venv", "tests", "docs"
 
 
 def explain_build(
-    what: str, *, seen: str, fix: str, output: Sequence[str], verbose: bool
+    what: str, *, seen: str, fix: str, log: Sequence[str], command: str
 ) -> tuple[str, ...]:
-    """The lines about a buildpack that failed; *output* is all that was printed until then."""
-    number = line_number(output, seen)
-    place = f"line {number} of {len(output)}" if number else ""
-    more = "" if verbose else "hako deploy -v shows all"
-    note = ": ".join(part for part in (place, more) if part)
+    """The lines about a buildpack that failed; *log* is all that the build printed, *command* shows it."""
+    number = line_number(log, seen)
+    place = f"line {number} of {len(log)}: " if number else ""
     return (
         what,
-        f"  seen   | {seen}" + (f"   ({note})" if note else ""),
+        f"  seen   | {seen}   ({place}{command})",
         *((f"  fix    {fix}",) if fix else ()),
     )
 

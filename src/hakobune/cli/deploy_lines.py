@@ -1,6 +1,6 @@
 """Draws a deploy as a person reads it: one line a stage, its time at the right, what failed in full.
 
-Foreign output (a buildpack's) is kept and shown only when the stage fails, or at once with `--verbose`.
+Foreign output (a buildpack's) passes by on a terminal, or stays with `--verbose`; `hako builds log` has all of it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ class DeployLines:
         self._phase = ""
         self._phase_began = self._began
         self._spent: dict[str, float] = {}
-        self._output: list[str] = []
         self._transient = False
 
     def row(self, label: str, text: str, *, seconds: float | None = None) -> None:
@@ -47,10 +46,6 @@ class DeployLines:
     def hint(self, text: str) -> None:
         """Print a line that belongs to no stage, below the others' text."""
         self._print(" " * LABEL + text)
-
-    def kept_output(self) -> tuple[str, ...]:
-        """What foreign programs printed so far."""
-        return tuple(self._output)
 
     # Progress
 
@@ -79,7 +74,6 @@ class DeployLines:
         )
 
     def output(self, line: str) -> None:
-        self._output.append(line)
         if self._verbose:
             self._print(line)
         else:

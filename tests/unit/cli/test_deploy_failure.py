@@ -17,20 +17,26 @@ def test_a_failed_build_names_the_telling_line_and_where_it_is():
     output = ["one", "  fatal: x.h is missing", "three"]
 
     lines = explain_build(
-        "build failed", seen="fatal: x.h is missing", fix="a:7 b", output=output, verbose=False
+        "build failed",
+        seen="fatal: x.h is missing",
+        fix="a:7 b",
+        log=output,
+        command="hako builds log 7",
     )
 
     assert lines == (
         "build failed",
-        "  seen   | fatal: x.h is missing   (line 2 of 3: hako deploy -v shows all)",
+        "  seen   | fatal: x.h is missing   (line 2 of 3: hako builds log 7)",
         "  fix    a:7 b",
     )
 
 
 def test_a_line_that_was_not_printed_has_no_number():
-    lines = explain_build("failed", seen="exit code 1", fix="", output=["a"], verbose=True)
+    lines = explain_build(
+        "failed", seen="exit code 1", fix="", log=["a"], command="hako builds log"
+    )
 
-    assert lines == ("failed", "  seen   | exit code 1")
+    assert lines == ("failed", "  seen   | exit code 1   (hako builds log)")
 
 
 def test_a_folder_that_no_buildpack_knows_is_told_what_was_tried_and_what_comes_close():
