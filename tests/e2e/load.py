@@ -85,10 +85,12 @@ class Load:
             time.sleep(0.02)
 
 
-def ask(port: int, host: str, path: str = "/", *, timeout_s: float = 30) -> Answer:
+def ask(
+    port: int, host: str, path: str = "/", *, timeout_s: float = 30, address: str = "127.0.0.1"
+) -> Answer:
     """One GET on a connection of its own."""
     began = time.monotonic()
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
+    connection = http.client.HTTPConnection(address, port, timeout=timeout_s)
     try:
         connection.request("GET", path, headers={"Host": host, "Connection": "close"})
         response = connection.getresponse()

@@ -25,7 +25,7 @@ class ContainerError(HakoError):
     """A container cannot be made, started or found; `kind` says which.
 
     `kind` is one of `not_found`, `exists`, `invalid`, `phase` (a verb that does not fit the phase),
-    `no_command` (argv[0] is not in the image), `not_executable`, `failed`.
+    `no_command` (argv[0] is not in the image), `not_executable`, `in_use` (an address), `failed`.
     """
 
     def __init__(self, what: str, *, why: str = "", fix: str = "", kind: str = "failed") -> None:
@@ -232,13 +232,14 @@ class ProgramStatus:
     exit_code: int | None = None
     log_path: str = ""
     argv: tuple[str, ...] = ()
+    listen: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ProgramStatus:
-        return cls(**{**data, "argv": tuple(data["argv"])})
+        return cls(**{**data, "argv": tuple(data["argv"]), "listen": tuple(data["listen"])})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

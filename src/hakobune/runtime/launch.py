@@ -166,7 +166,7 @@ def spawn(
         return pid
     try:
         restore_signals()
-        _place_stdio(stdio)
+        place_descriptors(stdio)
         prepare()
         become()
     except BaseException as error:
@@ -176,10 +176,11 @@ def spawn(
         os._exit(125)
 
 
-def _place_stdio(stdio: Mapping[int, int]) -> None:
+def place_descriptors(descriptors: Mapping[int, int]) -> None:
+    """In a child: copy each value to the descriptor that is its key, open across exec. What stood there is closed."""
     # Sources may lie on the numbers that others go to: move all of them out of the way first.
-    moved = {target: os.dup(source) for target, source in stdio.items()}
-    while moved and min(moved.values()) <= max(stdio):
+    moved = {target: os.dup(source) for target, source in descriptors.items()}
+    while moved and min(moved.values()) <= max(descriptors):
         moved = {target: os.dup(source) for target, source in moved.items()}
     for target, source in moved.items():
         os.dup2(source, target, inheritable=True)

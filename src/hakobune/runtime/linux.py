@@ -44,7 +44,7 @@ SECBIT_NO_SETUID_FIXUP = 1 << 2
 
 # The same number on every architecture: all are younger than the unified table (424 and up).
 _SYS_OPEN_TREE, _SYS_MOVE_MOUNT, _SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT = 428, 429, 430, 431, 432
-_SYS_OPENAT2, _SYS_MOUNT_SETATTR = 437, 442
+_SYS_OPENAT2, _SYS_PIDFD_GETFD, _SYS_MOUNT_SETATTR = 437, 438, 442
 _OPEN_TRIES = 1000
 _SYS_IOPRIO_SET = {"x86_64": 251, "aarch64": 30}
 
@@ -220,6 +220,17 @@ def unshare(flags: int) -> None:
 def setns(fd: int, kind: int) -> None:
     """setns(2); *kind* is the `CLONE_NEW…` flag that the descriptor must match."""
     _checked(_libc.setns(ctypes.c_int(fd), ctypes.c_int(kind)), f"setns({kind:#x})")
+
+
+def pidfd_getfd(pidfd: int, fd: int) -> int:
+    """A copy of another process's descriptor, closed on exec."""
+    return _syscall(
+        f"pidfd_getfd({fd})",
+        _SYS_PIDFD_GETFD,
+        ctypes.c_int(pidfd),
+        ctypes.c_int(fd),
+        ctypes.c_uint(0),
+    )
 
 
 def prctl(option: int, value: int = 0) -> int:

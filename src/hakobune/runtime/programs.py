@@ -1,7 +1,8 @@
 """Host programs that the supervisor keeps alive: the controller, HAProxy.
 
 A program outlives a supervisor that was killed: its output goes straight to a file, and the next supervisor finds it
-by the pid and start time in `run/programs/NAME.json`. It runs in the host's mount namespace, in a cgroup of its own.
+by the pid and start time in `run/programs/NAME.json`. It runs in the host's mount namespace, in a cgroup of its own,
+and is given listening sockets (`listeners.py`) that stay open while it is started again.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from typing import Any
 from hakobune.runtime import linux
 from hakobune.runtime.cgroup import Cgroup, Cgroups
 from hakobune.runtime.container import ContainerError, Event, EventKind, ProgramStatus
-from hakobune.runtime.launch import spawn
+from hakobune.runtime.launch import place_descriptors, spawn
+from hakobune.runtime.listeners import FIRST_DESCRIPTOR, Listeners
 from hakobune.runtime.loop import Loop, Timer
 from hakobune.runtime.process import (
     boot_id,
@@ -39,10 +41,10 @@ Done = Callable[[], None]
 
 
 def restart_delay(failures: int) -> float:
-    """Seconds to wait before the start after *failures* quick ends in a row."""
-    if failures <= 0:
+    """Seconds to wait before the start after *failures* quick ends in a row; the first costs nothing."""
+    if failures <= 1:
         return 0.0
-    return min(FIRST_DELAY_S * 2.0 ** (failures - 1), LONGEST_DELAY_S)
+    return min(FIRST_DELAY_S * 2.0 ** (failures - 2), LONGEST_DELAY_S)
 
 
 @dataclass(slots=True)
@@ -53,8 +55,10 @@ class Program:
     argv: tuple[str, ...]
     env: dict[str, str] | None
     cwd: str
+    listen: tuple[str, ...]
     log_path: Path
     group: Cgroup
+    listeners: Listeners
     pid: int | None = None
     start_time: int | None = None
     pidfd: int | None = None
@@ -76,11 +80,16 @@ class Program:
             exit_code=self.exit_code,
             log_path=str(self.log_path),
             argv=self.argv,
+            listen=self.listen,
         )
 
 
 class Programs:
-    """The programs of one supervisor."""
+    """The programs of one supervisor.
+
+    Args:
+        kept: by name, the sockets that an upgrade left to us.
+    """
 
     def __init__(
         self,
@@ -90,31 +99,56 @@ class Programs:
         *,
         host_mounts: int,
         tell: Callable[[Event], None],
+        kept: Mapping[str, Mapping[str, int]],
     ) -> None:
         self._loop = loop
         self._folder = folder
         self._cgroups = cgroups
         self._host_mounts = host_mounts
         self._tell = tell
+        self._kept = kept
         self._programs: dict[str, Program] = {}
         folder.mkdir(parents=True, exist_ok=True)
 
     def statuses(self) -> tuple[ProgramStatus, ...]:
         return tuple(program.status() for program in self._programs.values())
 
+    def listeners(self) -> dict[str, dict[str, int]]:
+        """The open sockets of each program, by address: what an upgrade has to keep."""
+        return {name: program.listeners.descriptors() for name, program in self._programs.items()}
+
     def start(
-        self, name: str, argv: tuple[str, ...], env: Mapping[str, str] | None, cwd: str
+        self,
+        name: str,
+        argv: tuple[str, ...],
+        env: Mapping[str, str] | None,
+        cwd: str,
+        listen: tuple[str, ...] = (),
     ) -> ProgramStatus:
-        """Run *name*; nothing happens if the same command runs already; another one is replaced."""
+        """Run *name*; nothing happens if the same command runs already; another one is replaced.
+
+        Raises:
+            ContainerError: name, command or an address in *listen* cannot be used. Everything is as it was.
+        """
         if not name.replace("-", "").isalnum() or not argv:
             raise ContainerError(f"cannot start the program {name!r}", why="bad name or command")
         environment = None if env is None else dict(env)
         program = self._programs.get(name)
         if program is None:
-            program = self._add(name, argv, environment, cwd)
+            listeners = Listeners()
+            listeners.hold(listen)
+            program = self._add(name, argv, environment, cwd, listen, listeners)
             self._launch(program)
-        elif (program.argv, program.env, program.cwd) != (argv, environment, cwd):
+        elif (program.argv, program.env, program.cwd, program.listen) != (
+            argv,
+            environment,
+            cwd,
+            listen,
+        ):
+            program.listeners.hold(listen)
+            program.listeners.close_others(listen)
             program.argv, program.env, program.cwd = argv, environment, cwd
+            program.listen = listen
             self._replace(program)
         elif program.pid is None:
             self._launch(program)
@@ -145,7 +179,12 @@ class Programs:
                 if record["boot_id"] != boot_id():  # whoever wants it will ask for it
                     raise ValueError("another boot's")
                 program = self._add(
-                    record["name"], tuple(record["argv"]), record["env"], record["cwd"]
+                    record["name"],
+                    tuple(record["argv"]),
+                    record["env"],
+                    record["cwd"],
+                    tuple(record.get("listen", ())),
+                    Listeners(self._kept.get(record["name"])),
                 )
             except (ValueError, KeyError):
                 path.unlink()
@@ -159,14 +198,23 @@ class Programs:
             else:
                 program.pid, program.start_time = record["pid"], record["start_time"]
                 program.started_at = time.monotonic()
+                program.listeners.regain(pidfd, program.listen)
                 self._watch(program, pidfd)
+        for name in self._kept.keys() - self._programs.keys():
+            Listeners(self._kept[name]).close_others()
 
     def _add(
-        self, name: str, argv: tuple[str, ...], env: dict[str, str] | None, cwd: str
+        self,
+        name: str,
+        argv: tuple[str, ...],
+        env: dict[str, str] | None,
+        cwd: str,
+        listen: tuple[str, ...],
+        listeners: Listeners,
     ) -> Program:
         group = self._cgroups.create(f"system/{name}")
         log_path = self._folder / f"{name}.log"
-        program = Program(name, argv, env, cwd, log_path, group)
+        program = Program(name, argv, env, cwd, listen, log_path, group, listeners)
         self._programs[name] = program
         return program
 
@@ -179,19 +227,22 @@ class Programs:
             program.kill_timer = self._loop.after(10.0, lambda: self._kill(program))
 
     def _launch(self, program: Program) -> None:
-        program.timer = None
+        if program.timer is not None:  # asked for before its time
+            program.timer.cancel()
+            program.timer = None
         log = _open_log(program.log_path)
         null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         try:
+            program.listeners.hold(program.listen)  # all are open, unless nobody has held them
             pid = spawn(
                 lambda: self._prepare(program),
-                lambda: os.execvpe(
-                    program.argv[0],
-                    program.argv,
-                    dict(os.environ) if program.env is None else program.env,
-                ),
+                lambda: _become(program),
                 stdio={0: null, 1: log, 2: log},
             )
+        except ContainerError as error:
+            os.write(log, f"{error}\n".encode())
+            self._start_again(program)
+            return
         finally:
             os.close(log)
             os.close(null)
@@ -261,6 +312,7 @@ class Programs:
         with contextlib.suppress(FileNotFoundError):
             (self._folder / f"{program.name}.json").unlink()
         program.group.remove()
+        program.listeners.close_others()
         for done in program.waiting:
             done()
 
@@ -280,12 +332,25 @@ class Programs:
             "argv": list(program.argv),
             "env": program.env,
             "cwd": program.cwd,
+            "listen": list(program.listen),
             "pid": program.pid,
             "start_time": program.start_time,
             "boot_id": boot_id(),
         }
         path = self._folder / f"{program.name}.json"
         write_atomically(path, json.dumps(record).encode(), mode=0o600)
+
+
+def _become(program: Program) -> None:
+    """In the child: become the program, its sockets in place and told of as sd_listen_fds(3) says."""
+    env = dict(os.environ) if program.env is None else program.env
+    if program.listen:
+        sockets = program.listeners.descriptors()
+        given = (sockets[address] for address in program.listen)
+        # Over descriptors of ours: nothing needs them any more.
+        place_descriptors(dict(enumerate(given, FIRST_DESCRIPTOR)))
+        env = {**env, "LISTEN_FDS": str(len(program.listen)), "LISTEN_PID": str(os.getpid())}
+    os.execvpe(program.argv[0], program.argv, env)
 
 
 def _open_log(path: Path) -> int:

@@ -47,6 +47,7 @@ NETWORK_CHECK_S = 30.0
 _MS_SLAVE = 1 << 19
 _MODULE = "hakobune.runtime.supervisor"
 _INHERITED = "HAKO_SUPERVISOR_INHERITED"
+_SOCKET = "socket of "
 
 
 class AlreadyRunningError(HakoError):
@@ -88,6 +89,7 @@ class Supervisor:
             self._cgroups,
             host_mounts=self._host_mounts,
             tell=self._tell,
+            kept=_kept_sockets(inherited),
         )
         self._server: Server | None = None
         self._ending: list[Call] | None = None
@@ -189,7 +191,11 @@ class Supervisor:
 
     def _start_program(self, call: Call, args: dict[str, Any]) -> None:
         status = self._programs.start(
-            args["name"], tuple(args["argv"]), args.get("env"), args.get("cwd", "/")
+            args["name"],
+            tuple(args["argv"]),
+            args.get("env"),
+            args.get("cwd", "/"),
+            tuple(args.get("listen", ())),
         )
         call.answer(status.to_json())
 
@@ -319,6 +325,8 @@ class Supervisor:
             "lock": self._lock,
             "host_mounts": self._host_mounts,
         }
+        for name, sockets in self._programs.listeners().items():
+            kept |= {f"{_SOCKET}{name} {address}": fd for address, fd in sockets.items()}
         for fd in kept.values():
             os.set_inheritable(fd, True)
         env = {**os.environ, _INHERITED: json.dumps(kept)}
@@ -385,6 +393,16 @@ def _listener(settings: Settings, inherited: Mapping[str, int]) -> socket.socket
     if "listener" in inherited:
         return socket.socket(fileno=inherited["listener"])
     return listen(settings.supervisor_socket)
+
+
+def _kept_sockets(inherited: Mapping[str, int]) -> dict[str, dict[str, int]]:
+    """The programs' listening sockets that an upgrade left us."""
+    kept: dict[str, dict[str, int]] = {}
+    for what, fd in inherited.items():
+        if what.startswith(_SOCKET):
+            name, address = what.removeprefix(_SOCKET).split()
+            kept.setdefault(name, {})[address] = fd
+    return kept
 
 
 def _inherited() -> dict[str, int]:

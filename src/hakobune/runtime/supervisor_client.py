@@ -116,11 +116,14 @@ class SupervisorClient:
         *,
         env: Mapping[str, str] | None = None,
         cwd: str = "/",
+        listen: Sequence[str] = (),
     ) -> ProgramStatus:
         """Run a host program and keep it running: it is started again with back-off when it ends.
 
         Idempotent for the same command; another command for a running *name* replaces it. *env* is the
-        whole environment; `None` is the supervisor's own.
+        whole environment; `None` is the supervisor's own. The program is given a listening socket for each address
+        in *listen* (`127.0.0.1:8080`, `[::1]:8080`), as descriptors from 3 on in that order; they stay open while it
+        is started again.
         """
         answer = self._call(
             "start_program",
@@ -128,6 +131,7 @@ class SupervisorClient:
             argv=list(argv),
             env=None if env is None else dict(env),
             cwd=cwd,
+            listen=list(listen),
         )
         return ProgramStatus.from_json(answer)
 

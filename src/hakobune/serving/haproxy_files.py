@@ -6,11 +6,11 @@ it has instances; what is particular to it comes from maps, so no deploy needs a
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hakobune.runtime.listeners import FIRST_DESCRIPTOR, join_address
 from hakobune.serving.ingress import MAPS, SPLIT, RoutingTable, Server, slot_name
 
 API_PREFIXES = ("/v1/", "/v2/", "/apis/")
@@ -35,6 +35,12 @@ class StartUp:
     threads: int = 1
     pending_s: int = 10  # how long a request waits for an instance
     patience_s: int = 60  # how long a held request waits for the controller itself
+
+    @property
+    def listen(self) -> tuple[str, ...]:
+        """The sockets that the supervisor holds for it, in the order of their descriptors."""
+        ports = (self.port, *self.service_ports)
+        return tuple(join_address(host, port) for host in self.binds for port in ports)
 
     @property
     def runtime_socket(self) -> Path:
@@ -105,17 +111,6 @@ def server_options(server: Server) -> str:
     return words + (" proto h2" if server.h2 else "")
 
 
-def port_ranges(ports: Iterable[int]) -> tuple[str, ...]:
-    """`18080-18099` for each run of neighbours."""
-    runs: list[list[int]] = []
-    for port in sorted(set(ports)):
-        if runs and port == runs[-1][1] + 1:
-            runs[-1][1] = port
-        else:
-            runs.append([port, port])
-    return tuple(str(low) if low == high else f"{low}-{high}" for low, high in runs)
-
-
 def _error(status: int, reason: str, words: str) -> str:
     body = words + "\n"
     return (
@@ -151,9 +146,11 @@ defaults
 
 
 def _services(start: StartUp) -> str:
-    hosts = [f"[{a}]" if ipaddress.ip_address(a).version == 6 else a for a in start.binds]
-    ports = (str(start.port), *port_ranges(start.service_ports))
-    binds = "\n".join(f"  bind {host}:{port}" for host in hosts for port in ports)
+    # Connections queue in these sockets while HAProxy is started again.
+    binds = "\n".join(
+        f"  bind fd@{fd} name {address}"
+        for fd, address in enumerate(start.listen, FIRST_DESCRIPTOR)
+    )
     unknown = (
         "no service is called %[var(txn.host)] here: services answer as "
         f"NAME.localhost:{start.port}, `hako services list` names them\\n"

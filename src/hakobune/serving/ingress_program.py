@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import json
 import logging
 import os
 import resource
 import shutil
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from hakobune.errors import HakoError
+from hakobune.runtime.container import ProgramStatus
+from hakobune.runtime.listeners import join_address, split_address
 from hakobune.serving.haproxy import HAProxy, HAProxyError
 from hakobune.serving.haproxy_files import StartUp
 from hakobune.serving.supervisor_link import SupervisorLink
 from hakobune.settings import Settings
-from hakobune.support.files import write_atomically
 
 PROGRAM = "haproxy"
 START_TIMEOUT_S = 15.0
@@ -75,18 +75,24 @@ def is_free(address: str, port: int) -> bool:
         )
 
 
-def free_ports(addresses: Iterable[str], ports: Iterable[int]) -> tuple[int, ...]:
-    """Those of *ports* on which HAProxy can listen; the others are said in the log."""
+def free_ports(
+    addresses: Iterable[str], ports: Iterable[int], held: Collection[str] = ()
+) -> tuple[int, ...]:
+    """Those of *ports* on which HAProxy can listen, being free or *held* for it; the others are said in the log."""
     binds = tuple(addresses)
     free: list[int] = []
     taken: list[int] = []
     for port in ports:
-        (free if all(is_free(address, port) for address in binds) else taken).append(port)
+        (free if _is_ours_or_free(binds, port, held) else taken).append(port)
     if taken:
         logger.warning(
             "service ports in use by other programs are left out", extra={"ports": taken}
         )
     return tuple(free)
+
+
+def _is_ours_or_free(addresses: Iterable[str], port: int, held: Collection[str]) -> bool:
+    return all(join_address(a, port) in held or is_free(a, port) for a in addresses)
 
 
 class IngressProgram:
@@ -96,31 +102,36 @@ class IngressProgram:
         self._settings = settings
         self._link = link
         self._pending_s = pending_s
-        self._ports_file = settings.run / "haproxy" / "ports.json"
 
     async def prepare(self) -> StartUp:
-        """What the running HAProxy was started with, or what it shall be started with.
+        """What HAProxy was started with, or what it shall be started with.
 
         Raises:
-            IngressError: HAProxy is not installed, or its address is taken.
+            IngressError: its address is taken.
         """
-        if await self.is_running() and (ports := self._read_ports()) is not None:
-            return make_start_up(self._settings, ports, pending_s=self._pending_s)
-        start = make_start_up(self._settings, (), pending_s=self._pending_s)
-        for address in start.binds:
-            if not is_free(address, self._settings.port):
-                raise IngressError(
-                    f"cannot listen on {self._settings.host}:{self._settings.port}",
-                    why="another program does",
-                    fix="end it, or choose another address: HAKO_LISTEN=localhost:8081",
-                )
-        wanted = range(self._settings.first_service_port, self._settings.last_service_port + 1)
-        ports = await asyncio.to_thread(free_ports, start.binds, wanted)
-        write_atomically(self._ports_file, json.dumps(ports).encode())
+        program = await self._find()
+        held = program.listen if program is not None else ()
+        own = {split_address(address)[1] for address in held} - {self._settings.port}
+        start = make_start_up(self._settings, sorted(own), pending_s=self._pending_s)
+        if start.listen == held:
+            return start
+        if not _is_ours_or_free(start.binds, self._settings.port, held):
+            raise IngressError(
+                f"cannot listen on {self._settings.host}:{self._settings.port}",
+                why="another program does",
+                fix="end it, or choose another address: HAKO_LISTEN=localhost:8081",
+            )
+        first, last = self._settings.first_service_port, self._settings.last_service_port
+        wanted = [port for port in range(first, last + 1) if port != self._settings.port]
+        ports = await asyncio.to_thread(free_ports, start.binds, wanted, held)
         return make_start_up(self._settings, ports, pending_s=self._pending_s)
 
     async def is_running(self) -> bool:
-        return any(p.name == PROGRAM and p.running for p in await self._link.programs())
+        program = await self._find()
+        return program is not None and program.running
+
+    async def _find(self) -> ProgramStatus | None:
+        return next((p for p in await self._link.programs() if p.name == PROGRAM), None)
 
     async def ensure(self, haproxy: HAProxy) -> None:
         """Start it if it does not run, and wait until it answers. Its files are in place.
@@ -139,7 +150,10 @@ class IngressProgram:
             )
         configuration = str(haproxy.start.configuration)
         await self._link.start_program(
-            PROGRAM, (program, "-db", "-f", configuration), env=_ENVIRONMENT
+            PROGRAM,
+            (program, "-db", "-f", configuration),
+            env=_ENVIRONMENT,
+            listen=haproxy.start.listen,
         )
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
@@ -149,20 +163,14 @@ class IngressProgram:
             raise IngressError("haproxy does not start", why=await self._last_words()) from error
 
     async def _last_words(self) -> str:
-        for program in await self._link.programs():
-            if program.name == PROGRAM and program.log_path:
-                try:
-                    lines = Path(program.log_path).read_text(errors="replace").splitlines()
-                except OSError:
-                    break
-                return " | ".join(lines[-3:])
-        return "it says nothing"
-
-    def _read_ports(self) -> tuple[int, ...] | None:
+        program = await self._find()
+        if program is None:
+            return "it says nothing"
         try:
-            return tuple(json.loads(self._ports_file.read_bytes()))
-        except (OSError, ValueError):
-            return None
+            lines = Path(program.log_path).read_text(errors="replace").splitlines()
+        except OSError as error:
+            return str(error)
+        return " | ".join(lines[-3:])
 
 
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}

@@ -30,6 +30,6 @@ def test_reserved_addresses_are_not_given() -> None:
 def test_a_program_is_started_again_at_once_then_ever_later() -> None:
     delays = [restart_delay(failures) for failures in range(12)]
 
-    assert delays[:4] == [0.0, 0.1, 0.2, 0.4]
+    assert delays[:4] == [0.0, 0.0, 0.1, 0.2]
     assert delays == sorted(delays)
     assert delays[-1] == LONGEST_DELAY_S

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,7 @@ from hakobune.serving.haproxy_commands import (
     parse_servers,
     superfluous_servers,
 )
-from hakobune.serving.haproxy_files import StartUp, error_files, port_ranges, start_up_files
+from hakobune.serving.haproxy_files import StartUp, error_files, start_up_files
 from hakobune.serving.ingress import RoutingTable, Server, Share
 from hakobune.serving.ingress_program import max_connections
 
@@ -128,24 +130,35 @@ def test_answers_of_the_runtime_socket_are_read() -> None:
     assert load.servers["i1"].up
 
 
-def test_ports_are_ranges_and_those_left_out_are_not_bound(tmp_path: Path) -> None:
-    text = start_up_files(a_start(tmp_path), a_table())[tmp_path / "haproxy.cfg"].decode()
+def test_haproxy_takes_its_sockets_in_the_order_in_which_they_are_asked_for(tmp_path: Path) -> None:
+    start = replace(a_start(tmp_path), binds=("127.0.0.1", "::1"), service_ports=(18080,))
 
-    assert port_ranges([18083, 18080, 18081]) == ("18080-18081", "18083")
-    assert "bind 127.0.0.1:18080-18081\n" in text
-    assert "18082" not in text
+    text = start_up_files(start, a_table())[tmp_path / "haproxy.cfg"].decode()
+
+    assert start.listen == ("127.0.0.1:8080", "127.0.0.1:18080", "[::1]:8080", "[::1]:18080")
+    assert [line.strip() for line in text.splitlines() if "bind fd@" in line] == [
+        "bind fd@3 name 127.0.0.1:8080",
+        "bind fd@4 name 127.0.0.1:18080",
+        "bind fd@5 name [::1]:8080",
+        "bind fd@6 name [::1]:18080",
+    ]
 
 
 @pytest.mark.skipif(shutil.which("haproxy", path="/usr/sbin:/usr/bin") is None, reason="no haproxy")
 def test_haproxy_accepts_the_files_with_instances_awake_and_asleep(tmp_path: Path) -> None:
     asleep = Server(name="i2", address="10.0.0.3", port=8080, concurrency=1, h2=True, usable=False)
-    start = a_start(tmp_path)
+    start = replace(a_start(tmp_path), service_ports=())
     for path, data in start_up_files(start, a_table(SERVER, asleep)).items():
         path.write_bytes(data)
 
-    done = subprocess.run(
-        ["/usr/sbin/haproxy", "-c", "-f", start.configuration], capture_output=True, text=True
-    )
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        command = f"exec /usr/sbin/haproxy -c -f {start.configuration} 3<&{listener.fileno()}"
+        done = subprocess.run(
+            ["bash", "-c", command],
+            capture_output=True,
+            text=True,
+            pass_fds=[listener.fileno()],
+        )
 
     assert done.returncode == 0, done.stderr
 
