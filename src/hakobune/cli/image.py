@@ -24,7 +24,10 @@ _SHORTEST_ID = 4
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    from hakobune.cli import image_registry
+
     verbs = parser.add_subparsers(required=True, metavar="VERB")
+    image_registry.configure(verbs)
 
     listing = verbs.add_parser("ls", help="one line a name: digest, platform, size")
     add_format(listing)

@@ -7,9 +7,10 @@ import os
 import queue
 import threading
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, Protocol, cast
 
 from isal import igzip_lib
 
@@ -20,22 +21,35 @@ CHUNK_SIZE: Final = 1 << 20
 _CHUNKS_IN_FLIGHT: Final = 8
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
+_ZSTD_SKIPPABLE: Final = b"\x2a\x4d\x18"  # after a first byte 0x50 to 0x5f
+_ZSTD_WINDOW: Final = (
+    128 << 20
+)  # what --long=27 needs; a frame may ask for more memory than there is
 
 
 class UnpackError(HakoError):
     """A layer is damaged, hostile, or of a kind that we do not read."""
 
 
-class TarBytes:
-    """The uncompressed bytes of a blob: plain tar, or gzip with any number of members.
+class ByteSource(Protocol):
+    """Gives a blob's bytes in order, for one thread: an open file, or one end of a pipe."""
 
-    A context manager; leaving it ends the thread, whether everything was read or not.
+    def read(self, size: int, /) -> bytes:
+        """At most *size* bytes, nothing at the end; waits if there are none yet."""
+        ...
+
+
+class TarBytes:
+    """The uncompressed bytes of a blob: plain tar, or gzip or zstd with any number of members.
+
+    A context manager; leaving it ends the thread, whether everything was read or not (a source that waits must end then).
 
     Args:
+        blob: the blob's file, or its bytes while they arrive.
         limit_bytes: what may come out of the blob; more is an `UnpackError`.
     """
 
-    def __init__(self, blob: Path, *, limit_bytes: int) -> None:
+    def __init__(self, blob: Path | ByteSource, *, limit_bytes: int) -> None:
         self._blob = blob
         self._limit_bytes = limit_bytes
         self._diff_id = hashlib.sha256()
@@ -125,10 +139,14 @@ class TarBytes:
         self._chunk = self._chunk[size:]
         return piece
 
+    def _open(self) -> AbstractContextManager[ByteSource]:
+        blob = self._blob
+        return open(blob, "rb") if isinstance(blob, Path) else nullcontext(blob)
+
     def _produce(self) -> None:
         try:
-            with open(self._blob, "rb") as file:
-                for chunk in _uncompressed(file):
+            with self._open() as source:
+                for chunk in _uncompressed(source):
                     if self._stopped:
                         return
                     self.size_bytes += len(chunk)
@@ -144,21 +162,54 @@ class TarBytes:
             self._chunks.put(error)
 
 
-def _uncompressed(file: BinaryIO) -> Iterator[bytes]:
-    magic = file.read(4)
-    file.seek(0)
-    if magic.startswith(_GZIP_MAGIC):
-        return _gunzip(file)
-    if magic == _ZSTD_MAGIC:
+class _Replayed:
+    """A source whose first bytes were looked at."""
+
+    def __init__(self, source: ByteSource, size: int) -> None:
+        self._source = source
+        self._head = b""
+        while len(self._head) < size and (data := source.read(size - len(self._head))):
+            self._head += data
+        self.head = self._head
+
+    def read(self, size: int, /) -> bytes:
+        if self._head:
+            data, self._head = self._head[:size], self._head[size:]
+            return data
+        return self._source.read(size)
+
+
+def _uncompressed(source: ByteSource) -> Iterator[bytes]:
+    replayed = _Replayed(source, len(_ZSTD_MAGIC))
+    if replayed.head.startswith(_GZIP_MAGIC):
+        return _gunzip(replayed)
+    if replayed.head == _ZSTD_MAGIC or (
+        replayed.head[1:] == _ZSTD_SKIPPABLE and replayed.head[0] & 0xF0 == 0x50
+    ):
+        return _unzstd(replayed)
+    return iter(lambda: replayed.read(CHUNK_SIZE), b"")
+
+
+def _unzstd(source: ByteSource) -> Iterator[bytes]:
+    """The content of all zstd frames, one after the other (RFC 8878 "3.1"); skippable ones give nothing."""
+    import zstandard  # 10 ms, and most layers are gzip
+
+    decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
+    try:
+        with decompressor.stream_reader(
+            cast("BinaryIO", source),  # it needs nothing but `read`
+            read_size=CHUNK_SIZE // 4,
+            read_across_frames=True,
+        ) as reader:
+            while chunk := reader.read(CHUNK_SIZE):
+                yield chunk
+    except zstandard.ZstdError as error:
         raise UnpackError(
-            "the layer is compressed with zstd",
-            why="this version reads plain and gzip layers",
-            fix="build or convert the image with gzip layers (for example: skopeo copy --dest-compress-format gzip)",
-        )
-    return iter(lambda: file.read(CHUNK_SIZE), b"")
+            "the layer is damaged", why=f"its zstd stream is broken: {error}"
+        ) from error
 
 
-def _gunzip(file: BinaryIO) -> Iterator[bytes]:
+def _gunzip(file: ByteSource) -> Iterator[bytes]:
     """The content of all gzip members, one after the other (RFC 1952 "2.2. File format"); zeros may follow them."""
     member = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
     rest = b""

@@ -49,6 +49,8 @@ from hakobune.support.locks import exclusive, shared
 if TYPE_CHECKING:
     from hakobune.oci.collect import Collected
     from hakobune.oci.layer import Layer
+    from hakobune.oci.partial_blob import PartialBlob
+    from hakobune.oci.receive import Arrived
     from hakobune.oci.recovery import Problem
     from hakobune.oci.unpack import Unpacked
 
@@ -149,6 +151,18 @@ class Store:
     def has_blob(self, digest: Digest) -> bool:
         return self._parts.blobs.has(digest)
 
+    def partial_blob(self, digest: Digest) -> PartialBlob:
+        """A blob to be fetched, with what an earlier attempt has left of it; waits while another process fetches it."""
+        from hakobune.oci.partial_blob import PartialBlob
+
+        return PartialBlob(self._parts.arriving, digest, self._publish_blob, self._reached)
+
+    def keep_blob(self, digest: Digest) -> bool:
+        """Keep the blob from the collector, like what this object wrote; `False` if it is not here."""
+        with self._publishing() as lease:
+            lease.add(str(digest))
+            return self._parts.blobs.has(digest)
+
     @contextlib.contextmanager
     def spool(self, stream: IO[bytes]) -> Iterator[Path]:
         """A file with all that *stream* gives, gone afterwards; for what must be read more than once."""
@@ -164,6 +178,7 @@ class Store:
                 temporary.unlink()
                 return
             self._parts.unsynced.mark(blob_mark(digest))
+            target.parent.mkdir(exist_ok=True)  # of another algorithm than sha256
             os.rename(temporary, target)
 
     # Images
@@ -267,20 +282,29 @@ class Store:
 
     # Snapshots
 
-    def snapshots(self, image: Image) -> tuple[Snapshot, ...]:
+    def snapshots(
+        self, image: Image, *, arrived: Mapping[Digest, Arrived] = {}
+    ) -> tuple[Snapshot, ...]:
         """The image's layers as directories, base first; what is missing is unpacked.
 
         Processes that need the same layer at once unpack it once.
+
+        Args:
+            arrived: layers that were unpacked while they came, by diff_id.
 
         Raises:
             BlobUnknownError: a layer's blob is not here.
             UnpackError: a layer is not what its manifest says, or does what a layer must not.
             StoreFullError: the disk is full; nothing is left behind.
         """
-        return self.layer_snapshots(image.manifest.layers, image.diff_ids)
+        return self.layer_snapshots(image.manifest.layers, image.diff_ids, arrived=arrived)
 
     def layer_snapshots(
-        self, blobs: Sequence[Descriptor], diff_ids: Sequence[Digest]
+        self,
+        blobs: Sequence[Descriptor],
+        diff_ids: Sequence[Digest],
+        *,
+        arrived: Mapping[Digest, Arrived] = {},
     ) -> tuple[Snapshot, ...]:
         """The same for layers that no image has yet; base first."""
         chains = tuple(chain_ids(diff_ids))
@@ -289,7 +313,10 @@ class Store:
             lease.add(*(snapshot.key for snapshot in known if snapshot))
         found: list[Snapshot] = []
         for snapshot, blob, diff_id, chain_id in zip(known, blobs, diff_ids, chains, strict=True):
-            found.append(snapshot or self._unpack(blob, diff_id, chain_id, tuple(found)))
+            found.append(
+                snapshot
+                or self._unpack(blob, diff_id, chain_id, tuple(found), arrived.get(diff_id))
+            )
         return tuple(found)
 
     def use_layer(self, blob: Descriptor, diff_id: Digest) -> bool:
@@ -299,6 +326,14 @@ class Store:
                 return False
             lease.add(str(blob.digest), str(diff_id))
             return True
+
+    def find_layer(self, diff_id: Digest, chain_id: Digest) -> Snapshot | None:
+        """The layer if it is unpacked already; it stays until `close` then."""
+        with self._publishing() as lease:
+            snapshot = self._find_layer(diff_id, chain_id)
+            if snapshot is not None:
+                lease.add(snapshot.key)
+        return snapshot
 
     def open_snapshot(self, key: str) -> Snapshot | None:
         """The snapshot of that key, with what it lies on; `None` if it is not here or cannot be trusted."""
@@ -397,7 +432,12 @@ class Store:
         )
 
     def _unpack(
-        self, blob: Descriptor, diff_id: Digest, chain_id: Digest, below: Sequence[Snapshot]
+        self,
+        blob: Descriptor,
+        diff_id: Digest,
+        chain_id: Digest,
+        below: Sequence[Snapshot],
+        arrived: Arrived | None,
     ) -> Snapshot:
         """Unpack a layer once, whoever asks.
 
@@ -406,15 +446,16 @@ class Store:
         """
         path = self.blob_path(blob.digest)
         with exclusive(self._parts.private / "unpacking" / diff_id.hex[:2]):
-            with self._publishing() as lease:
-                snapshot = self._find_layer(diff_id, chain_id)
-                if snapshot is not None:
-                    lease.add(snapshot.key)
-                    return snapshot
-            begun = self.begin_snapshot()
+            if snapshot := self.find_layer(diff_id, chain_id):
+                return snapshot
+            begun = arrived.folder if arrived else self.begin_snapshot()
             try:
                 with room_for(f"the layer {diff_id} of an image", self.home):
-                    unpacked = _unpack_checked(path, begun / TREE, diff_id)
+                    unpacked = (
+                        arrived.unpacked
+                        if arrived
+                        else _unpack_checked(path, begun / TREE, diff_id)
+                    )
                     _take_parents_from_below(begun / TREE, unpacked.implied_parents, below)
                 return self.finish_snapshot(
                     begun,
@@ -533,15 +574,11 @@ def _open_home(home: Path, make_layout: Callable[[], None]) -> None:
 
 
 def _unpack_checked(blob: Path, into: Path, diff_id: Digest) -> Unpacked:
-    from hakobune.oci.unpack import UnpackError, unpack_layer
+    from hakobune.oci.receive import check_diff_id
+    from hakobune.oci.unpack import unpack_layer
 
     unpacked = unpack_layer(blob, into, privileged=os.geteuid() == 0)
-    if unpacked.diff_id != diff_id:
-        raise UnpackError(
-            f"the layer {diff_id} is damaged",
-            why=f"its tar has the digest {unpacked.diff_id}",
-            fix="pull or load the image again",
-        )
+    check_diff_id(unpacked, diff_id)
     return unpacked
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hakobune.errors import HakoError
 from hakobune.oci.blobs import BlobFolder
-from hakobune.oci.digest import Digest
+from hakobune.oci.digest import HEX_LENGTHS, Digest
 from hakobune.oci.manifest import Image, decode_manifest
 from hakobune.oci.names import NamesFile
 from hakobune.oci.roots import Roots
@@ -62,6 +62,11 @@ class StoreParts:
         return self.private / "partial"
 
     @property
+    def arriving(self) -> Path:
+        """Blobs that are being fetched, or whose fetching was cut off."""
+        return self.private / "arriving"
+
+    @property
     def trash(self) -> Path:
         """Blobs that nothing needs any more."""
         return self.private / "trash"
@@ -94,4 +99,6 @@ def snapshot_mark(key: str) -> str:
 def parse_mark(mark: str) -> Digest | str:
     """The blob or the snapshot's key that a mark is of."""
     kind, _, name = mark.partition("-")
-    return Digest("sha256", name) if kind == "blob" else name
+    if kind != "blob":
+        return name
+    return Digest("sha512" if len(name) == HEX_LENGTHS["sha512"] else "sha256", name)

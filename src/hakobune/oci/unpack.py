@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from hakobune.oci.digest import Digest
-from hakobune.oci.inflate import TarBytes, UnpackError
+from hakobune.oci.inflate import ByteSource, TarBytes, UnpackError
 from hakobune.oci.layer import NORMALIZED_MTIME, OPAQUE_WHITEOUT, WHITEOUT_PREFIX, is_image_xattr
 from hakobune.oci.rooted import FOLDER_FLAGS, RootedFolders, RootedPath, is_whiteout, shown
 from hakobune.oci.tar_header import BLOCK, EntryType
@@ -64,9 +64,9 @@ class Unpacked:
 
 
 def unpack_layer(
-    blob: Path, into: Path, *, limits: Limits = Limits(), privileged: bool = True
+    blob: Path | ByteSource, into: Path, *, limits: Limits = Limits(), privileged: bool = True
 ) -> Unpacked:
-    """Unpack a blob (tar, or gzip of it) into the empty directory *into*.
+    """Unpack a blob (tar, or gzip or zstd of it), a file or its bytes while they arrive, into the empty directory *into*.
 
     Modes, owners, times and the attributes `security.capability` and `user.*` are set; an overlay's own attributes in
     the image are dropped. The caller compares `diff_id`, and removes *into* after an error.

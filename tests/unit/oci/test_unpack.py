@@ -4,12 +4,14 @@ import io
 import itertools
 import os
 import stat
+import struct
 import tarfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -596,9 +598,27 @@ def test_gzip_of_many_members_with_zeros_behind_is_read(unpack: Unpack):
     assert unpack.status("f").st_size == 3_000_000
 
 
-def test_zstd_is_refused_in_words(unpack: Unpack):
-    with pytest.raises(UnpackError, match="zstd"):
-        unpack.raw(b"\x28\xb5\x2f\xfd" + bytes(100))
+def test_zstd_frames_and_what_is_to_be_skipped_between_them_are_one_layer(unpack: Unpack):
+    data = a_tar(file("f", bytes(3_000_000)))
+    compress = zstandard.ZstdCompressor().compress
+    note = b"\x50\x2a\x4d\x18" + struct.pack("<I", 5) + b"index"
+
+    unpacked = unpack.raw(note + compress(data[:700_000]) + note + compress(data[700_000:]) + note)
+
+    assert unpacked.diff_id.hex == hashlib.sha256(data).hexdigest()
+    assert unpack.status("f").st_size == 3_000_000
+
+
+def test_zstd_that_is_none_is_damaged(unpack: Unpack):
+    with pytest.raises(UnpackError, match="damaged"):
+        unpack.raw(b"\x28\xb5\x2f\xfd" + b"\xff" * 100)
+
+
+def test_zstd_that_is_cut_off_is_damaged(unpack: Unpack):
+    data = zstandard.ZstdCompressor().compress(a_tar(file("f", os.urandom(3_000_000))))
+
+    with pytest.raises(UnpackError, match="middle of a file"):
+        unpack.raw(data[:2_000_000])
 
 
 def test_an_empty_blob_is_an_empty_layer(unpack: Unpack):

@@ -1,0 +1,323 @@
+"""The distribution specification's endpoints as calls, for one repository at one place (distribution-spec "Endpoints")."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import quote, urljoin, urlsplit
+
+import msgspec
+
+from hakobune.distribution.connections import Answer
+from hakobune.distribution.errors import NotThereError, RegistryError, WrongContentError
+from hakobune.distribution.registries import Endpoint
+from hakobune.distribution.session import Body, Request, Session, plain_scopes
+from hakobune.oci import descriptor as media
+from hakobune.oci.descriptor import Descriptor
+from hakobune.oci.digest import Digest, DigestError
+from hakobune.oci.manifest import DOCUMENT_LIMIT, Index, decode_index
+
+ACCEPT: Final = ", ".join(
+    (media.INDEX, media.DOCKER_INDEX, media.MANIFEST, media.DOCKER_MANIFEST, "*/*;q=0.1")
+)
+_LIST_LIMIT: Final = 8 << 20
+_PAGES: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A manifest or index as the registry has it; `raw` has been checked against `digest`."""
+
+    media_type: str
+    digest: Digest
+    raw: bytes
+
+    @property
+    def is_index(self) -> bool:
+        return self.media_type in media.INDEX_TYPES
+
+
+class _Tags(msgspec.Struct):
+    tags: list[str] | None = None
+
+
+class RegistryClient:
+    """One repository at one endpoint.
+
+    Args:
+        what: begins every error: `cannot pull registry.test/web:v2`.
+        actions: what the token is for: `pull`, `pull,push`, `pull,push,delete`.
+        also: repositories of the same host that blobs may be mounted from.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        endpoint: Endpoint,
+        *,
+        what: str,
+        actions: str = "pull",
+        also: Sequence[str] = (),
+    ) -> None:
+        self.session = session
+        self.endpoint = endpoint
+        self.what = what
+        self._scopes = plain_scopes(endpoint.repository, actions, also)
+
+    @property
+    def host(self) -> str:
+        return self.endpoint.host
+
+    def ping(self) -> None:
+        """Ask whether there is a registry that lets us in (end-1)."""
+        self.call("GET", "/v2/", expected=(200,)).close()
+
+    # Manifests
+
+    def head_manifest(self, reference: str) -> Descriptor | None:
+        """What a tag or digest names now; `None` if it is not there (end-3). Docker Hub does not count it as a pull."""
+        try:
+            with self.call(
+                "HEAD", self._path("manifests", reference), headers={"Accept": ACCEPT}
+            ) as answer:
+                return _describe_head(answer, reference)
+        except NotThereError:
+            return None
+
+    def get_manifest(self, reference: str) -> Document:
+        """The manifest or index of that tag or digest (end-3).
+
+        Raises:
+            NotThereError: there is none.
+            WrongContentError: it is not what the digest says, or longer than a manifest may be.
+        """
+        with self.call(
+            "GET", self._path("manifests", reference), headers={"Accept": ACCEPT}
+        ) as answer:
+            raw = answer.read(DOCUMENT_LIMIT)
+            announced = answer.headers.get("docker-content-digest", "")
+            media_type = _media_type(answer, raw)
+        if len(raw) > DOCUMENT_LIMIT:
+            raise self.wrong(f"the manifest {reference} is longer than 4 MiB")
+        digest = _digest_of(raw, reference, announced)
+        try:
+            digest.verify(raw)
+        except DigestError as error:
+            raise self.wrong(error.why) from error
+        return Document(media_type, digest, raw)
+
+    def put_manifest(self, reference: str, raw: bytes, media_type: str) -> None:
+        """Store a manifest or index under a tag or its digest (end-7). What it names must be there."""
+        self.call(
+            "PUT",
+            self._path("manifests", reference),
+            headers={"Content-Type": media_type, "Content-Length": str(len(raw))},
+            expected=(200, 201, 202),
+            body=lambda: raw,
+        ).close()
+
+    def delete_manifest(self, reference: str) -> None:
+        """Take a tag away, or a manifest with all its tags (end-9).
+
+        Raises:
+            RegistryError: 405: this registry does not delete.
+        """
+        self.call("DELETE", self._path("manifests", reference), expected=(200, 202, 204)).close()
+
+    # Blobs
+
+    def has_blob(self, digest: Digest) -> bool:
+        """Whether the repository has the blob (end-2)."""
+        try:
+            self.call("HEAD", self._path("blobs", str(digest))).close()
+        except NotThereError:
+            return False
+        return True
+
+    def get_blob(self, digest: Digest, *, offset: int = 0) -> Answer:
+        """The answer whose body is the blob from *offset* on (206), or all of it (200) (end-2, "Pulling blobs").
+
+        Raises:
+            RegistryError: 416: the blob is not that long.
+        """
+        headers = {"Range": f"bytes={offset}-"} if offset else {}
+        return self.call(
+            "GET", self._path("blobs", str(digest)), headers=headers, expected=(200, 206)
+        )
+
+    def read_blob(self, blob: Descriptor) -> bytes:
+        """A small blob, whole and checked: a config.
+
+        Raises:
+            WrongContentError: it is not what *blob* says.
+        """
+        if blob.size > DOCUMENT_LIMIT:
+            raise self.wrong(f"the config {blob.digest} is longer than 4 MiB")
+        with self.get_blob(blob.digest) as answer:
+            raw = answer.read(blob.size)
+        try:
+            blob.digest.verify(raw)
+        except DigestError as error:
+            raise self.wrong(error.why) from error
+        return raw
+
+    def delete_blob(self, digest: Digest) -> None:
+        """Remove a blob from the repository (end-10); registries need not allow it."""
+        self.call("DELETE", self._path("blobs", str(digest)), expected=(200, 202, 204)).close()
+
+    # Lists
+
+    def tags(self) -> Iterator[str]:
+        """Every tag, in the registry's order, page by page (end-8).
+
+        Raises:
+            NotThereError: the repository is not there.
+        """
+        for answer in self._pages(self._path("tags", "list")):
+            try:
+                yield from msgspec.json.decode(answer, type=_Tags).tags or ()
+            except msgspec.DecodeError as error:
+                raise self.wrong("its list of tags is not JSON") from error
+
+    def referrers(self, digest: Digest, *, artifact_type: str = "") -> tuple[Descriptor, ...]:
+        """What refers to that manifest: signatures, SBOMs … (end-12); by the fallback tag where the API is missing."""
+        query = f"?artifactType={quote(artifact_type, safe='')}" if artifact_type else ""
+        try:
+            pages = [
+                self._index(raw)
+                for raw in self._pages(self._path("referrers", str(digest)) + query)
+            ]
+        except (NotThereError, RegistryError) as error:
+            if error.status not in (400, 404, 405):
+                raise
+            tag = referrers_tag(digest)
+            if self.head_manifest(tag) is None:
+                return ()
+            pages = [self._index(self.get_manifest(tag).raw)]
+        found = [item for page in pages for item in page.manifests]
+        return tuple(item for item in found if artifact_type in ("", item.artifact_type))
+
+    def _index(self, raw: bytes) -> Index:
+        return decode_index(raw)
+
+    def _pages(self, path: str) -> Iterator[bytes]:
+        seen: set[str] = set()
+        while path and path not in seen and len(seen) < _PAGES:
+            seen.add(path)
+            with self.call("GET", path) as answer:
+                raw = answer.read(_LIST_LIMIT)
+                path = _next_page(answer, path)
+            if len(raw) > _LIST_LIMIT:
+                raise self.wrong("a page of its list is longer than 8 MiB")
+            yield raw
+
+    # Below
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        expected: Iterable[int] = (200,),
+        body: Body | None = None,
+        again: bool = True,
+    ) -> Answer:
+        """Send a request to a path of the registry (or a URL that it gave) and give the expected answer."""
+        request = Request(
+            method=method,
+            url=path,
+            what=self.what,
+            headers=headers or {},
+            expected=frozenset(expected),
+            body=body,
+            scopes=self._scopes,
+            again=again,
+        )
+        return self.session.send(request, self.endpoint)
+
+    def locate(self, answer: Answer) -> str:
+        """The URL in an answer's `Location`, which may be relative.
+
+        Raises:
+            WrongContentError: there is none.
+        """
+        location = answer.headers.get("location", "")
+        if not location:
+            raise self.wrong("it did not say where the upload is (no Location)")
+        return urljoin(answer.url, location)
+
+    def upload_path(self) -> str:
+        return self._path("blobs", "uploads") + "/"
+
+    def wrong(self, why: str) -> WrongContentError:
+        """The error for content that cannot be right."""
+        return WrongContentError(
+            self.what,
+            host=self.host,
+            why=f"{self.host} sent wrong content: {why}",
+            fix="try again; if it stays so, the registry or a proxy before it is damaged",
+        )
+
+    def _path(self, kind: str, last: str) -> str:
+        return f"/v2/{self.endpoint.repository}/{kind}/{last}"
+
+
+def referrers_tag(digest: Digest) -> str:
+    """The tag under which registries without the API keep the index of referrers (distribution-spec "Referrers Tag Schema")."""
+    return f"{digest.algorithm[:32]}-{digest.hex[:64]}"
+
+
+def _describe_head(answer: Answer, reference: str) -> Descriptor | None:
+    """`None` also if the registry does not say the digest: then only a GET tells."""
+    text = answer.headers.get("docker-content-digest", "")
+    try:
+        digest = Digest.parse(text or reference)
+    except DigestError:
+        return None
+    return Descriptor(
+        media_type=answer.headers.get("content-type", "").partition(";")[0].strip(),
+        digest=digest,
+        size=int(answer.headers.get("content-length") or 0),
+    )
+
+
+def _digest_of(raw: bytes, reference: str, announced: str) -> Digest:
+    """What the content must have: the asked digest; for a tag, what the registry says, or else simply its own."""
+    for text in (reference, announced):
+        try:
+            return Digest.parse(text)
+        except DigestError:
+            continue
+    return Digest.of(raw)
+
+
+class _Kind(msgspec.Struct, rename="camel"):
+    media_type: str = ""
+    manifests: msgspec.Raw = msgspec.Raw()
+
+
+def _media_type(answer: Answer, raw: bytes) -> str:
+    """What the document says it is; else the header; else what it looks like."""
+    try:
+        kind = msgspec.json.decode(raw, type=_Kind)
+    except msgspec.DecodeError:
+        kind = _Kind()
+    said = kind.media_type or answer.headers.get("content-type", "").partition(";")[0].strip()
+    if said in media.INDEX_TYPES or said in media.MANIFEST_TYPES:
+        return said
+    if not said or said in ("application/json", "text/plain", "application/octet-stream"):
+        return media.INDEX if bytes(kind.manifests) else media.MANIFEST
+    return said
+
+
+def _next_page(answer: Answer, path: str) -> str:
+    """The path in `Link: <…>; rel="next"`, if it stays on this host."""
+    for link in answer.header_values("link"):
+        target, _, rest = link.partition(">")
+        if 'rel="next"' in rest or "rel=next" in rest:
+            url = urljoin(answer.url, target.strip().removeprefix("<"))
+            if urlsplit(url)[:2] == urlsplit(answer.url)[:2]:
+                return urlsplit(url).path + "?" + urlsplit(url).query
+    return ""

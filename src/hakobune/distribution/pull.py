@@ -1,0 +1,165 @@
+"""From a registry into the store: choose the platform, fetch what is missing in parallel, name it last."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from hakobune.distribution.client import Document, RegistryClient
+from hakobune.distribution.download import fetch_blob
+from hakobune.distribution.errors import RegistryError
+from hakobune.distribution.meter import Meter
+from hakobune.distribution.parallel import StopSign, run_all
+from hakobune.distribution.session import Session
+from hakobune.errors import HakoError
+from hakobune.oci.descriptor import Descriptor
+from hakobune.oci.digest import Digest
+from hakobune.oci.manifest import Image, Index, decode_manifest
+from hakobune.oci.platform import Platform
+from hakobune.oci.receive import Arrived, receive_blob, receive_layer
+from hakobune.oci.reference import Reference
+from hakobune.oci.snapshot import chain_ids
+from hakobune.oci.store import Store
+from hakobune.progress import Progress
+
+_Found = TypeVar("_Found")
+
+
+class NoSuchPlatformError(HakoError):
+    """An index has no image for the platform that is wanted."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Missing:
+    """A layer to fetch; with a diff_id it is unpacked as it comes."""
+
+    blob: Descriptor
+    diff_id: Digest | None
+
+
+def missing_layers(
+    image: Image,
+    *,
+    has_blob: Callable[[Digest], bool],
+    find_layer: Callable[[Digest, Digest], object | None],
+) -> tuple[_Missing, ...]:
+    """What must be fetched, each blob once (pure but for the two questions)."""
+    found: dict[Digest, _Missing] = {}
+    diff_ids = image.diff_ids
+    for blob, diff_id, chain_id in zip(
+        image.manifest.layers, diff_ids, chain_ids(diff_ids), strict=True
+    ):
+        if blob.digest not in found and not has_blob(blob.digest):
+            unpacked = find_layer(diff_id, chain_id)
+            found[blob.digest] = _Missing(blob, diff_id if unpacked is None else None)
+    return tuple(found.values())
+
+
+class Pull:
+    """One pull: the places to ask, and the store to fill."""
+
+    def __init__(
+        self, store: Store, session: Session, reference: Reference, progress: Progress
+    ) -> None:
+        self.what = f"cannot pull {reference.short}"
+        self._store = store
+        self._reference = reference
+        self._meter = Meter(progress, f"pulling {reference.short}")
+        self._stop = StopSign()
+        self._clients = clients_for_pull(session, reference, self.what)
+
+    def head(self) -> Digest | None:
+        """What the name is now, if a place says so cheaply."""
+        found = first_of(
+            self._clients, lambda client: client.head_manifest(wanted(self._reference))
+        )
+        return None if found is None else found.digest
+
+    def document(self, reference: str) -> Document:
+        """The manifest or index of that tag or digest, from the first place that has it."""
+        return first_of(self._clients, lambda client: client.get_manifest(reference))
+
+    def image(self, document: Document) -> Image:
+        """Fetch all that the manifest needs; the image is in the store, unpacked, without a name."""
+        manifest = decode_manifest(document.raw)
+        raw_config = first_of(self._clients, lambda client: client.read_blob(manifest.config))
+        image = Image.from_raw(document.raw, raw_config)
+        missing = missing_layers(
+            image, has_blob=self._store.keep_blob, find_layer=self._store.find_layer
+        )
+        for layer in missing:
+            self._meter.expect(layer.blob.size)
+        arrived: dict[Digest, Arrived] = {}
+        try:
+            for layer, result in zip(
+                missing, run_all(self._receive, missing, self._stop), strict=True
+            ):
+                if isinstance(result, Arrived) and layer.diff_id is not None:
+                    arrived[layer.diff_id] = result
+            self._meter.finish()
+            image = self._store.put_image(document.raw, raw_config)
+            self._store.snapshots(image, arrived=arrived)
+        finally:
+            for item in arrived.values():
+                self._store.discard_snapshot(item.folder)
+        return image
+
+    def _receive(self, layer: _Missing) -> Arrived | None:
+        def fetch(offset: int, wrong: int) -> Iterator[bytes]:
+            self._meter.advance(offset)
+            for data in fetch_blob(self._clients, layer.blob, offset, stop=self._stop, wrong=wrong):
+                self._meter.advance(len(data))
+                yield data
+
+        if layer.diff_id is None:
+            receive_blob(self._store, layer.blob, fetch)
+            return None
+        result = receive_layer(self._store, layer.blob, layer.diff_id, fetch)
+        return result if isinstance(result, Arrived) else None
+
+
+def clients_for_pull(
+    session: Session, reference: Reference, what: str
+) -> tuple[RegistryClient, ...]:
+    """One client a place that may have the repository, mirrors first."""
+    endpoints = session.access.registries.endpoints(reference, pull=True)
+    return tuple(RegistryClient(session, endpoint, what=what) for endpoint in endpoints)
+
+
+def wanted(reference: Reference) -> str:
+    """The tag or digest to ask for; the digest decides."""
+    return str(reference.digest or reference.tag)
+
+
+def first_of(clients: Sequence[RegistryClient], ask: Callable[[RegistryClient], _Found]) -> _Found:
+    """The answer of the first place that gives one; the registry itself is the last, and its error counts."""
+    for client in clients[:-1]:
+        try:
+            return ask(client)
+        except RegistryError:
+            continue
+    return ask(clients[-1])
+
+
+def select_platform(index: Index, platform: Platform, reference: Reference) -> Descriptor:
+    """The manifest for *platform*.
+
+    Raises:
+        NoSuchPlatformError: there is none; those that are there are named.
+    """
+    selected = index.select(platform)
+    if selected is None:
+        there = sorted(
+            {str(entry.platform) for entry in index.manifests if _is_real(entry.platform)}
+        )
+        raise NoSuchPlatformError(
+            f"{reference.short} has no image for {platform}",
+            why=f"it has {', '.join(there)}" if there else "its index names none",
+            fix=f"--platform {there[0]}" if there else "",
+        )
+    return selected
+
+
+def _is_real(platform: Platform | None) -> bool:
+    return platform is not None and platform.os != "unknown"

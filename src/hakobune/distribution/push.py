@@ -1,0 +1,132 @@
+"""From the store into a registry: what is there already is not sent, what a neighbour has is mounted, the name comes last."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from hakobune.distribution.client import RegistryClient
+from hakobune.distribution.meter import Meter
+from hakobune.distribution.parallel import StopSign, run_all
+from hakobune.distribution.pull import wanted
+from hakobune.distribution.session import Session
+from hakobune.distribution.upload import upload_blob
+from hakobune.oci import descriptor as media
+from hakobune.oci.blobs import COPY_SIZE
+from hakobune.oci.descriptor import Descriptor
+from hakobune.oci.digest import Digest
+from hakobune.oci.manifest import Manifest, decode_index, decode_manifest
+from hakobune.oci.reference import Reference
+from hakobune.oci.store import Store
+from hakobune.progress import Progress
+
+
+class Push:
+    """One push of one image or index under one name."""
+
+    def __init__(
+        self, store: Store, session: Session, reference: Reference, progress: Progress
+    ) -> None:
+        self._store = store
+        self._reference = reference
+        self._meter = Meter(progress, f"pushing {reference.short}")
+        self._stop = StopSign()
+        self._endpoint = session.access.registries.endpoints(reference, pull=False)[0]
+        self._neighbours = neighbours(store, reference)
+        sources = sorted({name for names in self._neighbours.values() for name in names[:1]})
+        self._client = RegistryClient(
+            session,
+            self._endpoint,
+            what=f"cannot push {reference.short}",
+            actions="pull,push",
+            also=sources[:8],
+        )
+        self._mountable = frozenset(sources[:8])
+
+    def run(self, digest: Digest, media_type: str) -> None:
+        """Send the manifest or index of that digest, with all it names.
+
+        Raises:
+            BlobUnknownError: a part of it is not in the store.
+            RegistryError: the registry does not take it.
+        """
+        head = self._client.head_manifest(wanted(self._reference))
+        if head is not None and head.digest == digest:
+            self._meter.step(f"{self._reference.short} is there already, unchanged")
+            return
+        if self._client.head_manifest(str(digest)) is None:
+            self._send(digest, media_type)
+        raw = self._store.read_blob(digest)
+        self._client.put_manifest(wanted(self._reference), raw, media_type)
+
+    def _send(self, digest: Digest, media_type: str) -> None:
+        """All that the document names: children first, by their digests."""
+        raw = self._store.read_blob(digest)
+        if media_type in media.INDEX_TYPES:
+            for child in decode_index(raw).manifests:
+                if self._client.head_manifest(str(child.digest)) is None:
+                    self._send(child.digest, child.media_type)
+                    raw_child = self._store.read_blob(child.digest)
+                    self._client.put_manifest(str(child.digest), raw_child, child.media_type)
+            return
+        blobs = blobs_of(decode_manifest(raw))
+        for blob in blobs:
+            self._store.blob_path(blob.digest)  # before anything is sent
+        run_all(self._send_blob, blobs, self._stop)
+        self._meter.finish()
+
+    def _send_blob(self, blob: Descriptor) -> None:
+        self._stop.check()
+        if self._client.has_blob(blob.digest):
+            self._meter.step(f"{blob.digest.short} is there")
+            return
+        self._meter.expect(blob.size)
+        sources = [n for n in self._neighbours.get(blob.digest, ()) if n in self._mountable]
+        mounted = upload_blob(
+            self._client, blob, lambda offset: self._read(blob, offset), mount_from=sources
+        )
+        if mounted:
+            self._meter.advance(blob.size)
+            self._meter.step(f"{blob.digest.short} is taken over from {sources[0]}")
+
+    def _read(self, blob: Descriptor, offset: int) -> Iterator[bytes]:
+        with open(self._store.blob_path(blob.digest), "rb", buffering=0) as file:
+            file.seek(offset)
+            while data := file.read(COPY_SIZE):
+                self._stop.check()
+                yield data
+                self._meter.advance(len(data))
+
+
+def blobs_of(manifest: Manifest) -> tuple[Descriptor, ...]:
+    """What a registry must have before it takes the manifest: config and layers, each once, without foreign layers."""
+    found = {manifest.config.digest: manifest.config}
+    for layer in manifest.layers:
+        if not is_foreign(layer):
+            found.setdefault(layer.digest, layer)
+    return tuple(found.values())
+
+
+def is_foreign(layer: Descriptor) -> bool:
+    """Whether a registry may not have the layer: it says itself where it is (image-spec layer.md "Non-Distributable Layers")."""
+    return bool(layer.urls) and (
+        "nondistributable" in layer.media_type or ".foreign." in layer.media_type
+    )
+
+
+def neighbours(store: Store, target: Reference) -> Mapping[Digest, tuple[str, ...]]:
+    """For each layer of other images named after the same registry: the repositories that may have it."""
+    found: dict[Digest, dict[str, None]] = {}
+    for name, digest in store.names():
+        if name.registry == target.registry and name.repository != target.repository:
+            for blob in _layers(store, digest):
+                found.setdefault(blob, {})[name.repository] = None
+    return {blob: tuple(names) for blob, names in found.items()}
+
+
+def _layers(store: Store, digest: Digest) -> Iterable[Digest]:
+    from hakobune.errors import HakoError
+
+    try:
+        return [layer.digest for layer in store.read_image(digest).manifest.layers]
+    except HakoError:
+        return ()  # damaged, or an index

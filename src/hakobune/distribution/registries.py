@@ -1,0 +1,295 @@
+"""Where a registry is and how it is spoken to: endpoints, mirrors, plain HTTP, certificates.
+
+Read as podman and docker read them: `registries.conf` (containers-registries.conf.5), `daemon.json`'s
+`registry-mirrors` and `insecure-registries`, `certs.d/HOST[:PORT]/` (containers-certs.d.5). No format of our own.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from hakobune.errors import HakoError
+from hakobune.oci.reference import DEFAULT_REGISTRY, Reference
+from hakobune.support.files import DocumentError, read_toml
+
+_DOCKER_HUB: Final = "registry-1.docker.io"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsFiles:
+    """Own authorities and a client's certificate for one host."""
+
+    authorities: tuple[Path, ...] = ()
+    certificate: Path | None = None
+    key: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """One place that has a repository.
+
+    Attributes:
+        host: `HOST[:PORT]`, where requests go.
+        repository: the repository's name there.
+        insecure: plain HTTP and certificates that nobody signed are accepted.
+        plain_first: try HTTP before HTTPS (loopback); only where `insecure`.
+        mirror: it only gives, and whatever goes wrong there is not the end.
+    """
+
+    host: str
+    repository: str
+    insecure: bool = False
+    plain_first: bool = False
+    mirror: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Mirror:
+    location: str
+    insecure: bool = False
+    pulls: str = "all"  # or "digest-only", "tag-only"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Entry:
+    """A `[[registry]]` table."""
+
+    prefix: str
+    location: str
+    insecure: bool = False
+    blocked: bool = False
+    mirrors: tuple[_Mirror, ...] = ()
+    digest_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registries:
+    """All that is configured; `endpoints` is the question it answers."""
+
+    entries: tuple[_Entry, ...] = ()
+    hub_mirrors: tuple[str, ...] = ()
+    insecure: tuple[str, ...] = ()
+    certificate_folders: tuple[Path, ...] = ()
+
+    @classmethod
+    def read(cls, env: Mapping[str, str], home: Path) -> Registries:
+        """Read the first `registries.conf` there is (with its `.d` folder), docker's `daemon.json`, and find the folders of certificates.
+
+        Raises:
+            HakoError: a file cannot be understood; it is named.
+        """
+        user = Path(env.get("XDG_CONFIG_HOME") or Path(env.get("HOME") or "/") / ".config")
+        hub_mirrors, insecure = _read_docker(Path("/etc/docker/daemon.json"))
+        return cls(
+            entries=_read_entries(_configuration_files(env, home, user)),
+            hub_mirrors=hub_mirrors,
+            insecure=insecure,
+            certificate_folders=(
+                home / "certs.d",
+                user / "containers" / "certs.d",
+                Path("/etc/containers/certs.d"),
+                Path("/etc/docker/certs.d"),
+            ),
+        )
+
+    def endpoints(self, reference: Reference, *, pull: bool) -> tuple[Endpoint, ...]:
+        """The places to ask for *reference*'s repository, in order; for a push there is one.
+
+        Raises:
+            HakoError: the registry is blocked by the configuration.
+        """
+        name = reference.name
+        entry = _most_specific(self.entries, name)
+        if entry is not None and entry.blocked:
+            raise HakoError(
+                f"{reference.registry} is not used",
+                why=f"registries.conf blocks {entry.prefix!r}",
+                fix="remove `blocked = true` there",
+            )
+        own = self._own(name, entry)
+        if not pull:
+            return (own,)
+        mirrors = [*self._mirrors(reference, entry)]
+        return (*mirrors, own)
+
+    def tls_files(self, host: str) -> TlsFiles:
+        """What the first folder `certs.d/HOST` has: `*.crt` are authorities, `*.cert` with `*.key` a client's."""
+        for folder in self.certificate_folders:
+            path = folder / host
+            if path.is_dir():
+                certificate = next(iter(sorted(path.glob("*.cert"))), None)
+                return TlsFiles(
+                    authorities=tuple(sorted(path.glob("*.crt"))),
+                    certificate=certificate,
+                    key=certificate.with_suffix(".key") if certificate else None,
+                )
+        return TlsFiles()
+
+    def _own(self, name: str, entry: _Entry | None) -> Endpoint:
+        location = name if entry is None else entry.location + name[len(entry.prefix) :]
+        insecure = entry is not None and entry.insecure
+        return self._endpoint(location, insecure=insecure, mirror=False)
+
+    def _mirrors(self, reference: Reference, entry: _Entry | None) -> Iterable[Endpoint]:
+        if entry is not None:
+            rest = reference.name[len(entry.prefix) :]
+            for mirror in entry.mirrors:
+                wanted = "digest-only" if reference.digest is not None else "tag-only"
+                if mirror.pulls in ("all", wanted) and (
+                    reference.digest is not None or not entry.digest_only
+                ):
+                    yield self._endpoint(
+                        mirror.location + rest, insecure=mirror.insecure, mirror=True
+                    )
+        if reference.registry == DEFAULT_REGISTRY:
+            for url in self.hub_mirrors:
+                plain = url.startswith("http://")
+                location = url.partition("://")[2].rstrip("/") + "/" + reference.repository
+                yield self._endpoint(location, insecure=plain, mirror=True, plain_first=plain)
+
+    def _endpoint(
+        self, location: str, *, insecure: bool, mirror: bool, plain_first: bool = False
+    ) -> Endpoint:
+        host, _, repository = location.partition("/")
+        loopback = is_loopback(host)
+        return Endpoint(
+            host=_DOCKER_HUB if host == DEFAULT_REGISTRY else host,
+            repository=repository,
+            insecure=insecure or loopback or _is_listed(host, self.insecure),
+            plain_first=plain_first or loopback,
+            mirror=mirror,
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """`localhost`, 127.0.0.0/8 or [::1], with any port: docker speaks plain HTTP to these."""
+    name = bare_host(host)
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def bare_host(host: str) -> str:
+    """The host without its port and brackets."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0]
+
+
+def _is_listed(host: str, listed: Sequence[str]) -> bool:
+    """Whether docker's `insecure-registries` names the host, with or without port, or a network it is in."""
+    for item in listed:
+        if item in (host, bare_host(host)):
+            return True
+        try:
+            if ipaddress.ip_address(bare_host(host)) in ipaddress.ip_network(item, strict=False):
+                return True
+        except ValueError:
+            continue
+    return False
+
+
+def _most_specific(entries: Sequence[_Entry], name: str) -> _Entry | None:
+    fitting = [entry for entry in entries if _fits(entry.prefix, name)]
+    return max(fitting, key=lambda entry: len(entry.prefix), default=None)
+
+
+def _fits(prefix: str, name: str) -> bool:
+    return name == prefix or (name.startswith(prefix) and name[len(prefix)] in "/:@")
+
+
+def _configuration_files(env: Mapping[str, str], home: Path, user: Path) -> tuple[Path, ...]:
+    """The first main file that exists and what lies in its `.d` folder, in the order in which they count."""
+    named = env.get("CONTAINERS_REGISTRIES_CONF")
+    mains = (
+        (Path(named),)
+        if named
+        else (
+            home / "registries.conf",
+            user / "containers" / "registries.conf",
+            Path("/etc/containers/registries.conf"),
+        )
+    )
+    for main in mains:
+        if named or main.is_file():
+            return (main, *sorted(main.with_name(main.name + ".d").glob("*.conf")))
+    return ()
+
+
+def _read_entries(files: Iterable[Path]) -> tuple[_Entry, ...]:
+    """Later files replace tables of the same prefix, as podman has it."""
+    found: dict[str, _Entry] = {}
+    for file in files:
+        document = read_toml(file)
+        for table in _tables(document.get("registry", []), file, "registry"):
+            entry = _parse_entry(table, file)
+            found[entry.prefix] = entry
+    return tuple(found.values())
+
+
+def _parse_entry(table: Mapping[str, Any], file: Path) -> _Entry:
+    location, prefix = _text(table, "location", file), _text(table, "prefix", file)
+    if not (location or prefix):
+        raise DocumentError(
+            f"cannot read {file}", why="a [[registry]] has neither `prefix` nor `location`"
+        )
+    return _Entry(
+        prefix=prefix or location,
+        location=location or prefix,
+        insecure=_flag(table, "insecure", file),
+        blocked=_flag(table, "blocked", file),
+        digest_only=_flag(table, "mirror-by-digest-only", file),
+        mirrors=tuple(
+            _Mirror(
+                location=_text(mirror, "location", file),
+                insecure=_flag(mirror, "insecure", file),
+                pulls=_text(mirror, "pull-from-mirror", file) or "all",
+            )
+            for mirror in _tables(table.get("mirror", []), file, "registry.mirror")
+        ),
+    )
+
+
+def _tables(value: object, file: Path, key: str) -> list[Mapping[str, Any]]:
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise DocumentError(
+            f"cannot read {file}", why=f"write {key} as [[{key}]] tables (version 2 of the format)"
+        )
+    return value
+
+
+def _text(table: Mapping[str, Any], key: str, file: Path) -> str:
+    value = table.get(key, "")
+    if not isinstance(value, str):
+        raise DocumentError(f"cannot read {file}", why=f"{key} must be a text")
+    return value
+
+
+def _flag(table: Mapping[str, Any], key: str, file: Path) -> bool:
+    value = table.get(key, False)
+    if not isinstance(value, bool):
+        raise DocumentError(f"cannot read {file}", why=f"{key} must be true or false")
+    return value
+
+
+def _read_docker(path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """`registry-mirrors` and `insecure-registries` of docker's daemon; what is odd in that file is docker's business."""
+    try:
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return (), ()
+    if not isinstance(document, dict):
+        return (), ()
+    return _texts(document.get("registry-mirrors")), _texts(document.get("insecure-registries"))
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list) else ()

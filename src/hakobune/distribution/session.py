@@ -1,0 +1,336 @@
+"""Requests to registries as one command makes them: who we are, where to, retried, redirected, explained."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+from urllib.parse import urljoin, urlsplit
+
+from hakobune.distribution.auth import Authorizer
+from hakobune.distribution.challenge import parse_challenges
+from hakobune.distribution.connections import TRANSPORT_ERRORS, Answer, Connections
+from hakobune.distribution.credentials import CredentialFiles
+from hakobune.distribution.errors import RegistryError, describe_answer, no_answer
+from hakobune.distribution.patience import (
+    ATTEMPTS,
+    WORTH_ANOTHER_TRY,
+    parse_retry_after,
+    wait_s,
+)
+from hakobune.distribution.proxies import Proxies
+from hakobune.distribution.registries import Endpoint, Registries
+
+_MOST_REDIRECTS: Final = 6
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+
+Body = Callable[[], bytes | Iterable[bytes]]
+Note = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """How this user reaches registries: read once from the environment and the files that podman and docker have."""
+
+    registries: Registries
+    credentials: CredentialFiles
+    proxies: Proxies
+
+    @classmethod
+    def read(cls, env: Mapping[str, str], home: Path, *, uid: int) -> Access:
+        """See `Registries.read`, `CredentialFiles.of_user` and `Proxies.read`.
+
+        Args:
+            home: `HAKO_HOME`, which may hold a `registries.conf` and `certs.d` of its own.
+
+        Raises:
+            HakoError: a file cannot be understood.
+        """
+        return cls(
+            registries=Registries.read(env, home),
+            credentials=CredentialFiles.of_user(env, uid=uid),
+            proxies=Proxies.read(env),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What to send. `body` is called again for every try."""
+
+    method: str
+    url: str
+    what: str  # for the error: "cannot pull registry.test/web:v2"
+    headers: Mapping[str, str]
+    expected: frozenset[int]
+    body: Body | None = None
+    scopes: tuple[str, ...] = ()
+    anonymous: bool = False  # a foreign layer's URL gets no credentials
+    again: bool = True  # sending it twice does no harm
+
+
+class Session:
+    """Connections, tokens and patience of one command. Threads share it; a context manager.
+
+    Args:
+        note: told why something takes longer ("registry.test asks to wait 12 s").
+    """
+
+    def __init__(
+        self, access: Access, *, note: Note, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        self.access = access
+        self._note = note
+        self._sleep = sleep
+        self._connections = Connections(access.proxies)
+        self._authorizer = Authorizer()
+        self._bases: dict[str, str] = {}
+        self._bases_lock = threading.Lock()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._connections.close()
+
+    def base(self, endpoint: Endpoint, what: str) -> str:
+        """`https://HOST`, or `http://HOST` where that is allowed and what the host speaks.
+
+        Raises:
+            NoAnswerError: nobody answers.
+        """
+        if not endpoint.insecure:
+            return f"https://{endpoint.host}"
+        with self._bases_lock:
+            if endpoint.host not in self._bases:
+                self._bases[endpoint.host] = self._try_schemes(endpoint, what)
+            return self._bases[endpoint.host]
+
+    def pause(self, seconds: float) -> None:
+        """Wait before another try."""
+        self._sleep(seconds)
+
+    def send(self, request: Request, endpoint: Endpoint) -> Answer:
+        """The expected answer. Redirects are followed without our credentials as soon as they leave the host.
+
+        Raises:
+            NoAnswerError, NotThereError, RateLimitError, RegistryError: after the tries that are worth it.
+        """
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                answer = self._authorized(request, endpoint)
+            except TRANSPORT_ERRORS as error:
+                self._wait(
+                    request, attempt, None, no_answer(request.what, host=endpoint.host, error=error)
+                )
+                continue
+            if answer.status in request.expected:
+                return answer
+            with answer:
+                asked = parse_retry_after(answer.headers.get("retry-after"), now=time.time())
+                refusal = self._refusal(request, endpoint, answer, asked)
+            if answer.status not in WORTH_ANOTHER_TRY:
+                raise refusal
+            self._wait(request, attempt, asked, refusal)
+
+    def _wait(
+        self, request: Request, attempt: int, asked: float | None, error: RegistryError
+    ) -> None:
+        """Sleep before the next try, or raise *error* if there is none."""
+        seconds = wait_s(attempt, asked_s=asked, random=random.random())
+        hopeless = not error.status and _is_final(error)
+        if seconds is None or not (request.again or error.status == 429) or hopeless:
+            raise error
+        if seconds >= 1.0 or asked:
+            why = "asks to wait" if asked else "is tried again in"
+            self._note(
+                f"{error.host} {why} {seconds:.0f} s ({error.why}); try {attempt} of {ATTEMPTS}"
+            )
+        self._sleep(seconds)
+
+    def _refusal(
+        self, request: Request, endpoint: Endpoint, answer: Answer, asked: float | None
+    ) -> RegistryError:
+        credentials = self.access.credentials.find(endpoint.host, endpoint.repository)
+        return describe_answer(
+            request.what,
+            host=urlsplit(answer.url).netloc,
+            status=answer.status,
+            body=answer.start_of_body(),
+            user=credentials.user or ("(by token)" if credentials.refresh_token else ""),
+            retry_after_s=asked,
+        )
+
+    def _authorized(self, request: Request, endpoint: Endpoint) -> Answer:
+        """Send it, and once more if a 401 can be answered."""
+        base = self.base(endpoint, request.what)
+        known = self._authorizer.header(base, request.scopes)
+        answer = self._followed(request, endpoint, base, known)
+        if request.anonymous or answer.status != 401 or _origin(answer.url) != _origin(base):
+            return answer
+        header = self._authorizer.answer(
+            parse_challenges(answer.header_values("www-authenticate")),
+            base=base,
+            scopes=request.scopes,
+            refused=known,
+            credentials=self.access.credentials.find(endpoint.host, endpoint.repository),
+            send=lambda method, url, headers, body: self._ask_for_token(
+                endpoint, request.what, method, url, headers, body
+            ),
+            what=request.what,
+        )
+        if not header:
+            return answer
+        answer.close()
+        return self._followed(request, endpoint, base, header)
+
+    def _ask_for_token(
+        self,
+        endpoint: Endpoint,
+        what: str,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+    ) -> Answer:
+        attempt = 0
+        while True:
+            attempt += 1
+            host = urlsplit(url).netloc
+            request = Request(
+                method=method, url=url, what=what, headers=headers, expected=frozenset()
+            )
+            try:
+                answer = self._send_once(request, url, headers, body, insecure=endpoint.insecure)
+            except TRANSPORT_ERRORS as error:
+                self._wait(request, attempt, None, no_answer(what, host=host, error=error))
+                continue
+            if answer.status not in WORTH_ANOTHER_TRY:
+                return answer
+            with answer:
+                asked = parse_retry_after(answer.headers.get("retry-after"), now=time.time())
+                refusal = describe_answer(
+                    what,
+                    host=host,
+                    status=answer.status,
+                    body=answer.start_of_body(),
+                    user="",
+                    retry_after_s=asked,
+                )
+            self._wait(request, attempt, asked, refusal)
+
+    def _followed(
+        self, request: Request, endpoint: Endpoint, base: str, authorization: str
+    ) -> Answer:
+        url, method = request.url if "://" in request.url else base + request.url, request.method
+        for _ in range(_MOST_REDIRECTS):
+            headers = dict(request.headers)
+            # Never across hosts: object stores refuse it, and others would keep it.
+            if authorization and _origin(url) == _origin(base):
+                headers["Authorization"] = authorization
+            body = request.body() if request.body is not None and method == request.method else None
+            answer = self._send_once(
+                request, url, headers, body, insecure=endpoint.insecure, method=method
+            )
+            location = answer.headers.get("location")
+            if answer.status not in _REDIRECTS or not location:
+                return answer
+            answer.close()
+            target = urljoin(url, location)
+            why = _why_not_followed(url, target, insecure=endpoint.insecure)
+            if why:
+                raise RegistryError(
+                    request.what,
+                    host=endpoint.host,
+                    status=answer.status,
+                    why=f"{endpoint.host} redirects to {urlsplit(target).netloc!r}: {why}",
+                )
+            if answer.status == 303 and method != "HEAD":
+                method = "GET"
+            url = target
+        raise RegistryError(
+            request.what, host=endpoint.host, why=f"{endpoint.host} redirects in circles"
+        )
+
+    def _send_once(
+        self,
+        request: Request,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | Iterable[bytes] | None,
+        *,
+        insecure: bool,
+        method: str = "",
+    ) -> Answer:
+        return self._connections.send(
+            method or request.method,
+            url,
+            headers,
+            body,
+            tls=self.access.registries.tls_files(urlsplit(url).netloc),
+            insecure=insecure,
+        )
+
+    def _try_schemes(self, endpoint: Endpoint, what: str) -> str:
+        """Ask for `/v2/` without credentials, in both ways; the first that understands us counts."""
+        schemes = ("http", "https") if endpoint.plain_first else ("https", "http")
+        failures: list[BaseException] = []
+        for scheme in schemes:
+            base = f"{scheme}://{endpoint.host}"
+            request = Request(
+                method="GET", url=f"{base}/v2/", what=what, headers={}, expected=frozenset()
+            )
+            try:
+                with self._send_once(request, request.url, {}, None, insecure=True) as answer:
+                    if answer.status != 400:  # "an HTTP request to an HTTPS server"
+                        return base
+            except TRANSPORT_ERRORS as error:
+                failures.append(error)
+                if _is_final(no_answer(what, host=endpoint.host, error=error)):
+                    break
+        if failures:
+            raise no_answer(what, host=endpoint.host, error=failures[0])
+        return f"{schemes[0]}://{endpoint.host}"
+
+
+def _is_final(error: RegistryError) -> bool:
+    """Whether waiting will not help: no such host, nobody there, no trust."""
+    return any(
+        word in error.why
+        for word in ("no host is called", "connection refused", "certificate", "does not speak TLS")
+    )
+
+
+def _origin(url: str) -> tuple[str, str, int]:
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return parts.scheme, (parts.hostname or "").lower(), port
+
+
+def _why_not_followed(url: str, target: str, *, insecure: bool) -> str:
+    """Why a redirect is not followed; empty if it is (pure)."""
+    scheme = urlsplit(target).scheme
+    if scheme not in ("http", "https"):
+        return f"{scheme or 'nothing'} is not a way to fetch"
+    if scheme == "http" and url.startswith("https://") and not insecure:
+        return "it does not speak TLS, the registry does"
+    return ""
+
+
+def plain_scopes(repository: str, actions: str, also: Sequence[str] = ()) -> tuple[str, ...]:
+    """The scopes of a token for *repository*, and for pulling from the repositories *also* (mounts)."""
+    return (
+        f"repository:{repository}:{actions}",
+        *(f"repository:{other}:pull" for other in also),
+    )
