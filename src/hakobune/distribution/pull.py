@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from hakobune.distribution.client import Document, RegistryClient
 from hakobune.distribution.download import fetch_blob
@@ -12,10 +12,9 @@ from hakobune.distribution.errors import RegistryError
 from hakobune.distribution.meter import Meter
 from hakobune.distribution.parallel import StopSign, run_all
 from hakobune.distribution.session import Session
-from hakobune.errors import HakoError
 from hakobune.oci.descriptor import Descriptor
 from hakobune.oci.digest import Digest
-from hakobune.oci.manifest import Image, Index, decode_manifest
+from hakobune.oci.manifest import Image, decode_index, decode_manifest
 from hakobune.oci.platform import Platform
 from hakobune.oci.receive import Arrived, receive_blob, receive_layer
 from hakobune.oci.reference import Reference
@@ -23,11 +22,9 @@ from hakobune.oci.snapshot import chain_ids
 from hakobune.oci.store import Store
 from hakobune.progress import Progress
 
+_DEEPEST: Final = 4  # indexes in indexes: nobody has more than one level
+
 _Found = TypeVar("_Found")
-
-
-class NoSuchPlatformError(HakoError):
-    """An index has no image for the platform that is wanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +102,43 @@ class Pull:
                 self._store.discard_snapshot(item.folder)
         return image
 
+    def index(self, document: Document, platform: Platform, *, names: Sequence[Reference]) -> None:
+        """Fetch the index with all that it lists; the images for *platform* are unpacked.
+
+        Raises:
+            WrongContentError: it is nested too deep.
+        """
+        self._children(document, platform, depth=0)
+        self._store.put_index(document.raw, names=names)
+
+    def _children(self, document: Document, platform: Platform, *, depth: int) -> None:
+        if depth > _DEEPEST:
+            raise self._clients[-1].wrong(f"indexes lie in indexes, more than {_DEEPEST} deep")
+        for entry in decode_index(document.raw).manifests:
+            child = self.document(str(entry.digest))
+            if child.is_index:
+                self._children(child, platform, depth=depth + 1)
+                self._store.put_index(child.raw)
+            elif entry.platform is not None and entry.platform.matches(platform):
+                self.image(child)
+            else:
+                self._parts(child)
+
+    def _parts(self, document: Document) -> None:
+        """Fetch a manifest with its blobs as they are; it may be no image at all (an attestation, a chart)."""
+        manifest = decode_manifest(document.raw)
+        blobs = {blob.digest: blob for blob in (manifest.config, *manifest.layers)}
+        missing = tuple(
+            _Missing(blob, None)
+            for blob in blobs.values()
+            if not self._store.keep_blob(blob.digest)
+        )
+        for blob in missing:
+            self._meter.expect(blob.blob.size)
+        run_all(self._receive, missing, self._stop)
+        self._meter.finish()
+        self._store.put_blob(document.raw, document.media_type)
+
     def _receive(self, layer: _Missing) -> Arrived | None:
         def fetch(offset: int, wrong: int) -> Iterator[bytes]:
             self._meter.advance(offset)
@@ -140,26 +174,3 @@ def first_of(clients: Sequence[RegistryClient], ask: Callable[[RegistryClient], 
         except RegistryError:
             continue
     return ask(clients[-1])
-
-
-def select_platform(index: Index, platform: Platform, reference: Reference) -> Descriptor:
-    """The manifest for *platform*.
-
-    Raises:
-        NoSuchPlatformError: there is none; those that are there are named.
-    """
-    selected = index.select(platform)
-    if selected is None:
-        there = sorted(
-            {str(entry.platform) for entry in index.manifests if _is_real(entry.platform)}
-        )
-        raise NoSuchPlatformError(
-            f"{reference.short} has no image for {platform}",
-            why=f"it has {', '.join(there)}" if there else "its index names none",
-            fix=f"--platform {there[0]}" if there else "",
-        )
-    return selected
-
-
-def _is_real(platform: Platform | None) -> bool:
-    return platform is not None and platform.os != "unknown"

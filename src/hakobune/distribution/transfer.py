@@ -8,12 +8,14 @@ from __future__ import annotations
 import os
 from typing import Final, Literal
 
-from hakobune.distribution.pull import Pull, select_platform, wanted
+from hakobune.distribution.pull import Pull, wanted
 from hakobune.distribution.push import Push
 from hakobune.distribution.session import Access, Session
+from hakobune.errors import HakoError
 from hakobune.oci import descriptor as media
+from hakobune.oci.blobs import BlobUnknownError
 from hakobune.oci.digest import Digest
-from hakobune.oci.manifest import Image, decode_index
+from hakobune.oci.manifest import Image, PlatformUnknownError, decode_index
 from hakobune.oci.platform import Platform
 from hakobune.oci.reference import Reference
 from hakobune.oci.store import Store
@@ -23,6 +25,10 @@ Policy = Literal["missing", "always", "never"]
 POLICIES: Final = ("missing", "always", "never")
 
 
+class ImageNotHereError(HakoError):
+    """An image is not in the store, and nobody may fetch it."""
+
+
 def pull(
     store: Store,
     reference: Reference,
@@ -30,29 +36,110 @@ def pull(
     progress: Progress,
     *,
     access: Access | None = None,
+    all_platforms: bool = False,
 ) -> Image:
     """Bring an image into the store, unpacked and named by *reference*; what is here already is not fetched.
 
     Args:
         access: how registries are reached; by default as this process's environment and this user's files say.
+        all_platforms: keep the whole index under the name, with the images for all platforms.
 
     Raises:
         RegistryError: it cannot be had; the name is as it was.
-        NoSuchPlatformError: not for this platform.
+        PlatformUnknownError: not for this platform.
         UnpackError: a layer is damaged, or does what none may.
         StoreFullError: the disk is full.
     """
     with _session(store, access, progress) as session:
         run = Pull(store, session, reference, progress)
-        source = run.head()
-        document = run.document(str(source or wanted(reference)))
-        source = document.digest
-        if document.is_index:
-            chosen = select_platform(decode_index(document.raw), platform, reference)
-            document = run.document(str(chosen.digest))
-        image = run.image(document)
-        store.tag(image.digest, reference)
+        there = run.head()
+        here = _as_pulled(store, reference, there, platform, all_platforms=all_platforms)
+        if here is not None:
+            progress.step(f"{reference.short} is up to date")
+            return here
+        document = run.document(str(there or wanted(reference)))
+        if not document.is_index:
+            image = run.image(document)
+            _check_platform(image, platform, reference, progress)
+            store.tag(image.digest, reference)
+            return image
+        if all_platforms:
+            run.index(document, platform, names=(reference,))
+            return store.read_image(document.digest, platform)
+        index = decode_index(document.raw)
+        chosen = index.select(platform)
+        if chosen is None:
+            raise PlatformUnknownError(reference.short, platform, index)
+        image = run.image(run.document(str(chosen.digest)))
+        store.tag(image.digest, reference, source=document.digest)
         return image
+
+
+def find_or_pull(
+    store: Store,
+    reference: Reference,
+    platform: Platform,
+    progress: Progress,
+    policy: Policy = "missing",
+    *,
+    access: Access | None = None,
+) -> Image:
+    """The image that *reference* names, for *platform*: from the store, or from its registry.
+
+    A name that has one image only, for another platform, gives that one, with a warning: who runs it checks.
+
+    Args:
+        policy: `missing` asks the registry only for what is not here, `always` looks whether it has something newer,
+            `never` does not ask it.
+
+    Raises:
+        ImageNotHereError: it is not here and may not be pulled.
+        and what `pull` raises.
+    """
+    here = find_local(store, reference, platform)
+    if here is None and policy == "missing":
+        here = _only_one(store, reference)
+        if here is not None:
+            _check_platform(here, platform, reference, progress)
+    if here is not None and policy != "always":
+        return here
+    if policy == "never":
+        raise ImageNotHereError(
+            f"there is no image {reference.short} for {platform} here",
+            why="it may not be pulled",
+            fix=f"`hako image pull {reference.short}`",
+        )
+    return pull(store, reference, platform, progress, access=access)
+
+
+def _only_one(store: Store, reference: Reference) -> Image | None:
+    """The image of that name if it is for another platform and the only one: built here, or pulled as such."""
+    if store.find_index(reference) is not None or store.source(reference) is not None:
+        return None
+    return store.find_image(reference)
+
+
+def find_local(store: Store, reference: Reference, platform: Platform) -> Image | None:
+    """The image of that name in the store, if it is for *platform*."""
+    try:
+        image = store.find_image(reference, platform)
+    except (PlatformUnknownError, BlobUnknownError):
+        return None
+    return image if image is not None and image.platform.matches(platform) else None
+
+
+def resolve(
+    store: Store, reference: Reference, progress: Progress, *, access: Access | None = None
+) -> Digest:
+    """What the name stands for in its registry now: an image's or an index's digest. Nothing is pulled.
+
+    Raises:
+        NotThereError: there is no such name.
+        RegistryError: the registry does not say.
+    """
+    with _session(store, access, progress) as session:
+        run = Pull(store, session, reference, progress)
+        return run.head() or run.document(wanted(reference)).digest
 
 
 def push(
@@ -74,6 +161,37 @@ def push(
             image.digest, image.manifest.media_type or media.MANIFEST
         )
     return image.digest
+
+
+def _as_pulled(
+    store: Store,
+    reference: Reference,
+    there: Digest | None,
+    platform: Platform,
+    *,
+    all_platforms: bool,
+) -> Image | None:
+    """The image in the store if *reference* is what the registry has now, and all of it is here and unpacked."""
+    if there is None:
+        return None
+    digest = store.find_digest(reference)
+    if digest is None or there not in (digest, None if all_platforms else store.source(reference)):
+        return None
+    image = find_local(store, reference, platform)
+    if image is None or not all(map(store.keep_blob, (b.digest for b in image.manifest.layers))):
+        return None
+    store.snapshots(image)
+    return image
+
+
+def _check_platform(
+    image: Image, platform: Platform, reference: Reference, progress: Progress
+) -> None:
+    """Say that an image that is for one platform only is for another one (docker does)."""
+    if not image.platform.matches(platform):
+        progress.note(
+            f"{reference.short} is for {image.platform}, not for {platform}", warning=True
+        )
 
 
 def _session(store: Store, access: Access | None, progress: Progress) -> Session:

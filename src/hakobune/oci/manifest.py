@@ -27,6 +27,21 @@ class ManifestError(HakoError):
     """A manifest, or the config it names, contradicts itself."""
 
 
+class PlatformUnknownError(HakoError):
+    """An index has no image for the platform that is wanted."""
+
+    def __init__(self, what: str, platform: Platform, index: Index) -> None:
+        there = sorted(
+            {str(entry.platform) for entry in index.manifests if _is_real(entry.platform)}
+        )
+        super().__init__(
+            f"{what} has no image for {platform}",
+            why=f"it has {', '.join(there)}" if there else "its index names none",
+            fix=f"--platform {there[0]}" if there else "",
+        )
+        self.platform = platform
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
     """An image manifest: a config and its layers, base first."""
 
@@ -87,6 +102,30 @@ def decode_index(raw: bytes) -> Index:
     return index
 
 
+class _Kind(msgspec.Struct):
+    manifests: msgspec.Raw = msgspec.Raw()
+
+
+def is_index(raw: bytes) -> bool:
+    """Whether the document is an index rather than an image manifest."""
+    if b'"manifests"' not in raw:
+        return False  # most are manifests
+    try:
+        return bool(bytes(msgspec.json.decode(raw, type=_Kind).manifests))
+    except msgspec.DecodeError:
+        return False
+
+
+def make_index(manifests: Sequence[Descriptor], annotations: Mapping[str, str]) -> Index:
+    """An OCI index of ours; `encode_document` gives the bytes that its digest is of."""
+    return Index(
+        schema_version=2,
+        media_type=media.INDEX,
+        manifests=tuple(manifests),
+        annotations=dict(annotations),
+    )
+
+
 def make_manifest(
     config: Descriptor, layers: Sequence[Descriptor], annotations: Mapping[str, str]
 ) -> Manifest:
@@ -140,6 +179,11 @@ class Image:
     def diff_ids(self) -> tuple[Digest, ...]:
         """One a layer, base first."""
         return self.config.rootfs.diff_ids
+
+
+def _is_real(platform: Platform | None) -> bool:
+    """Not an attestation's: these are for `unknown/unknown`."""
+    return platform is not None and platform.os != "unknown"
 
 
 def _check_size(raw: bytes, what: str) -> None:

@@ -17,6 +17,8 @@ from hakobune.oci.manifest import Index, decode_index
 from hakobune.oci.reference import Reference
 from hakobune.support.files import write_atomically
 
+# What the name stands for in the registry it was pulled from, where that is an index of which one image was taken.
+SOURCE = "dev.hakobune.source.digest"
 EMPTY = Index(schema_version=2, media_type=INDEX, manifests=())
 
 
@@ -30,6 +32,10 @@ class _Entry(msgspec.Struct):
     def name(self) -> str:
         return (self.annotations or {}).get(REF_NAME, "")
 
+    @property
+    def source(self) -> str:
+        return (self.annotations or {}).get(SOURCE, "")
+
 
 class _Entries(msgspec.Struct):
     manifests: list[_Entry]
@@ -42,7 +48,14 @@ class NamesFile:
         self._path = path
         self._seen: tuple[int, int, int] | None = None
         self._digests: dict[str, str] = {}
+        self._sources: dict[str, str] = {}
         self._entries: tuple[tuple[str, str], ...] = ()
+
+    def source(self, name: Reference) -> Digest | None:
+        """What the name stood for in its registry; `None` if it is as it is here, or nobody knows."""
+        self._refresh()
+        text = self._sources.get(str(name))
+        return None if text is None else Digest.parse(text)
 
     def find(self, name: Reference) -> Digest | None:
         self._refresh()
@@ -97,7 +110,7 @@ class NamesFile:
         try:
             now = self._path.stat()
         except FileNotFoundError:
-            self._digests, self._entries, self._seen = {}, (), None
+            self._digests, self._sources, self._entries, self._seen = {}, {}, (), None
             return
         seen = (now.st_ino, now.st_mtime_ns, now.st_size)
         if seen == self._seen:
@@ -112,6 +125,7 @@ class NamesFile:
             ]
         self._entries = tuple((entry.name, entry.digest) for entry in manifests)
         self._digests = {name: digest for name, digest in self._entries if name}
+        self._sources = {entry.name: entry.source for entry in manifests if entry.source}
         self._seen = seen
 
 

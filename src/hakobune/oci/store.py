@@ -26,9 +26,17 @@ from hakobune.oci.config import ImageConfig, RootFs, encode_config
 from hakobune.oci.descriptor import Descriptor, encode_document
 from hakobune.oci.digest import Digest
 from hakobune.oci.lease import Lease
-from hakobune.oci.manifest import Image, ManifestError, make_manifest
+from hakobune.oci.manifest import (
+    Image,
+    Index,
+    ManifestError,
+    decode_index,
+    is_index,
+    make_manifest,
+)
 from hakobune.oci.merged import find
-from hakobune.oci.names import EMPTY
+from hakobune.oci.names import EMPTY, SOURCE
+from hakobune.oci.platform import Platform
 from hakobune.oci.reference import Reference
 from hakobune.oci.snapshot import (
     TREE,
@@ -183,21 +191,40 @@ class Store:
 
     # Images
 
-    def find_image(self, reference: Reference) -> Image | None:
-        """The image of that digest, or else of that name; `None` if it is not here."""
-        if reference.digest is not None:
-            return self.read_image(reference.digest) if self.has_blob(reference.digest) else None
-        digest = self._parts.names.find(reference)
-        return None if digest is None else self.read_image(digest)
+    def find_image(self, reference: Reference, platform: Platform | None = None) -> Image | None:
+        """The image of that digest, or else of that name; `None` if it is not here.
 
-    def read_image(self, digest: Digest) -> Image:
-        """The image whose manifest has that digest.
+        Args:
+            platform: which image of an index; this machine's by default.
+
+        Raises:
+            PlatformUnknownError: the name is of an index that has none for the platform.
+        """
+        digest = self.find_digest(reference)
+        return None if digest is None else self.read_image(digest, platform)
+
+    def find_digest(self, reference: Reference) -> Digest | None:
+        """What the name, or the digest in it, stands for here: a manifest or an index; `None` if it is not here."""
+        if reference.digest is None:
+            return self._parts.names.find(reference)
+        found = self._parts.names.find(replace(reference, tag=None))
+        return found or (reference.digest if self.has_blob(reference.digest) else None)
+
+    def read_image(self, digest: Digest, platform: Platform | None = None) -> Image:
+        """The image whose manifest has that digest, or the one for *platform* (this machine's) in the index that has it.
 
         Raises:
             BlobUnknownError: its manifest or its config is not here.
+            PlatformUnknownError: the index has none for the platform.
             DocumentFormatError, ManifestError, DigestError: they are no manifest and config, or damaged.
         """
-        return self._parts.read_image(digest)
+        return self._parts.read_image(digest, platform)
+
+    def find_index(self, reference: Reference) -> Index | None:
+        """The index that the name stands for; `None` if it is an image's, or not here."""
+        digest = self.find_digest(reference)
+        raw = None if digest is None else self.read_blob(digest)
+        return decode_index(raw) if raw is not None and is_index(raw) else None
 
     def publish_image(
         self,
@@ -244,18 +271,45 @@ class Store:
             self._change_names(entry, names)
         return image
 
-    def tag(self, digest: Digest, name: Reference) -> None:
-        """Point *name* at the image; another image that had the name loses it.
+    def put_index(self, raw: bytes, *, names: Sequence[Reference] = ()) -> Digest:
+        """Store an index exactly as it is; what it lists is here already.
+
+        Raises:
+            BlobUnknownError: a manifest or index that it lists is not here; no name has changed.
+        """
+        with self._publishing() as lease:
+            for child in decode_index(raw).manifests:
+                lease.add(str(child.digest))
+                if not self._parts.blobs.has(child.digest):
+                    raise BlobUnknownError(child.digest)
+        digest = self.put_blob(raw, media.INDEX).digest
+        for name in names:
+            self.tag(digest, name)
+        return digest
+
+    def tag(self, digest: Digest, name: Reference, *, source: Digest | None = None) -> None:
+        """Point *name* at the image or index; another one that had the name loses it.
+
+        Args:
+            source: what the name stands for in its registry, if that is an index of which this is one image.
 
         Raises:
             BlobUnknownError: the image is not here.
         """
         with self._publishing() as lease:  # else the collector may take it before it has its name
             lease.add(str(digest))
-            image = self.read_image(digest)
-        media_type = image.manifest.media_type or media.MANIFEST
-        entry = Descriptor(media_type=media_type, digest=digest, size=len(image.raw))
+            raw = self.read_blob(digest)
+        if is_index(raw):
+            media_type = decode_index(raw).media_type or media.INDEX
+        else:
+            media_type = self.read_image(digest).manifest.media_type or media.MANIFEST
+        notes = {} if source is None else {SOURCE: str(source)}
+        entry = Descriptor(media_type=media_type, digest=digest, size=len(raw), annotations=notes)
         self._change_names(entry, (name,))
+
+    def source(self, name: Reference) -> Digest | None:
+        """What *name* stood for in its registry when it was pulled; `None` if it was not pulled."""
+        return self._parts.names.source(name)
 
     def untag(self, name: Reference) -> bool:
         """Take the name away; `False` if no image had it. The image stays until a collection."""
@@ -609,5 +663,5 @@ def _with_diff_ids(config: ImageConfig, layers: Sequence[Layer]) -> ImageConfig:
 
 
 def _name(reference: Reference) -> str:
-    """How the image is called in `index.json`: a digest is no part of a name."""
-    return str(replace(reference, digest=None))
+    """How the image is called in `index.json`: a digest is a name only where there is no tag."""
+    return str(reference if reference.tag is None else replace(reference, digest=None))

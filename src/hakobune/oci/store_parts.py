@@ -8,8 +8,15 @@ from pathlib import Path
 from hakobune.errors import HakoError
 from hakobune.oci.blobs import BlobFolder
 from hakobune.oci.digest import HEX_LENGTHS, Digest
-from hakobune.oci.manifest import Image, decode_manifest
+from hakobune.oci.manifest import (
+    Image,
+    PlatformUnknownError,
+    decode_index,
+    decode_manifest,
+    is_index,
+)
 from hakobune.oci.names import NamesFile
+from hakobune.oci.platform import Platform
 from hakobune.oci.roots import Roots
 from hakobune.oci.snapshot import SnapshotFolder
 from hakobune.oci.unsynced import Unsynced
@@ -71,18 +78,31 @@ class StoreParts:
         """Blobs that nothing needs any more."""
         return self.private / "trash"
 
-    def read_image(self, digest: Digest) -> Image:
+    def read_image(self, digest: Digest, platform: Platform | None = None) -> Image:
         """See `Store.read_image`."""
         raw = self.blobs.read(digest)
+        if is_index(raw):
+            index, platform = decode_index(raw), platform or Platform.host()
+            chosen = index.select(platform)
+            if chosen is None:
+                raise PlatformUnknownError(f"the index {digest.short}", platform, index)
+            return self.read_image(chosen.digest, platform)
         return Image.from_raw(raw, self.blobs.read(decode_manifest(raw).config.digest))
 
     def why_incomplete(self, digest: Digest) -> str:
-        """Why the image cannot be used; empty if it can."""
+        """Why the image, or an image of the index, cannot be used; empty if all can."""
         try:
-            layers = self.read_image(digest).manifest.layers
+            raw = self.blobs.read(digest)
+            if is_index(raw):
+                children = [
+                    self.why_incomplete(child.digest) for child in decode_index(raw).manifests
+                ]
+                return next(filter(None, children), "")
+            manifest = decode_manifest(raw)
+            self.blobs.read(manifest.config.digest)
         except HakoError as error:
             return error.what
-        missing = [layer.digest for layer in layers if not self.blobs.has(layer.digest)]
+        missing = [layer.digest for layer in manifest.layers if not self.blobs.has(layer.digest)]
         return f"its layer {missing[0]} is not here" if missing else ""
 
 
