@@ -174,7 +174,7 @@ class Transfer(Instruction):
         sources: paths, globs (and for ADD: URLs, git repositories), as written, in order.
         files: heredocs among the sources: each is a file of that name with that text.
         destination: ends in `/` if it must be a folder.
-        chown: `user[:group]`, empty for 0:0 (never what the source had; COPY --from keeps nothing either).
+        chown: `user[:group]`; empty: 0:0 for what comes from the context, as it is there for `COPY --from`.
         chmod: octal digits or symbolic (`u=rwX,go=rX`), empty to keep the source's mode.
         link: independent of what lies below (a layer of its own).
         exclude: patterns of what is left out, relative to each source, with `**` and `!`.
