@@ -10,6 +10,7 @@ from typing import Final
 from hakobune import __version__
 from hakobune.buildpack.order import Catalog
 from hakobune.builds.request import BuildRequest
+from hakobune.builds.run_image_needs import check_needs
 from hakobune.errors import HakoError
 from hakobune.lifecycle.analyze import Analyzed
 from hakobune.lifecycle.build import build
@@ -67,6 +68,14 @@ def restore_build_export(
         built = build(context, detected=detected, catalog=catalog, progress=progress)
     except BuildpackFailedError as error:
         raise told_by_buildpack(error) from error
+    lacking = check_needs(
+        built.labels,
+        [tree for s in reversed(store.snapshots(analyzed.run_image)) for tree in s.lower_dirs()],
+        analyzed.run_image.config.env,
+        analyzed.run_reference,
+    )
+    if lacking:
+        progress.note(lacking, warning=True)
     return export(
         context,
         store,

@@ -65,7 +65,6 @@ if TYPE_CHECKING:
 
 EXEC_ENV: Final = "production"
 ROOTS: Final = "builds"
-NEEDS_LABEL: Final = "com.hakobune.run-image.needs."
 
 
 def run_build(
