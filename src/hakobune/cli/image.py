@@ -24,10 +24,11 @@ _SHORTEST_ID = 4
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    from hakobune.cli import image_registry
+    from hakobune.cli import image_index, image_registry
 
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     image_registry.configure(verbs)
+    image_index.configure(verbs)
 
     listing = verbs.add_parser("ls", help="one line a name: digest, platform, size")
     add_format(listing)
@@ -95,7 +96,7 @@ def _list(arguments: argparse.Namespace, context: Context) -> int:
         (
             name.short,
             digest.short,
-            str(image.platform) if image else "damaged",
+            _platforms(store, name) or (str(image.platform) if image else "damaged"),
             human_size(size_of(image)) if image else "-",
             image.config.created[:19].replace("T", " ") if image else "",
         )
@@ -103,6 +104,17 @@ def _list(arguments: argparse.Namespace, context: Context) -> int:
     ]
     print_table(("IMAGE", "DIGEST", "PLATFORM", "SIZE", "CREATED"), rows, context.out)
     return 0
+
+
+def _platforms(store: Store, name: Reference) -> str:
+    """What an index is for; empty if the name is an image's."""
+    try:
+        index = store.find_index(name)
+    except HakoError:
+        return ""
+    return (
+        ", ".join(sorted({str(e.platform) for e in index.manifests if e.platform})) if index else ""
+    )
 
 
 def _read_if_whole(store: Store, digest: Digest) -> Image | None:
@@ -187,7 +199,7 @@ def find_image(store: Store, text: str) -> Image:
     if image is None:
         raise HakoError(
             f"there is no image {text!r} here",
-            fix="`hako image ls` lists them, `hako build` makes one",
+            fix="`hako image ls` lists them, `hako image pull` and `hako build` add one",
         )
     return image
 
@@ -218,7 +230,10 @@ def _find_by_id(store: Store, text: str) -> Image | None:
 def _tag(arguments: argparse.Namespace, context: Context) -> int:
     store = Store(context.settings.home)
     name = _parse_name(arguments.name)
-    store.tag(find_image(store, arguments.image).digest, name)
+    whole = None
+    if not arguments.image.startswith("sha256:"):
+        whole = store.find_digest(Reference.parse(arguments.image))
+    store.tag(whole or find_image(store, arguments.image).digest, name)
     print(name.short, file=context.out)
     return 0
 
@@ -234,7 +249,7 @@ def _remove(arguments: argparse.Namespace, context: Context) -> int:
     store = Store(context.settings.home)
     digests = dict(store.names())
     for text in arguments.names:
-        name = _parse_name(text)
+        name = Reference.parse(text)
         if not store.untag(name):
             raise HakoError(
                 f"there is no image {text!r} here", fix="`hako image ls` lists the names"

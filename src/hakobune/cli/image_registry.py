@@ -1,4 +1,4 @@
-"""`hako image pull|push`: images between this machine and registries."""
+"""`hako image pull|push|copy|tags|referrers|delete`: images between this machine and registries."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ import argparse
 from typing import TYPE_CHECKING
 
 from hakobune.cli.main import Context
-from hakobune.cli.terminal import BannerProgress
+from hakobune.cli.progress_option import add_progress, make_progress
+from hakobune.cli.table import add_format, print_json, print_table
+from hakobune.cli.terminal import human_size
+from hakobune.errors import HakoError, UsageError
+from hakobune.oci.digest import Digest
 from hakobune.oci.platform import Platform
 from hakobune.oci.reference import Reference
 from hakobune.oci.store import Store
@@ -18,36 +22,205 @@ if TYPE_CHECKING:
 def configure(verbs: Verbs) -> None:
     pull = verbs.add_parser("pull", help="bring an image here from its registry")
     pull.add_argument("name", metavar="NAME", help="for example debian:13, or HOST/REPOSITORY:TAG")
-    pull.add_argument(
+    which = pull.add_mutually_exclusive_group()
+    which.add_argument(
         "--platform", metavar="OS/ARCH", help="which image of several (default: this machine's)"
     )
+    which.add_argument(
+        "--all-platforms", action="store_true", help="all of them, under one name, as an index"
+    )
+    add_progress(pull)
     pull.set_defaults(run=_pull)
 
-    push = verbs.add_parser("push", help="send an image to the registry in its name")
+    push = verbs.add_parser("push", help="send an image or index to the registry in its name")
     push.add_argument("name", metavar="NAME", help="an image that is here")
     push.add_argument("target", nargs="?", metavar="TARGET", help="another name to push it under")
+    push.add_argument(
+        "--platform", metavar="OS/ARCH", help="of an index, only the image for this platform"
+    )
+    add_progress(push)
     push.set_defaults(run=_push)
+
+    copy = verbs.add_parser("copy", help="copy from registry to registry, keeping nothing here")
+    copy.add_argument("source", metavar="SOURCE")
+    copy.add_argument("target", metavar="TARGET")
+    copy.add_argument(
+        "--platform", metavar="OS/ARCH", help="only this one (default: an index is copied whole)"
+    )
+    add_progress(copy)
+    copy.set_defaults(run=_copy)
+
+    tags = verbs.add_parser("tags", help="the tags of a repository in its registry")
+    tags.add_argument("repository", metavar="REPOSITORY", help="for example debian")
+    add_format(tags)
+    tags.set_defaults(run=_tags)
+
+    referrers = verbs.add_parser(
+        "referrers", help="what refers to an image in its registry: signatures, SBOMs"
+    )
+    referrers.add_argument("name", metavar="NAME")
+    referrers.add_argument("--artifact-type", default="", metavar="TYPE", help="only these")
+    add_format(referrers)
+    referrers.set_defaults(run=_referrers)
+
+    delete = verbs.add_parser("delete", help="remove a tag, or an image by digest, from a registry")
+    delete.add_argument("name", metavar="NAME", help="with its tag, or its digest (all its tags)")
+    delete.set_defaults(run=_delete)
+
+
+def _platform(text: str | None) -> Platform:
+    return Platform.parse(text) if text else Platform.host()
 
 
 def _pull(arguments: argparse.Namespace, context: Context) -> int:
     from hakobune.distribution.transfer import pull
 
-    platform = Platform.parse(arguments.platform) if arguments.platform else Platform.host()
-    progress = BannerProgress(context.err, context.env)
+    name = Reference.parse(arguments.name)
     with Store(context.settings.home) as store:
-        image = pull(store, Reference.parse(arguments.name), platform, progress)
+        image = pull(
+            store,
+            name,
+            _platform(arguments.platform),
+            make_progress(arguments, context),
+            all_platforms=arguments.all_platforms,
+        )
+        digest = store.find_digest(name) or image.digest
         store.sync_later()
-    print(f"{Reference.parse(arguments.name).short}@{image.digest}", file=context.out)
+    print(_with_digest(name, digest), file=context.out)
     return 0
 
 
 def _push(arguments: argparse.Namespace, context: Context) -> int:
-    from hakobune.cli.image import find_image
     from hakobune.distribution.transfer import push
 
     target = Reference.parse(arguments.target or arguments.name)
-    progress = BannerProgress(context.err, context.env)
     with Store(context.settings.home) as store:
-        digest = push(store, find_image(store, arguments.name), target, progress)
-    print(f"{target.short}@{digest}", file=context.out)
+        digest = push(store, _find(store, arguments), target, make_progress(arguments, context))
+    print(_with_digest(target, digest), file=context.out)
+    return 0
+
+
+def _find(store: Store, arguments: argparse.Namespace) -> Digest:
+    """The image or index to push.
+
+    Raises:
+        HakoError: it is not here.
+    """
+    from hakobune.cli.image import find_image
+
+    if arguments.platform:
+        image = store.find_image(
+            Reference.parse(arguments.name), Platform.parse(arguments.platform)
+        )
+        if image is not None:
+            return image.digest
+    if not arguments.name.startswith("sha256:"):
+        digest = store.find_digest(Reference.parse(arguments.name))
+        if digest is not None:
+            return digest
+    return find_image(store, arguments.name).digest
+
+
+def _copy(arguments: argparse.Namespace, context: Context) -> int:
+    from hakobune.distribution.transfer import copy
+
+    target = Reference.parse(arguments.target)
+    digest = copy(
+        Reference.parse(arguments.source),
+        target,
+        make_progress(arguments, context),
+        home=context.settings.home,
+        platform=Platform.parse(arguments.platform) if arguments.platform else None,
+    )
+    print(_with_digest(target, digest), file=context.out)
+    return 0
+
+
+def _with_digest(name: Reference, digest: Digest) -> str:
+    return f"{name.short.partition('@')[0]}@{digest}"
+
+
+def _tags(arguments: argparse.Namespace, context: Context) -> int:
+    from hakobune.distribution.transfer import open_repository
+    from hakobune.progress import SilentProgress
+
+    name = Reference.parse(arguments.repository)
+    what = f"cannot list the tags of {name.short.partition('@')[0].removesuffix(f':{name.tag}')}"
+    with open_repository(
+        name, SilentProgress(), home=context.settings.home, what=what
+    ) as repository:
+        tags = list(repository.tags())
+    if arguments.format == "json":
+        print_json(tags, context.out)
+    else:
+        for tag in tags:
+            print(tag, file=context.out)
+    return 0
+
+
+def _referrers(arguments: argparse.Namespace, context: Context) -> int:
+    from hakobune.distribution.transfer import open_repository
+    from hakobune.progress import SilentProgress
+
+    name = Reference.parse(arguments.name)
+    with open_repository(
+        name,
+        SilentProgress(),
+        home=context.settings.home,
+        what=f"cannot list what refers to {name.short}",
+    ) as repository:
+        head = name.digest or repository.get_manifest(str(name.tag)).digest
+        found = repository.referrers(head, artifact_type=arguments.artifact_type)
+    if arguments.format == "json":
+        print_json(
+            [
+                {
+                    "digest": str(item.digest),
+                    "artifactType": item.artifact_type,
+                    "mediaType": item.media_type,
+                    "size": item.size,
+                    "annotations": dict(item.annotations),
+                }
+                for item in found
+            ],
+            context.out,
+        )
+    else:
+        rows = [(str(i.digest), i.artifact_type or i.media_type, human_size(i.size)) for i in found]
+        print_table(("DIGEST", "TYPE", "SIZE"), rows, context.out)
+    return 0
+
+
+def _delete(arguments: argparse.Namespace, context: Context) -> int:
+    from hakobune.distribution.errors import RegistryError
+    from hakobune.distribution.transfer import open_repository
+    from hakobune.progress import SilentProgress
+
+    name = Reference.parse(arguments.name)
+    if name.digest is None and not arguments.name.endswith(f":{name.tag}"):
+        raise UsageError(
+            f"hako image delete {arguments.name}: which one?",
+            why="a deletion is not guessed",
+            fix=f"{arguments.name}:TAG, or {arguments.name}@DIGEST",
+        )
+    what = f"cannot delete {arguments.name}"
+    with open_repository(
+        name,
+        SilentProgress(),
+        home=context.settings.home,
+        what=what,
+        actions="pull,push,delete",
+    ) as repository:
+        try:
+            repository.delete_manifest(str(name.digest or name.tag))
+        except RegistryError as error:
+            if name.digest is not None or error.status not in (400, 405):
+                raise
+            head = repository.get_manifest(str(name.tag)).digest
+            raise HakoError(
+                what,
+                why=f"{repository.host} deletes no single tags",
+                fix=f"hako image delete {name.name}@{head} (all its tags go with it)",
+            ) from error
+    print(f"deleted {arguments.name}", file=context.err)
     return 0

@@ -40,9 +40,16 @@ class BannerProgress:
     """Pack's way: `===> DETECTING`, what happens below it, and how long the phase took."""
 
     def __init__(
-        self, stream: TextIO, env: Mapping[str, str], *, quiet: bool = False, verbose: bool = False
+        self,
+        stream: TextIO,
+        env: Mapping[str, str],
+        *,
+        quiet: bool = False,
+        verbose: bool = False,
+        plain: bool = False,
     ) -> None:
         self._stream = stream
+        self._draws = stream.isatty() and not plain
         self._colour = wants_colour(stream, env)
         self._quiet = quiet
         self._verbose = verbose
@@ -66,7 +73,7 @@ class BannerProgress:
             return
         of = f" of {human_size(total)}" if total else ""
         finished = total is not None and done >= total
-        if not self._stream.isatty():
+        if not self._draws:
             if finished:
                 self._say(f"{what}: {human_size(done)}")
             return

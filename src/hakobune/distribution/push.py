@@ -10,11 +10,10 @@ from hakobune.distribution.parallel import StopSign, run_all
 from hakobune.distribution.pull import wanted
 from hakobune.distribution.session import Session
 from hakobune.distribution.upload import upload_blob
-from hakobune.oci import descriptor as media
 from hakobune.oci.blobs import COPY_SIZE
 from hakobune.oci.descriptor import Descriptor
 from hakobune.oci.digest import Digest
-from hakobune.oci.manifest import Manifest, decode_index, decode_manifest
+from hakobune.oci.manifest import Manifest, decode_index, decode_manifest, is_index, media_type_of
 from hakobune.oci.reference import Reference
 from hakobune.oci.store import Store
 from hakobune.progress import Progress
@@ -42,7 +41,7 @@ class Push:
         )
         self._mountable = frozenset(sources[:8])
 
-    def run(self, digest: Digest, media_type: str) -> None:
+    def run(self, digest: Digest) -> None:
         """Send the manifest or index of that digest, with all it names.
 
         Raises:
@@ -54,19 +53,21 @@ class Push:
             self._meter.step(f"{self._reference.short} is there already, unchanged")
             return
         if self._client.head_manifest(str(digest)) is None:
-            self._send(digest, media_type)
-        raw = self._store.read_blob(digest)
-        self._client.put_manifest(wanted(self._reference), raw, media_type)
+            self._send(digest)
+        self._put(wanted(self._reference), digest)
 
-    def _send(self, digest: Digest, media_type: str) -> None:
+    def _put(self, reference: str, digest: Digest) -> None:
+        raw = self._store.read_blob(digest)
+        self._client.put_manifest(reference, raw, media_type_of(raw))
+
+    def _send(self, digest: Digest) -> None:
         """All that the document names: children first, by their digests."""
         raw = self._store.read_blob(digest)
-        if media_type in media.INDEX_TYPES:
+        if is_index(raw):
             for child in decode_index(raw).manifests:
                 if self._client.head_manifest(str(child.digest)) is None:
-                    self._send(child.digest, child.media_type)
-                    raw_child = self._store.read_blob(child.digest)
-                    self._client.put_manifest(str(child.digest), raw_child, child.media_type)
+                    self._send(child.digest)
+                    self._put(str(child.digest), child.digest)
             return
         blobs = blobs_of(decode_manifest(raw))
         for blob in blobs:

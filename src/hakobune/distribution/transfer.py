@@ -5,14 +5,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Final, Literal
 
+from hakobune.distribution.client import RegistryClient
+from hakobune.distribution.copy import Copy
 from hakobune.distribution.pull import Pull, wanted
 from hakobune.distribution.push import Push
 from hakobune.distribution.session import Access, Session
 from hakobune.errors import HakoError
-from hakobune.oci import descriptor as media
 from hakobune.oci.blobs import BlobUnknownError
 from hakobune.oci.digest import Digest
 from hakobune.oci.manifest import Image, PlatformUnknownError, decode_index
@@ -50,12 +54,14 @@ def pull(
         UnpackError: a layer is damaged, or does what none may.
         StoreFullError: the disk is full.
     """
-    with _session(store, access, progress) as session:
+    with _session(store.home, access, progress) as session:
         run = Pull(store, session, reference, progress)
         there = run.head()
         here = _as_pulled(store, reference, there, platform, all_platforms=all_platforms)
         if here is not None:
             progress.step(f"{reference.short} is up to date")
+            if reference.tag is None and not store.has_name(reference):
+                store.tag(there or here.digest, reference)
             return here
         document = run.document(str(there or wanted(reference)))
         if not document.is_index:
@@ -137,14 +143,14 @@ def resolve(
         NotThereError: there is no such name.
         RegistryError: the registry does not say.
     """
-    with _session(store, access, progress) as session:
+    with _session(store.home, access, progress) as session:
         run = Pull(store, session, reference, progress)
         return run.head() or run.document(wanted(reference)).digest
 
 
 def push(
     store: Store,
-    image: Image,
+    image: Image | Digest,
     reference: Reference,
     progress: Progress,
     *,
@@ -152,15 +158,61 @@ def push(
 ) -> Digest:
     """Send an image to the registry in *reference*, under that name; gives its digest there, which is the one here.
 
+    Args:
+        image: or the digest of an index in the store, which is sent with all that it lists.
+
     Raises:
         RegistryError: the registry does not take it.
         BlobUnknownError: a layer is not in the store.
     """
-    with _session(store, access, progress) as session:
-        Push(store, session, reference, progress).run(
-            image.digest, image.manifest.media_type or media.MANIFEST
-        )
-    return image.digest
+    digest = image if isinstance(image, Digest) else image.digest
+    with _session(store.home, access, progress) as session:
+        Push(store, session, reference, progress).run(digest)
+    return digest
+
+
+def copy(
+    source: Reference,
+    target: Reference,
+    progress: Progress,
+    *,
+    home: Path,
+    platform: Platform | None = None,
+    access: Access | None = None,
+) -> Digest:
+    """Copy from registry to registry without keeping anything here; gives the digest, which is the same in both.
+
+    Args:
+        home: `HAKO_HOME`, for its configuration of registries.
+        platform: copy the image for it alone; by default an index is copied whole.
+
+    Raises:
+        RegistryError: one of the two does not do its part.
+        PlatformUnknownError: not for this platform.
+    """
+    with _session(home, access, progress) as session:
+        return Copy(session, source, target, progress).run(platform)
+
+
+@contextlib.contextmanager
+def open_repository(
+    reference: Reference,
+    progress: Progress,
+    *,
+    home: Path,
+    what: str,
+    actions: str = "pull",
+    access: Access | None = None,
+) -> Iterator[RegistryClient]:
+    """A client for the registry's other calls on the repository of *reference*: tags, referrers, deletion.
+
+    Args:
+        what: begins every error: `cannot list the tags of debian`.
+        actions: `pull`, `pull,push` or `pull,push,delete`.
+    """
+    with _session(home, access, progress) as session:
+        endpoint = session.access.registries.endpoints(reference, pull=False)[0]
+        yield RegistryClient(session, endpoint, what=what, actions=actions)
 
 
 def _as_pulled(
@@ -194,6 +246,6 @@ def _check_platform(
         )
 
 
-def _session(store: Store, access: Access | None, progress: Progress) -> Session:
-    access = access or Access.read(os.environ, store.home, uid=os.geteuid())
+def _session(home: Path, access: Access | None, progress: Progress) -> Session:
+    access = access or Access.read(os.environ, home, uid=os.geteuid())
     return Session(access, note=progress.note)

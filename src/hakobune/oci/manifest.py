@@ -116,6 +116,13 @@ def is_index(raw: bytes) -> bool:
         return False
 
 
+def media_type_of(raw: bytes) -> str:
+    """What the document says it is, or what OCI calls what it looks like."""
+    if is_index(raw):
+        return decode_index(raw).media_type or media.INDEX
+    return decode_manifest(raw).media_type or media.MANIFEST
+
+
 def make_index(manifests: Sequence[Descriptor], annotations: Mapping[str, str]) -> Index:
     """An OCI index of ours; `encode_document` gives the bytes that its digest is of."""
     return Index(

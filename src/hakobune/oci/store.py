@@ -33,6 +33,7 @@ from hakobune.oci.manifest import (
     decode_index,
     is_index,
     make_manifest,
+    media_type_of,
 )
 from hakobune.oci.merged import find
 from hakobune.oci.names import EMPTY, SOURCE
@@ -299,12 +300,12 @@ class Store:
         with self._publishing() as lease:  # else the collector may take it before it has its name
             lease.add(str(digest))
             raw = self.read_blob(digest)
-        if is_index(raw):
-            media_type = decode_index(raw).media_type or media.INDEX
-        else:
-            media_type = self.read_image(digest).manifest.media_type or media.MANIFEST
+        if not is_index(raw):
+            self.read_image(digest)
         notes = {} if source is None else {SOURCE: str(source)}
-        entry = Descriptor(media_type=media_type, digest=digest, size=len(raw), annotations=notes)
+        entry = Descriptor(
+            media_type=media_type_of(raw), digest=digest, size=len(raw), annotations=notes
+        )
         self._change_names(entry, (name,))
 
     def source(self, name: Reference) -> Digest | None:
@@ -322,6 +323,10 @@ class Store:
         with self._changing_names():
             self._parts.names.change(edit)
         return found
+
+    def has_name(self, name: Reference) -> bool:
+        """Whether something here is called so; a digest is a name if the image was pulled by it."""
+        return self._parts.names.find(name) is not None
 
     def names(self) -> tuple[tuple[Reference, Digest], ...]:
         """Every name with its image's digest, sorted by name."""

@@ -1,0 +1,109 @@
+"""From one registry to another: nothing is unpacked or kept, what the target has is not sent, and manifests stay as they are."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+
+from hakobune.distribution.client import Document, RegistryClient
+from hakobune.distribution.download import fetch_blob
+from hakobune.distribution.meter import Meter
+from hakobune.distribution.parallel import StopSign, run_all
+from hakobune.distribution.pull import clients_for_pull, first_of, wanted
+from hakobune.distribution.push import blobs_of
+from hakobune.distribution.session import Session
+from hakobune.distribution.upload import upload_blob
+from hakobune.oci.descriptor import Descriptor
+from hakobune.oci.digest import Digest
+from hakobune.oci.manifest import PlatformUnknownError, decode_index, decode_manifest
+from hakobune.oci.platform import Platform
+from hakobune.oci.reference import Reference
+from hakobune.progress import Progress
+
+_DEEPEST = 4
+
+
+class Copy:
+    """One copy of one image or index."""
+
+    def __init__(
+        self, session: Session, source: Reference, target: Reference, progress: Progress
+    ) -> None:
+        self._source = source
+        self._target = target
+        self._meter = Meter(progress, f"copying {source.short}")
+        self._stop = StopSign()
+        what = f"cannot copy {source.short} to {target.short}"
+        self._from = clients_for_pull(session, source, what)
+        endpoint = session.access.registries.endpoints(target, pull=False)[0]
+        own = self._from[-1].endpoint
+        self._neighbour = (
+            own.repository
+            if own.host == endpoint.host and own.repository != endpoint.repository
+            else ""
+        )
+        self._to = RegistryClient(
+            session,
+            endpoint,
+            what=what,
+            actions="pull,push",
+            also=(self._neighbour,) if self._neighbour else (),
+        )
+
+    def run(self, platform: Platform | None) -> Digest:
+        """Copy all platforms of an index, or the image for *platform* alone; gives the digest that the target has now.
+
+        Raises:
+            PlatformUnknownError: the index has none for *platform*.
+            RegistryError: one of the two does not do its part.
+        """
+        document = self._get(wanted(self._source))
+        if document.is_index and platform is not None:
+            index = decode_index(document.raw)
+            chosen = index.select(platform)
+            if chosen is None:
+                raise PlatformUnknownError(self._source.short, platform, index)
+            document = self._get(str(chosen.digest))
+        there = self._to.head_manifest(wanted(self._target))
+        if there is not None and there.digest == document.digest:
+            self._meter.step(f"{self._target.short} is there already, unchanged")
+            return document.digest
+        self._parts(document, depth=0)
+        self._to.put_manifest(wanted(self._target), document.raw, document.media_type)
+        return document.digest
+
+    def _get(self, reference: str) -> Document:
+        return first_of(self._from, lambda client: client.get_manifest(reference))
+
+    def _parts(self, document: Document, *, depth: int) -> None:
+        """What the document names, children first."""
+        if depth > _DEEPEST:
+            raise self._to.wrong(f"indexes lie in indexes, more than {_DEEPEST} deep")
+        if not document.is_index:
+            run_all(self._blob, blobs_of(decode_manifest(document.raw)), self._stop)
+            self._meter.finish()
+            return
+        for entry in decode_index(document.raw).manifests:
+            if self._to.head_manifest(str(entry.digest)) is None:
+                child = self._get(str(entry.digest))
+                self._parts(child, depth=depth + 1)
+                self._to.put_manifest(str(child.digest), child.raw, child.media_type)
+
+    def _blob(self, blob: Descriptor) -> None:
+        self._stop.check()
+        if self._to.has_blob(blob.digest):
+            return
+        self._meter.expect(blob.size)
+        sources = (self._neighbour,) if self._neighbour else ()
+        if upload_blob(self._to, blob, lambda at: self._read(blob, at), mount_from=sources):
+            self._meter.advance(blob.size)
+
+    def _read(self, blob: Descriptor, offset: int) -> Iterator[bytes]:
+        """The blob as it comes; wrong bytes are noticed before the upload is closed (a part alone is the target's to check)."""
+        found = hashlib.new(blob.digest.algorithm)
+        for data in fetch_blob(self._from, blob, offset, stop=self._stop):
+            found.update(data)
+            yield data
+            self._meter.advance(len(data))
+        if offset == 0 and found.hexdigest() != blob.digest.hex:
+            raise self._from[-1].wrong(f"the blob {blob.digest.short} has another digest")
