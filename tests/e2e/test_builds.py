@@ -86,6 +86,19 @@ def test_python_apps_run_on_the_image_without_a_shell(
     assert size < 45_000_000
 
 
+def test_a_command_that_needs_a_shell_is_refused_on_the_image_without_one(
+    shared_installation: Installation, seed_home: Path
+) -> None:
+    command = ("build", "tiny/perl", "--path", str(EXAMPLES / "procfile-shell"))
+
+    done = shared_installation.hako(*command, "--run-image", "hako/base-tiny:13", check=False)
+
+    assert done.returncode == 1
+    assert "the app cannot run on hako/base-tiny:13" in done.stderr
+    assert "needs bash, which that run image does not have" in done.stderr
+    assert "tiny/perl" not in shared_installation.hako("image", "ls").stdout
+
+
 def test_a_procfile_alone_suffices(shared_installation: Installation, seed_home: Path) -> None:
     build(shared_installation, EXAMPLES / "procfile-shell", name="example/perl")
 
