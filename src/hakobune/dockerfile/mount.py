@@ -110,7 +110,11 @@ def _fields(text: str) -> list[str]:
             near=text,
             fix="separate options by commas; put one that holds a comma in double quotes",
         ) from error
-    return rows[0] if rows else []
+    if not rows or not rows[0]:
+        raise TextError(
+            "--mount has no options", near="--mount", fix="write --mount=type=cache,target=/PATH"
+        )
+    return rows[0]
 
 
 def _read_field(options: _Options, text: str, expand: Callable[[str], str]) -> None:
