@@ -47,6 +47,10 @@ class Room:
         self._start_cgroup = start_cgroup
         self._at_end = at_end
 
+    def leave_network(self) -> None:
+        """No other sandbox follows: the network is given up beside other work. Once."""
+        self._at_end()
+
     def sandbox(
         self,
         rootfs: RootFs,

@@ -295,6 +295,12 @@ class Sandbox:
         """A descriptor of a directory, good until `close`, also after `kill_processes`; the caller closes it."""
         return self._open(path, os.O_RDONLY | os.O_DIRECTORY)
 
+    def interrupt(self) -> None:
+        """End everything inside; for another thread than the one that waits in `run`, which gets a `SandboxError`."""
+        with contextlib.suppress(ProcessLookupError):
+            if pid := self._setup_pid:
+                os.kill(pid, _END)
+
     def kill_processes(self) -> None:
         """End everything that runs inside. Files can be read and written until `close`. Idempotent."""
         if self._peer is not None:
@@ -346,6 +352,8 @@ class Sandbox:
 
     def _make_stub(self, path: str, *, is_directory: bool) -> None:
         """Make what is missing of *path*: folders, and at its end a folder or an empty file."""
+        if path.startswith("/dev/"):
+            return  # in a file system of its own, which pid 1 makes
         parts = path.strip("/").split("/")
         for number in range(1, len(parts) + 1):
             here = "/" + "/".join(parts[:number])

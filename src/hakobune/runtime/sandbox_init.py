@@ -213,6 +213,8 @@ def _show_given(root: str, plan: Plan) -> None:
     given = sorted(both, key=lambda item: item.target.count("/"))
     for number, item in enumerate(given):
         place = f"{staging}/{number}"
+        if item.target.startswith("/dev/"):
+            _make_place(root + item.target, is_file=isinstance(item, GivenFile))
         if isinstance(item, GivenFile):
             _write_given(place, item, plan.base)
             _bind(place, inside, item.target)
@@ -223,6 +225,13 @@ def _show_given(root: str, plan: Plan) -> None:
     os.close(inside)
     linux.umount(staging, linux.MNT_DETACH)
     os.rmdir(staging)
+
+
+def _make_place(path: str, *, is_file: bool) -> None:
+    """In /dev, which is made here and has no links to elsewhere; other places are made in the top by the owner."""
+    os.makedirs(os.path.dirname(path) if is_file else path, exist_ok=True)
+    if is_file:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
 
 
 def _write_given(path: str, given: GivenFile, base: int) -> None:

@@ -1,0 +1,207 @@
+"""`hako dockerfile build`: a folder with a Dockerfile to an image; flags mean what they mean to docker."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hakobune.cli.main import Context
+from hakobune.errors import HakoError, UsageError
+
+if TYPE_CHECKING:  # the build's imports take longer than `--help` may
+    from hakobune.dockerfile.build import Built
+    from hakobune.dockerfile.request import DockerfileRequest
+    from hakobune.progress import Progress
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    build = verbs.add_parser("build", help="build an image as a Dockerfile says")
+    build.add_argument("context", metavar="DIR", help="the folder that COPY and ADD read")
+    build.add_argument(
+        "-t", "--tag", action="append", default=[], metavar="IMAGE", help="a name for the image"
+    )
+    build.add_argument(
+        "-f", "--file", metavar="FILE", help="the Dockerfile (default: DIR/Dockerfile; - is stdin)"
+    )
+    add_dockerfile_arguments(build)
+    build.add_argument(
+        "--progress",
+        choices=("auto", "plain", "tty", "json"),
+        default="auto",
+        help="how the build is shown on stderr; json is one event a line",
+    )
+    build.add_argument("-q", "--quiet", action="store_true", help="print the result alone")
+    build.add_argument("--iidfile", metavar="FILE", help="write the image's digest into this file")
+    build.set_defaults(run=_build)
+
+
+def add_dockerfile_arguments(group: argparse._ActionsContainer) -> None:
+    """The arguments that `hako dockerfile build` and `hako deploy --dockerfile` share."""
+    group.add_argument("--target", default="", metavar="STAGE", help="the stage to build")
+    group.add_argument("--platform", default="", metavar="OS/ARCH", help="default: this machine's")
+    group.add_argument(
+        "--build-arg", action="append", default=[], metavar="K[=V]",
+        help="the value of an ARG; K alone copies the caller's variable",
+    )  # fmt: skip
+    group.add_argument(
+        "--secret", action="append", default=[], metavar="id=ID[,src=FILE|,env=NAME]",
+        help="what RUN --mount=type=secret shows; it is in no layer, log or cache key",
+    )  # fmt: skip
+    group.add_argument("--label", action="append", default=[], metavar="K=V", help="add a label")
+    group.add_argument("--no-cache", action="store_true", help="carry out every step")
+    group.add_argument(
+        "--pull", action="store_true", help="ask the registries for newer base images"
+    )
+    group.add_argument(
+        "--network", dest="run_network", choices=("default", "none"), default="default",
+        help="what RUN can reach",
+    )  # fmt: skip
+    group.add_argument(
+        "--timestamp", metavar="SECONDS",
+        help="the time of the image and of what its layers add, in seconds since 1970: the same input gives the same bytes",
+    )  # fmt: skip
+
+
+def request_from_arguments(
+    arguments: argparse.Namespace,
+    context: Context,
+    *,
+    folder: Path,
+    file: str | None,
+    names: Iterable[str],
+) -> DockerfileRequest:
+    """What the arguments of `add_dockerfile_arguments` ask for.
+
+    Args:
+        file: the Dockerfile, `-` for stdin, `None` for the folder's own.
+
+    Raises:
+        UsageError: an argument cannot be understood.
+    """
+    from hakobune.dockerfile.request import DockerfileRequest
+    from hakobune.oci.platform import Platform
+    from hakobune.oci.reference import Reference
+
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is no folder", fix="name the folder that COPY and ADD read")
+    text = sys.stdin.read() if file == "-" else None
+    return DockerfileRequest(
+        context=folder.absolute(),
+        dockerfile=folder / "Dockerfile" if file in (None, "-") else Path(str(file)),
+        text=text,
+        target=arguments.target,
+        args=_build_args(arguments.build_arg, context.env),
+        secrets=_secrets(arguments.secret, context.env),
+        platform=Platform.parse(arguments.platform) if arguments.platform else Platform.host(),
+        names=tuple(map(Reference.parse, names)),
+        no_cache=arguments.no_cache,
+        pull="always" if arguments.pull else "missing",
+        network=arguments.run_network,
+        labels=dict(_pair(text, "--label") for text in arguments.label),
+        epoch=_timestamp(arguments.timestamp),
+    )
+
+
+def build_from_request(request: DockerfileRequest, context: Context, progress: Progress) -> Built:
+    """Build it in this process."""
+    from hakobune.dockerfile.build import build
+    from hakobune.oci.store import Store
+
+    with Store(context.settings.home) as store:
+        return build(request, store, context.settings, progress)
+
+
+def _build(arguments: argparse.Namespace, context: Context) -> int:
+    from hakobune.cli.step_progress import choose_progress
+
+    request = request_from_arguments(
+        arguments,
+        context,
+        folder=Path(arguments.context),
+        file=arguments.file,
+        names=arguments.tag,
+    )
+    progress = choose_progress(arguments.progress, context.err, context.env, quiet=arguments.quiet)
+    built = build_from_request(request, context, progress)
+    progress.finish(built.made)
+    digest = str(built.image.digest)
+    if arguments.iidfile:
+        try:
+            Path(arguments.iidfile).write_text(digest)
+        except OSError as error:
+            raise HakoError(f"cannot write {arguments.iidfile}", why=str(error)) from error
+    name = f"{request.names[0].short}@" if request.names else ""
+    print(f"{name}{digest}", file=context.out)
+    return 0
+
+
+def _build_args(texts: Iterable[str], env: Mapping[str, str]) -> dict[str, str]:
+    found = {}
+    for text in texts:
+        name, given, value = text.partition("=")
+        if not name:
+            raise UsageError(f"--build-arg {text} has no name", fix="--build-arg NAME=VALUE")
+        if given:
+            found[name] = value
+        elif name in env:
+            found[name] = env[name]
+    return found
+
+
+def _pair(text: str, option: str) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    if not name:
+        raise UsageError(f"{option} {text} has no name", fix=f"{option} NAME=VALUE")
+    return name, value
+
+
+def _secrets(texts: Iterable[str], env: Mapping[str, str]) -> dict[str, bytes]:
+    found = {}
+    for text in texts:
+        fields: dict[str, str] = {}
+        for part in text.split(","):
+            key, _, value = part.partition("=")
+            fields[key.strip()] = value
+        identity = fields.get("id", "")
+        source = fields.get("src") or fields.get("source")
+        variable = fields.get("env")
+        unknown = set(fields) - {"id", "src", "source", "env", "type"}
+        if not identity or unknown:
+            raise UsageError(
+                "a --secret cannot be understood",
+                why=f"it has no field {sorted(unknown)[0]!r}" if unknown else "it has no id",
+                fix="--secret id=NAME,src=FILE or --secret id=NAME,env=VARIABLE",
+            )
+        found[identity] = _secret_value(identity, source, variable, env)
+    return found
+
+
+def _secret_value(
+    identity: str, source: str | None, variable: str | None, env: Mapping[str, str]
+) -> bytes:
+    if source is None:
+        name = variable or identity
+        if name in env:
+            return os.fsencode(env[name])
+        if variable is not None:
+            raise UsageError(f"the secret {identity} cannot be had", why=f"{variable} is not set")
+        source = identity
+    try:
+        return Path(source).expanduser().read_bytes()
+    except OSError as error:
+        raise UsageError(
+            f"the secret {identity} cannot be had", why=f"{source}: {error.strerror}"
+        ) from error
+
+
+def _timestamp(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not text.isdecimal():
+        raise UsageError(f"{text!r} is no time", why="--timestamp takes seconds since 1970")
+    return int(text)

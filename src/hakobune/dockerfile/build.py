@@ -1,0 +1,342 @@
+"""A Dockerfile becomes an image: its stages, in parallel where they do not need each other."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+
+from msgspec.structs import replace
+
+from hakobune.dockerfile.cache import KEPT_FOR_S, StepCache
+from hakobune.dockerfile.errors import DockerfileError
+from hakobune.dockerfile.execute import Globals, execute_stage
+from hakobune.dockerfile.file_digests import FileDigests
+from hakobune.dockerfile.graph import (
+    ContextSource,
+    ImageSource,
+    Plan,
+    PlannedStage,
+    ScratchSource,
+    Source,
+    StageSource,
+    plan,
+)
+from hakobune.dockerfile.ignore_file import read_ignore_file
+from hakobune.dockerfile.image_config import scratch_config
+from hakobune.dockerfile.instructions import Dockerfile, Instruction
+from hakobune.dockerfile.parse import parse, parse_triggers
+from hakobune.dockerfile.report import Report
+from hakobune.dockerfile.request import DockerfileRequest
+from hakobune.dockerfile.rooms import Rooms
+from hakobune.dockerfile.source_tree import SourceTree
+from hakobune.dockerfile.stage_state import StageState
+from hakobune.dockerfile.step_layers import StageLayers
+from hakobune.dockerfile.workshop import CancelledError, Workshop
+from hakobune.errors import HakoError
+from hakobune.oci.manifest import Image
+from hakobune.oci.platform import Platform
+from hakobune.oci.reference import Reference
+from hakobune.oci.store import Store
+from hakobune.progress import Progress
+from hakobune.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """What came of a build.
+
+    Attributes:
+        made: how many layers were made; 0 if all came from the cache.
+    """
+
+    image: Image
+    made: int
+
+
+def build(
+    request: DockerfileRequest, store: Store, settings: Settings, progress: Progress
+) -> Built:
+    """Build the request's target and give the image its names.
+
+    Finished steps stay in the cache whatever happens. A failed or killed build leaves no process, no mount and no part
+    of a layer, and the names as they were.
+
+    Raises:
+        DockerfileError: with the line that is meant.
+        HakoError: something else.
+    """
+    if request.epoch is None and (epoch := request.args.get("SOURCE_DATE_EPOCH", "")).isdecimal():
+        from dataclasses import replace as with_changes
+
+        request = with_changes(request, epoch=int(epoch))
+    dockerfile = _read(request)
+    report = Report(progress)
+    bases = _Bases(request, store, progress)
+    planned = _plan(dockerfile, request, bases)
+    for warning in (*dockerfile.warnings, *planned.warnings):
+        report.note(str(warning), warning=True)
+    with _open_context(request, store) as context:
+        return _Build(dockerfile, planned, request, store, settings, report, bases, context).run()
+
+
+def _read(request: DockerfileRequest) -> Dockerfile:
+    path = request.dockerfile
+    text = request.text
+    if text is None:
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError as error:
+            raise HakoError(
+                f"there is no {path}",
+                fix="name the Dockerfile with -f, or go to its folder",
+            ) from error
+        except OSError as error:
+            raise HakoError(f"cannot read {path}", why=error.strerror or str(error)) from error
+        text = _decode(data, path)
+    return parse(text, path.name)
+
+
+def _decode(data: bytes, path: Path) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise DockerfileError("this is not UTF-8 text", file=path.name, line=line) from error
+
+
+class _Bases:
+    """Images that a build starts from, each looked for once."""
+
+    def __init__(self, request: DockerfileRequest, store: Store, progress: Progress) -> None:
+        self._request = request
+        self._store = store
+        self._progress = progress
+        self._found: dict[tuple[str, str], Image] = {}
+        self._lock = Lock()
+
+    def find(self, name: str, platform: Platform) -> Image:
+        """The image of that name for that platform.
+
+        Raises:
+            HakoError: it is not here and cannot be had.
+        """
+        with self._lock:
+            key = (name, str(platform))
+            if key not in self._found:
+                self._found[key] = self._look_for(name)
+            return self._found[key]
+
+    def _look_for(self, name: str) -> Image:
+        image = self._store.find_image(Reference.parse(name))
+        if image is None:
+            raise HakoError(
+                f"the image {name} is not here",
+                why="no image of that name is in the store",
+                fix="load it with hako image load",
+            )
+        return image
+
+
+def _plan(dockerfile: Dockerfile, request: DockerfileRequest, bases: _Bases) -> Plan:
+    """The plan with the triggers of all base images in it; a trigger may bring in further stages."""
+    triggers: dict[int, tuple[Instruction, ...]] = {}
+    while True:
+        planned = plan(
+            dockerfile,
+            target=request.target,
+            args=request.args,
+            build_platform=Platform.host(),
+            target_platform=request.platform,
+            triggers=triggers,
+        )
+        fresh = [one for one in planned.stages if one.stage.index not in triggers]
+        found = False
+        for one in fresh:
+            triggers[one.stage.index] = ()
+            if isinstance(one.base, ImageSource):
+                image = _base_image(one, one.base, bases)
+                expressions = image.config.config.on_build
+                triggers[one.stage.index] = parse_triggers(expressions, one.stage, one.base.name)
+                found = found or bool(expressions)
+        if not found:
+            return planned
+
+
+def _base_image(planned: PlannedStage, source: ImageSource, bases: _Bases) -> Image:
+    at = planned.stage.at
+    try:
+        return bases.find(source.name, planned.platform)
+    except DockerfileError:
+        raise
+    except HakoError as error:
+        raise DockerfileError(
+            error.what, file=at.file, line=at.line, why=error.why, fix=error.fix
+        ) from error
+
+
+@contextmanager
+def _open_context(request: DockerfileRequest, store: Store) -> Iterator[SourceTree]:
+    try:
+        root = os.open(request.context, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise HakoError(
+            f"cannot read the build context {request.context}", why=error.strerror or str(error)
+        ) from error
+    ignore = read_ignore_file(request.context, request.dockerfile)
+    digests = FileDigests(store.home, request.context)
+    try:
+        yield SourceTree(
+            root,
+            ignored=ignore.ignores if ignore.patterns.patterns else None,
+            may_return=ignore.may_return,
+            digests=digests,
+            owners=False,
+        )
+        digests.save()
+    finally:
+        os.close(root)
+
+
+class _Build:
+    """One run."""
+
+    def __init__(
+        self,
+        dockerfile: Dockerfile,
+        planned: Plan,
+        request: DockerfileRequest,
+        store: Store,
+        settings: Settings,
+        report: Report,
+        bases: _Bases,
+        context: SourceTree,
+    ) -> None:
+        self._plan = planned
+        self._request = request
+        self._store = store
+        self._bases = bases
+        self._globals = Globals(
+            escape=dockerfile.escape, args=dict(request.args), values=dict(planned.global_args)
+        )
+        self._sources: dict[str, tuple[Source, Platform]] = {
+            name: (source, one.platform)
+            for one in planned.stages
+            for name, source in one.sources.items()
+        }
+        self._stages: dict[int, Future[StageState]] = {
+            one.stage.index: Future() for one in planned.stages
+        }
+        self._workshop = Workshop(
+            request=request,
+            store=store,
+            settings=settings,
+            cache=StepCache(store),
+            layers=StageLayers(store, epoch=request.epoch),
+            report=report,
+            rooms=Rooms(settings),
+            context=context,
+            find_source=self._find_source,
+        )
+
+    def run(self) -> Built:
+        try:
+            try:
+                self._run_stages()
+            finally:
+                self._workshop.layers.close()
+            image = self._publish(self._stages[self._plan.target].result())
+        finally:
+            self._workshop.rooms.close()
+        if self._workshop.made:
+            self._workshop.cache.forget(unused_for_s=KEPT_FOR_S)
+            self._store.sync_later()
+        return Built(image=image, made=self._workshop.made)
+
+    def _run_stages(self) -> None:
+        stages = self._plan.stages
+        if len(stages) == 1:
+            self._run_stage(stages[0])
+            self._stages[stages[0].stage.index].result()
+            return
+        with ThreadPoolExecutor(len(stages), thread_name_prefix="stage") as threads:
+            running = [threads.submit(self._run_stage, one) for one in stages]
+            try:
+                wait(running, return_when=FIRST_EXCEPTION)
+            finally:
+                if not all(one.done() and not one.exception() for one in running):
+                    self._cancel()
+        errors = [error for one in running if (error := one.exception()) is not None]
+        first = [error for error in errors if not isinstance(error, CancelledError)]
+        if errors:
+            raise (first or errors)[0]
+
+    def _cancel(self) -> None:
+        """End what other stages do now."""
+        self._workshop.cancelled.set()
+        for sandbox in tuple(self._workshop.running):
+            sandbox.interrupt()
+
+    def _run_stage(self, planned: PlannedStage) -> None:
+        future = self._stages[planned.stage.index]
+        try:
+            stage = self._begin(planned)
+            execute_stage(self._workshop, stage, planned, self._globals)
+        except BaseException as error:
+            # Whoever waits for this stage is ended; the reason is told once.
+            future.set_exception(CancelledError())
+            raise error
+        future.set_result(stage)
+
+    def _begin(self, planned: PlannedStage) -> StageState:
+        label = planned.stage.name or f"stage-{planned.stage.index}"
+        match planned.base:
+            case StageSource(index):
+                return StageState.on_stage(label, self._stages[index].result())
+            case ImageSource() as source:
+                image = _base_image(planned, source, self._bases)
+                return StageState.on_image(
+                    label, image.config, self._workshop.layers.of_image(image)
+                )
+            case ScratchSource():
+                return StageState.on_image(label, scratch_config(planned.platform), ())
+            case ContextSource(name):
+                raise HakoError(f"there is no build context {name!r}")
+
+    def _find_source(self, name: str) -> StageState:
+        source, platform = self._sources[name]
+        match source:
+            case StageSource(index):
+                return self._stages[index].result()
+            case ImageSource():
+                image = self._bases.find(source.name, platform)
+                return StageState.on_image(
+                    name, image.config, self._workshop.layers.of_image(image)
+                )
+            case ScratchSource():
+                return StageState.on_image(name, scratch_config(platform), ())
+            case ContextSource():
+                raise HakoError(f"there is no build context {name!r}")
+
+    def _publish(self, stage: StageState) -> Image:
+        from hakobune.oci.layer import Layer
+
+        request = self._request
+        config = stage.dated_config()
+        if not config.created:
+            config = replace(config, created=_time_of(request.epoch))
+        labels: Mapping[str, str] = dict(sorted({**config.config.labels, **request.labels}.items()))
+        config = replace(config, config=replace(config.config, labels=labels))
+        layers = [Layer(*layer.wait()) for layer in stage.layers]
+        config = replace(config, rootfs=replace(config.rootfs, diff_ids=()))
+        return self._store.publish_image(config=config, layers=layers, names=request.names)
+
+
+def _time_of(epoch: int | None) -> str:
+    """An image without any layer and history still has a time; it must not change from build to build."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(epoch or 0))

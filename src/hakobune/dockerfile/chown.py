@@ -1,0 +1,33 @@
+"""Whom `--chown` and the owner of a WORKDIR mean: numbers, or names of the image's own users."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hakobune.dockerfile.copy_into import Owner
+from hakobune.dockerfile.errors import DockerfileError
+from hakobune.dockerfile.instructions import Position
+from hakobune.dockerfile.stage_state import StageState
+from hakobune.dockerfile.workshop import Workshop
+
+
+def resolve_owner(workshop: Workshop, stage: StageState, text: str, at: Position) -> Owner:
+    """The ids of `user[:group]`. A number without a group is its own group.
+
+    Raises:
+        DockerfileError: the image has no such user or group.
+    """
+    user, _, group = text.partition(":")
+    if user.isdecimal() and (not group or group.isdecimal()):
+        return Owner(int(user), int(group or user))
+    from hakobune.oci.image_user import ImageUserError, resolve_user
+
+    try:
+        with workshop.layers.lowers(stage.layers) as lowers:
+            found = resolve_user(text, lowers)
+    except ImageUserError as error:
+        raise DockerfileError(
+            error.what, file=at.file, line=at.line, why=error.why, fix=error.fix
+        ) from error
+    owner = Owner(found.uid, found.gid)
+    return replace(owner, gid=owner.uid) if user.isdecimal() and not group else owner

@@ -1,0 +1,43 @@
+"""What a build from a Dockerfile is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from hakobune.oci.platform import Platform
+from hakobune.oci.reference import Reference
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DockerfileRequest:
+    """One build.
+
+    Attributes:
+        context: the folder that COPY and ADD read.
+        dockerfile: the file's path; its text is `text` if that is given (stdin).
+        target: the stage to build; empty: the last one.
+        args: `--build-arg`.
+        secrets: by id. The values go nowhere but into the RUNs that mount them.
+        names: of the image; may be empty.
+        pull: whether base images are asked for at their registries: what is missing, always, never.
+        network: of RUNs that do not say.
+        labels: added to the image's.
+        epoch: the time of the image, its history and what its layers add (seconds since 1970); `None`: the real one.
+    """
+
+    context: Path
+    dockerfile: Path
+    text: str | None = None
+    target: str = ""
+    args: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, bytes] = field(default_factory=dict)
+    platform: Platform
+    names: tuple[Reference, ...] = ()
+    no_cache: bool = False
+    pull: Literal["missing", "always", "never"] = "missing"
+    network: Literal["default", "none"] = "default"
+    labels: Mapping[str, str] = field(default_factory=dict)
+    epoch: int | None = None

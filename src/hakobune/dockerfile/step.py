@@ -1,0 +1,103 @@
+"""A step that gives a layer: found in the cache, or made now."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from hakobune.dockerfile.cache import Inputs, StepRecord, step_key
+from hakobune.dockerfile.image_config import with_history
+from hakobune.dockerfile.report import StepReport
+from hakobune.dockerfile.stage_state import StageState
+from hakobune.dockerfile.step_layers import StepLayer, Top
+from hakobune.dockerfile.workshop import Workshop
+from hakobune.oci.descriptor import Descriptor
+from hakobune.oci.digest import Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """An instruction that gives a layer.
+
+    Attributes:
+        inputs: all that its result depends on besides the layers below; several ways to say the same: the cheap one first.
+        created_by: for the history.
+        banner: for people.
+        alone: it does not depend on the layers below (`--link`).
+        make: fills a top, given the layers below.
+    """
+
+    inputs: Sequence[Callable[[], Inputs | None]]
+    created_by: str
+    banner: str
+    alone: bool = False
+    make: Callable[[Top, Sequence[StepLayer], StepReport], None]
+
+
+def take(workshop: Workshop, stage: StageState, step: Step) -> None:
+    """Add the step's layer to the stage.
+
+    Raises:
+        HakoError: it failed; nothing of it is left.
+    """
+    workshop.check_cancelled()
+    below = () if step.alone else stage.diff_ids()
+    report = workshop.report.begin(step.banner)
+    known: list[Inputs] = []
+    record = None
+    for ask in step.inputs:
+        inputs = ask()
+        if inputs is None:
+            continue
+        known.append(_with_epoch(workshop, inputs))
+        if below is not None and not workshop.request.no_cache:
+            record = workshop.cache.find(step_key(below, known[-1]))
+            if record is not None:
+                break
+    if record is not None:
+        assert below is not None
+        for inputs in known[:-1]:
+            workshop.cache.put(step_key(below, inputs), record)
+        report.note("CACHED")
+        layer = workshop.layers.of_record(record.layer, record.diff_id, record.created)
+    else:
+        layer = _make(workshop, stage, step, known, report)
+    stage.layers.append(layer)
+    stage.config = with_history(stage.config, step.created_by, layer=True)
+
+
+def _make(
+    workshop: Workshop, stage: StageState, step: Step, known: Sequence[Inputs], report: StepReport
+) -> StepLayer:
+    begun = time.monotonic()
+    under = () if step.alone else tuple(stage.layers)
+    top = workshop.layers.new_top()
+    try:
+        step.make(top, under, report)
+    except BaseException:
+        workshop.layers.discard(top)
+        raise
+    created = workshop.now()
+
+    def written(blob: Descriptor, diff_id: Digest) -> None:
+        below = [layer.wait()[1] for layer in under]
+        record = StepRecord(layer=blob, diff_id=diff_id, created=created, what=step.banner)
+        for inputs in known:
+            workshop.cache.put(step_key(below, inputs), record)
+
+    workshop.made += 1
+    made = workshop.layers.keep(top, created=created, written=written)
+    report.note(f"DONE {time.monotonic() - begun:.1f}s")
+    return made
+
+
+def _with_epoch(workshop: Workshop, inputs: Inputs) -> Inputs:
+    """A layer whose times are bounded is another one."""
+    epoch = workshop.request.epoch
+    return inputs if epoch is None else {**inputs, "epoch": epoch}
+
+
+def image_variables(variables: Mapping[str, str]) -> list[str]:
+    """As a list of `NAME=value`, for cache keys."""
+    return [f"{name}={value}" for name, value in variables.items()]

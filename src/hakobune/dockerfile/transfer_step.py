@@ -1,0 +1,222 @@
+"""COPY and ADD: files from the context, a stage, an image, a heredoc, an archive or a URL become a layer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from posixpath import dirname
+
+from hakobune.dockerfile.cache import Inputs
+from hakobune.dockerfile.chown import resolve_owner
+from hakobune.dockerfile.copy_into import Copier, CopyError, Owner, Source, clean_destination
+from hakobune.dockerfile.errors import DockerfileError, TextError
+from hakobune.dockerfile.file_mode import FileMode
+from hakobune.dockerfile.image_config import transfer_created_by, working_dir
+from hakobune.dockerfile.instructions import Add, Copy, Heredoc
+from hakobune.dockerfile.patterns import PatternSet, has_wildcards
+from hakobune.dockerfile.report import StepReport
+from hakobune.dockerfile.source_tree import SourceMissingError, SourceTree
+from hakobune.dockerfile.stage_state import StageState
+from hakobune.dockerfile.step import Step
+from hakobune.dockerfile.step_layers import StepLayer, Top
+from hakobune.dockerfile.substitute import is_git, is_url
+from hakobune.dockerfile.workshop import Workshop
+
+Transfer = Copy | Add
+
+
+@dataclass(frozen=True, slots=True)
+class _Picked:
+    """The sources of one word of the instruction, in the tree that they come from."""
+
+    tree: SourceTree
+    sources: tuple[Source, ...]
+
+
+def transfer_step(
+    workshop: Workshop, stage: StageState, instruction: Transfer, banner: str
+) -> Step:
+    """The step of a COPY or ADD whose variables have been replaced."""
+    destination = _destination(stage, instruction)
+
+    def make(top: Top, below: Sequence[StepLayer], report: StepReport) -> None:
+        _transfer(workshop, stage, instruction, destination, top, below)
+
+    from_ = instruction.from_ if isinstance(instruction, Copy) else ""
+    cheap = (lambda: _inputs_by_layers(workshop, instruction, destination, from_),) if from_ else ()
+    return Step(
+        inputs=(*cheap, lambda: _inputs(workshop, instruction, destination)),
+        created_by=transfer_created_by(instruction),
+        banner=banner,
+        alone=instruction.link,
+        make=make,
+    )
+
+
+def _destination(stage: StageState, instruction: Transfer) -> str:
+    """Absolute, with a slash at its end if it must be a folder."""
+    path = instruction.destination
+    absolute = working_dir(stage.config, path)
+    return clean_destination(absolute + ("/" if path.endswith(("/", "/.")) or path == "." else ""))
+
+
+def _described(instruction: Transfer, destination: str) -> dict[str, object]:
+    described: dict[str, object] = {
+        "copy": instruction.keyword,
+        "sources": list(instruction.sources),
+        "files": [[file.name, file.content] for file in instruction.files],
+        "destination": destination,
+        "chown": instruction.chown,
+        "chmod": instruction.chmod,
+        "link": instruction.link,
+        "exclude": list(instruction.exclude),
+    }
+    if isinstance(instruction, Copy):
+        described["parents"] = instruction.parents
+    else:
+        described["unpack"] = instruction.unpack
+        described["checksum"] = instruction.checksum
+    return described
+
+
+def _inputs_by_layers(
+    workshop: Workshop, instruction: Transfer, destination: str, from_: str
+) -> Inputs | None:
+    """Without a look at the files: the stage is the one that it was."""
+    diff_ids = workshop.find_source(from_).diff_ids()
+    if diff_ids is None:
+        return None
+    layers = [str(diff_id) for diff_id in diff_ids]
+    return {**_described(instruction, destination), "layers": layers}
+
+
+def _inputs(workshop: Workshop, instruction: Transfer, destination: str) -> Inputs:
+    with ExitStack() as undo:
+        picked = undo.enter_context(_open_sources(workshop, instruction, undo))
+        content = [item.tree.digest(item.sources) for item in picked]
+    return {**_described(instruction, destination), "content": content}
+
+
+@contextmanager
+def _open_sources(
+    workshop: Workshop, instruction: Transfer, undo: ExitStack
+) -> Iterator[tuple[_Picked, ...]]:
+    """What the instruction's words name.
+
+    Raises:
+        DockerfileError: a source is not there.
+    """
+    from_ = instruction.from_ if isinstance(instruction, Copy) else ""
+    tree = workshop.context
+    if from_:
+        tree = undo.enter_context(workshop.open_tree(from_))
+    picked = []
+    for word in instruction.sources:
+        if isinstance(instruction, Add) and (is_url(word) or is_git(word)):
+            raise DockerfileError(
+                f"ADD {word} cannot be fetched by this version",
+                file=instruction.at.file,
+                line=instruction.at.line,
+                fix="download it in a RUN",
+            )
+        picked.append(_Picked(tree, _select(workshop, tree, instruction, word, from_)))
+    if instruction.files:
+        picked.append(_write_heredocs(instruction.files, undo))
+    yield tuple(picked)
+
+
+def _select(
+    workshop: Workshop, tree: SourceTree, instruction: Transfer, word: str, from_: str
+) -> tuple[Source, ...]:
+    try:
+        exclude = PatternSet.parse(instruction.exclude).matches if instruction.exclude else None
+        if isinstance(instruction, Copy) and instruction.parents:
+            pivot, found, pattern = word.partition("/./")
+            if not found:
+                pivot, pattern = "/", word
+            if not has_wildcards(pattern):
+                tree.select_path(f"{pivot}/{pattern}")
+            included = PatternSet.parse((pattern.lstrip("/"),)).matches
+            return (tree.select_with_parents(pivot, included, exclude=exclude),)
+        return tree.select(word, exclude=exclude)
+    except TextError as error:
+        at = instruction.at
+        raise DockerfileError(error.problem, file=at.file, line=at.line, fix=error.fix) from error
+    except SourceMissingError as error:
+        place = f"the stage or image {from_!r}" if from_ else "the build context"
+        raise DockerfileError(
+            f"{instruction.keyword} {word}: {error.what}",
+            file=instruction.at.file,
+            line=instruction.at.line,
+            why=f"{place} has no such file"
+            + ("" if from_ else ", or the ignore file leaves it out"),
+        ) from error
+
+
+def _write_heredocs(files: Sequence[Heredoc], undo: ExitStack) -> _Picked:
+    from hakobune.runtime import mount
+
+    root = mount.new_filesystem("tmpfs", [("mode", "755")])
+    undo.callback(os.close, root)
+    copier = Copier(root)
+    for file in files:
+        copier.make_directories(copier.resolve(dirname(file.name)))
+        descriptor = os.open(file.name.lstrip("/"), os.O_WRONLY | os.O_CREAT, 0o644, dir_fd=root)
+        with open(descriptor, "wb") as out:
+            os.fchmod(descriptor, 0o644)
+            out.write(file.content.encode("utf-8", "surrogateescape"))
+    tree = SourceTree(root)
+    return _Picked(tree, tuple(tree.select_path(file.name) for file in files))
+
+
+def _transfer(
+    workshop: Workshop,
+    stage: StageState,
+    instruction: Transfer,
+    destination: str,
+    top: Top,
+    below: Sequence[StepLayer],
+) -> None:
+    from hakobune.runtime import mount
+    from hakobune.runtime.mount import RootFs
+
+    with ExitStack() as undo:
+        picked = undo.enter_context(_open_sources(workshop, instruction, undo))
+        owner = _owner(workshop, stage, instruction)
+        with workshop.layers.lowers(below) as lowers:
+            root = mount.overlay(RootFs(lowers=lowers, top=top.folder), None)
+        undo.callback(os.close, root)
+        from_stage = isinstance(instruction, Copy) and bool(instruction.from_)
+        mode = FileMode.parse(instruction.chmod) if instruction.chmod else None
+        copier = Copier(
+            root,
+            owner=owner or (None if from_stage else Owner(0, 0)),
+            mode=(lambda bits, folder: mode.apply(bits, is_directory=folder)) if mode else None,
+            directory_mode=mode.octal if mode is not None and mode.octal is not None else 0o755,
+            now_ns=None if workshop.request.epoch is None else workshop.request.epoch * 10**9,
+        )
+        try:
+            for item in picked:
+                for source in item.sources:
+                    copier.copy(source, destination)
+        except CopyError as error:
+            raise DockerfileError(
+                f"{instruction.text}: {error.what}",
+                file=instruction.at.file,
+                line=instruction.at.line,
+                why=error.why,
+                fix=error.fix,
+            ) from error
+
+
+def _owner(workshop: Workshop, stage: StageState, instruction: Transfer) -> Owner | None:
+    """Who `--chown` means, by the image's own users; `None` if it is not given.
+
+    Raises:
+        DockerfileError: the image has no such user or group.
+    """
+    if not instruction.chown:
+        return None
+    return resolve_owner(workshop, stage, instruction.chown, instruction.at)

@@ -1,0 +1,89 @@
+"""What all steps of one build share."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from threading import Event
+from typing import TYPE_CHECKING
+
+from hakobune.dockerfile.cache import StepCache
+from hakobune.dockerfile.report import Report
+from hakobune.dockerfile.request import DockerfileRequest
+from hakobune.dockerfile.rooms import Rooms
+from hakobune.dockerfile.source_tree import SourceTree
+from hakobune.dockerfile.stage_state import StageState
+from hakobune.dockerfile.step_layers import StageLayers
+from hakobune.errors import HakoError
+from hakobune.oci.store import Store
+from hakobune.settings import Settings
+
+if TYPE_CHECKING:  # a build that finds everything in its cache opens no sandbox
+    from hakobune.runtime.sandbox import Sandbox
+
+
+class CancelledError(HakoError):
+    """Another stage has failed; this one was ended."""
+
+    def __init__(self) -> None:
+        super().__init__("the build was ended")
+
+
+@dataclass(slots=True)
+class Workshop:
+    """Threads, one a stage, share it.
+
+    Attributes:
+        context: the build context, without what its ignore file leaves out.
+        find_source: the stage, or the image as a stage, that a `from` names; waits until it is built.
+        cancelled: set when the build has failed elsewhere.
+        running: sandboxes in which something runs now.
+        made: how many layers this build has made.
+    """
+
+    request: DockerfileRequest
+    store: Store
+    settings: Settings
+    cache: StepCache
+    layers: StageLayers
+    report: Report
+    rooms: Rooms
+    context: SourceTree
+    find_source: Callable[[str], StageState]
+    cancelled: Event = field(default_factory=Event)
+    running: set[Sandbox] = field(default_factory=set)
+    made: int = 0
+
+    def now(self) -> str:
+        """The time for what is made now (RFC 3339, UTC)."""
+        epoch = self.request.epoch
+        if epoch is not None:
+            return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(epoch))
+        nanoseconds = time.time_ns()
+        whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(nanoseconds // 10**9))
+        return f"{whole}.{nanoseconds % 10**9:09d}Z"
+
+    def check_cancelled(self) -> None:
+        """Go no further if another stage has failed.
+
+        Raises:
+            CancelledError: one has.
+        """
+        if self.cancelled.is_set():
+            raise CancelledError
+
+    @contextmanager
+    def open_tree(self, name: str) -> Iterator[SourceTree]:
+        """The merged root of the stage or image that a `from` names."""
+        from hakobune.runtime import mount
+        from hakobune.runtime.mount import RootFs, TmpfsTop
+
+        stage = self.find_source(name)
+        with ExitStack() as undo:
+            with self.layers.lowers(stage.layers) as lowers:
+                root = mount.overlay(RootFs(lowers=lowers, top=TmpfsTop(1 << 20)), None)
+            undo.callback(os.close, root)
+            yield SourceTree(root)
