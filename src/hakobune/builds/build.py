@@ -52,6 +52,10 @@ def build(request: BuildRequest, world: World, progress: Progress) -> BuildResul
     begun = time.monotonic()
     source = open_source(request.source, request.descriptor)
     folder = BuildFolder(world.settings.home / "builds" / folder_name(request.name))
+    if request.pull == "always":
+        from hakobune.builds.images import refresh
+
+        refresh(request, request.builder or source.project.builder, world.store, progress)
 
     def tell_waiting() -> None:
         progress.step(f"waiting for another build of {request.name.short}")

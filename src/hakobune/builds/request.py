@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from hakobune.buildpack.descriptor import GroupElement
 from hakobune.builds.record import BuildRecord
+from hakobune.distribution.transfer import Policy
 from hakobune.errors import UsageError
 from hakobune.lifecycle.fate import LayerFate
 from hakobune.oci.digest import Digest
@@ -30,7 +31,8 @@ class BuildRequest:
 
     Args:
         name: of the image; builds of one name share caches and wait for each other.
-        builder, run_image: names of local images; empty: the project descriptor's, else the default ones.
+        builder, run_image: names of images; empty: the project descriptor's, else the default ones.
+        pull: whether these are asked for at their registries: when they are not here, always, or never.
         buildpacks: replace the builder's order with one group: `id`, `id@version` or a folder.
         env: for buildpacks (`/platform/env`), not for the image.
         tags: further names for the image.
@@ -54,6 +56,7 @@ class BuildRequest:
     clear_cache: bool = False
     network: bool = True
     created: int | None = None
+    pull: Policy = "missing"
 
     @property
     def may_reuse(self) -> bool:

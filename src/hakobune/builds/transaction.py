@@ -24,6 +24,7 @@ from hakobune.builds.added_buildpacks import Chosen, choose_buildpacks, stage_bu
 from hakobune.builds.build import glance_at
 from hakobune.builds.builder import Builder, read_builder
 from hakobune.builds.host_environment import BUNDLE_PATH, bundle_variables, find_bundle, proxies
+from hakobune.builds.images import can_be_had, fetch_run_image, find_builder
 from hakobune.builds.record import (
     BuildFolder,
     BuildRecord,
@@ -130,7 +131,7 @@ def _plan(
     chosen = choose_buildpacks(
         request.buildpacks or _described_buildpacks(source), builder.order, builder.catalog
     )
-    run, run_reference = _choose_run_image(request, builder, world.store)
+    run, run_reference = _choose_run_image(request, builder, world.store, progress)
     run_image = world.store.find_image(run_reference)
     env = {**dict(source.project.build_env), **request.env}
     parts = {
@@ -153,17 +154,14 @@ def _find_builder(
 ) -> Builder:
     name = request.builder or source.project.builder
     reference = Reference.parse(name) if name else DEFAULT_BUILDER
-    image = world.store.find_image(reference)
-    if not name and not (image and looks_same):
+    if name:
+        image: Image | None = find_builder(request, name, world.store, progress)
+    else:
+        image = world.store.find_image(reference) if looks_same else None
+    if image is None:
         from hakobune.builds.default_builder import ensure_default_builder
 
         return ensure_default_builder(world.store, world.settings.home, progress)
-    if image is None:
-        raise HakoError(
-            f"the builder {reference.short} cannot be found",
-            why="no image of that name is in the store",
-            fix="load it with hako image load, or build without --builder",
-        )
     return read_builder(world.store, image, name=reference.short)
 
 
@@ -197,7 +195,7 @@ def _described_buildpacks(source: Source) -> tuple[str, ...]:
 
 
 def _choose_run_image(
-    request: BuildRequest, builder: Builder, store: Store
+    request: BuildRequest, builder: Builder, store: Store, progress: Progress
 ) -> tuple[RunImage, Reference]:
     """The run image as the builder names it (for the label), and where it is taken from.
 
@@ -208,10 +206,11 @@ def _choose_run_image(
         chosen = choose_run_image(
             builder.run_images,
             output_registry=request.name.registry,
-            exists=lambda name: store.find_image(Reference.parse(name)) is not None,
+            exists=can_be_had(store, progress, pull=request.pull != "never"),
         )
         return builder.run_images[0], Reference.parse(chosen)
     wanted = Reference.parse(request.run_image)
+    fetch_run_image(request, store, progress)
     for run in builder.run_images:
         if wanted in map(Reference.parse, (run.image, *run.mirrors)):
             return run, wanted

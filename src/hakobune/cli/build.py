@@ -16,6 +16,7 @@ from hakobune.progress import Progress
 
 if TYPE_CHECKING:  # the build's imports take longer than `hako build --help` may
     from hakobune.builds.request import BuildResult
+    from hakobune.distribution.transfer import Policy
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -44,6 +45,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--creation-time",
         metavar="SECONDS",
         help="the image's time, in seconds since 1970 or `now`",
+    )
+    parser.add_argument(
+        "--publish", action="store_true", help="push the image to the registry in its name, too"
     )
     parser.add_argument(
         "--report-output-dir", metavar="DIR", help="write report.toml into this folder, too"
@@ -93,6 +97,14 @@ def add_build_arguments(group: argparse._ActionsContainer) -> None:
         default="default",
         help="what buildpacks can reach",
     )
+    group.add_argument(
+        "--pull-policy",
+        "--pull",
+        dest="pull",
+        choices=("if-not-present", "missing", "always", "never"),
+        default="missing",
+        help="when builder, run image and --image are asked for at their registries (default: if-not-present)",
+    )
     group.add_argument("--clear-cache", action="store_true", help="forget what the last build kept")
     group.add_argument(
         "--rebuild", action="store_true", help="build although nothing that goes in has changed"
@@ -131,10 +143,17 @@ def build_from_arguments(
         clear_cache=arguments.clear_cache,
         rebuild=arguments.rebuild,
         created=_creation_time(getattr(arguments, "creation_time", None)),
+        pull=pull_policy(arguments),
     )
     with Store(context.settings.home) as store:
         world = World(store=store, settings=context.settings, env=context.env)
         return build(request, world, progress)
+
+
+def pull_policy(arguments: argparse.Namespace) -> Policy:
+    """What `--pull-policy` says; pack's word for the default is understood, too."""
+    policy: Policy = "missing" if arguments.pull == "if-not-present" else arguments.pull
+    return policy
 
 
 def describe_source(folder: Path) -> str:
@@ -204,9 +223,30 @@ def _run(arguments: argparse.Namespace, context: Context) -> int:
         )
     if arguments.report_output_dir:
         _copy_report(arguments, context)
+    if arguments.publish:
+        _publish(arguments, context, result, progress)
     progress.finish("nothing to build" if result.reused else "built")
     print(result.reference, file=context.out)
     return 0
+
+
+def _publish(
+    arguments: argparse.Namespace, context: Context, result: BuildResult, progress: Progress
+) -> None:
+    """Push the image under each of its names.
+
+    Raises:
+        HakoError: a registry does not take it; the image is built and here.
+    """
+    from hakobune.distribution.transfer import push
+    from hakobune.oci.reference import Reference
+    from hakobune.oci.store import Store
+
+    with Store(context.settings.home) as store:
+        for text in (arguments.image, *arguments.tag):
+            name = Reference.parse(text)
+            progress.phase("PUBLISHING", name.short)
+            push(store, result.image, name, progress)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from hakobune.cli.build import (
     describe_build,
     describe_source,
     list_paths,
+    pull_policy,
     read_sources,
     with_tilde,
 )
@@ -82,7 +83,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--source", metavar="DIR", help="the folder to build (default: the current one)"
     )
     what.add_argument(
-        "--image", metavar="IMAGE", help="serve this image of `hako image ls`; nothing is built"
+        "--image",
+        metavar="IMAGE",
+        help="serve this image, from here or its registry; nothing is built",
     )
     runs = parser.add_argument_group("how it runs (what is not given stays as it was)")
     runs.add_argument(
@@ -146,7 +149,10 @@ def _run(arguments: argparse.Namespace, context: Context) -> int:
     name = choose_service(given, folder, list(client.list(PARENT, "services")))
     current = client.find(service_name(name))
     try:
-        image = arguments.image or _build(arguments, context, folder, name, current, lines)
+        if arguments.image:
+            image = _have_image(arguments, context, lines)
+        else:
+            image = _build(arguments, context, folder, name, current, lines)
     except HakoError as error:
         raise explain(
             error,
@@ -259,6 +265,20 @@ def choose_service(given: str | None, folder: Path | None, services: Sequence[Do
             why=f"{folder} would take its place",
             fix=f"hako deploy {name} (to replace it) or hako deploy ANOTHER-NAME",
         )
+    return name
+
+
+def _have_image(arguments: argparse.Namespace, context: Context, lines: DeployLines) -> str:
+    """The image that is named, pulled if it is not here."""
+    from hakobune.distribution.transfer import find_or_pull
+    from hakobune.oci.platform import Platform
+    from hakobune.oci.reference import Reference
+    from hakobune.oci.store import Store
+
+    name: str = arguments.image
+    with Store(context.settings.home) as store:
+        policy = pull_policy(arguments)
+        find_or_pull(store, Reference.parse(name), Platform.host(), lines, policy)
     return name
 
 

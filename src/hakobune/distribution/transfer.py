@@ -9,13 +9,8 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
-from hakobune.distribution.client import RegistryClient
-from hakobune.distribution.copy import Copy
-from hakobune.distribution.pull import Pull, wanted
-from hakobune.distribution.push import Push
-from hakobune.distribution.session import Access, Session
 from hakobune.errors import HakoError
 from hakobune.oci.blobs import BlobUnknownError
 from hakobune.oci.digest import Digest
@@ -25,12 +20,17 @@ from hakobune.oci.reference import Reference
 from hakobune.oci.store import Store
 from hakobune.progress import Progress
 
+# What speaks HTTP takes 60 ms to import: only for who really asks a registry.
+if TYPE_CHECKING:
+    from hakobune.distribution.client import RegistryClient
+    from hakobune.distribution.session import Access, Session
+
 Policy = Literal["missing", "always", "never"]
 POLICIES: Final = ("missing", "always", "never")
 
 
 class ImageNotHereError(HakoError):
-    """An image is not in the store, and nobody may fetch it."""
+    """An image is not in the store, and may or can not be pulled."""
 
 
 def pull(
@@ -54,6 +54,8 @@ def pull(
         UnpackError: a layer is damaged, or does what none may.
         StoreFullError: the disk is full.
     """
+    from hakobune.distribution.pull import Pull, wanted
+
     with _session(store.home, access, progress) as session:
         run = Pull(store, session, reference, progress)
         there = run.head()
@@ -99,7 +101,7 @@ def find_or_pull(
             `never` does not ask it.
 
     Raises:
-        ImageNotHereError: it is not here and may not be pulled.
+        ImageNotHereError: it is not here and may not, or can not, be pulled.
         and what `pull` raises.
     """
     here = find_local(store, reference, platform)
@@ -115,7 +117,29 @@ def find_or_pull(
             why="it may not be pulled",
             fix=f"`hako image pull {reference.short}`",
         )
-    return pull(store, reference, platform, progress, access=access)
+    if here is not None:
+        return pull(store, reference, platform, progress, access=access)
+    progress.step(f"{reference.short} is not here: asking {reference.registry} for it")
+    return _pull_missing(store, reference, platform, progress, access)
+
+
+def _pull_missing(
+    store: Store,
+    reference: Reference,
+    platform: Platform,
+    progress: Progress,
+    access: Access | None,
+) -> Image:
+    from hakobune.distribution.errors import RegistryError
+
+    try:
+        return pull(store, reference, platform, progress, access=access)
+    except RegistryError as error:
+        raise ImageNotHereError(
+            f"there is no image {reference.short} here, and it cannot be pulled",
+            why=error.why,
+            fix="; ".join(filter(None, ("`hako image ls` lists what is here", error.fix))),
+        ) from error
 
 
 def _only_one(store: Store, reference: Reference) -> Image | None:
@@ -143,6 +167,8 @@ def resolve(
         NotThereError: there is no such name.
         RegistryError: the registry does not say.
     """
+    from hakobune.distribution.pull import Pull, wanted
+
     with _session(store.home, access, progress) as session:
         run = Pull(store, session, reference, progress)
         return run.head() or run.document(wanted(reference)).digest
@@ -165,6 +191,8 @@ def push(
         RegistryError: the registry does not take it.
         BlobUnknownError: a layer is not in the store.
     """
+    from hakobune.distribution.push import Push
+
     digest = image if isinstance(image, Digest) else image.digest
     with _session(store.home, access, progress) as session:
         Push(store, session, reference, progress).run(digest)
@@ -190,6 +218,8 @@ def copy(
         RegistryError: one of the two does not do its part.
         PlatformUnknownError: not for this platform.
     """
+    from hakobune.distribution.copy import Copy
+
     with _session(home, access, progress) as session:
         return Copy(session, source, target, progress).run(platform)
 
@@ -210,6 +240,8 @@ def open_repository(
         what: begins every error: `cannot list the tags of debian`.
         actions: `pull`, `pull,push` or `pull,push,delete`.
     """
+    from hakobune.distribution.client import RegistryClient
+
     with _session(home, access, progress) as session:
         endpoint = session.access.registries.endpoints(reference, pull=False)[0]
         yield RegistryClient(session, endpoint, what=what, actions=actions)
@@ -247,5 +279,7 @@ def _check_platform(
 
 
 def _session(home: Path, access: Access | None, progress: Progress) -> Session:
+    from hakobune.distribution.session import Access, Session
+
     access = access or Access.read(os.environ, home, uid=os.geteuid())
     return Session(access, note=progress.note)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from hakobune.distribution.pull_process import read_pull_result
 from hakobune.errors import HakoError
 from hakobune.oci.config import ImageConfig
 from hakobune.oci.digest import Digest
@@ -42,25 +44,45 @@ class Images:
         self._unpacked: dict[str, Unpacked] = {}
 
     async def resolve(self, text: str, *, field: str) -> Digest:
-        """The digest of the image that *text* names now; it can run on this machine.
+        """The digest of the image that *text* names now, pulled if it is not here; it can run on this machine.
 
         Raises:
-            InvalidArgumentError: no reference, or no such image here.
+            InvalidArgumentError: no reference, or no such image here or in its registry.
             FailedPreconditionError: it is for another CPU.
         """
         try:
             reference = Reference.parse(text)
             image = await asyncio.to_thread(self._find, reference)
+            if image is None:
+                image = await self._pull(reference)
         except HakoError as error:
-            raise InvalidArgumentError(error.what, field=field, why=error.why) from error
-        if image is None:
             raise InvalidArgumentError(
-                f"there is no image {reference.short} here",
-                field=field,
-                fix="`hako image ls` lists what is here; `hako build` or `hako image load` adds one",
-            )
+                error.what, field=field, why=error.why, fix=error.fix
+            ) from error
         check_platform(image.config.platform, Platform.host(), name=reference.short)
         return image.digest
+
+    async def _pull(self, reference: Reference) -> Image:
+        """Have the image pulled by a process of its own: unpacking is too much for this one.
+
+        Raises:
+            HakoError: it cannot be pulled.
+        """
+        home = (await asyncio.to_thread(self._opened)).home
+        arguments = ("-I", "-m", "hakobune.distribution.pull_process", str(home), str(reference))
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *arguments,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        try:
+            out, _ = await process.communicate()
+        finally:
+            if process.returncode is None:
+                process.kill()
+        digest = read_pull_result(out, reference)
+        return await asyncio.to_thread(self._opened().read_image, digest)
 
     async def keep(self, entry: RevisionEntry) -> None:
         """Keep the revision's image from being collected."""

@@ -1,0 +1,42 @@
+"""`--pull` and `--platform` of commands that need an image: from here, or from its registry."""
+
+from __future__ import annotations
+
+import argparse
+
+from hakobune.cli.main import Context
+from hakobune.cli.terminal import BannerProgress
+from hakobune.distribution.transfer import POLICIES, find_or_pull
+from hakobune.oci.manifest import Image
+from hakobune.oci.platform import Platform
+from hakobune.oci.reference import Reference
+from hakobune.oci.store import Store
+
+
+def add_pull(parser: argparse.ArgumentParser, *, platform: bool = True) -> None:
+    parser.add_argument(
+        "--pull",
+        choices=POLICIES,
+        default="missing",
+        help="ask the registry for what is not here, for what is newer, or not at all (default: missing)",
+    )
+    if platform:
+        parser.add_argument(
+            "--platform", metavar="OS/ARCH", help="which image of several (default: this machine's)"
+        )
+
+
+def get_image(store: Store, name: str, arguments: argparse.Namespace, context: Context) -> Image:
+    """The image that a command names, pulled if `--pull` says so.
+
+    Raises:
+        HakoError: it cannot be had.
+    """
+    wanted = getattr(arguments, "platform", None)
+    return find_or_pull(
+        store,
+        Reference.parse(name),
+        Platform.parse(wanted) if wanted else Platform.host(),
+        BannerProgress(context.err, context.env),
+        arguments.pull,
+    )
