@@ -1,4 +1,4 @@
-"""Another process of the same image: `hako container run IMAGE my-worker`."""
+"""Another process of the same image: `hako container run --entrypoint my-worker IMAGE`."""
 
 import time
 
