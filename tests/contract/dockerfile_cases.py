@@ -455,7 +455,6 @@ a\
 ""
 ''
 a"b c"d
-  spaced   words  
 $A $B
 "$B"
 $1
@@ -547,13 +546,15 @@ WORDS = [
     *((word, "\\") for word in _WORDS.strip("\n").split("\n")),
     *((word, "`") for word in _WORDS.strip("\n").split("\n") if "\\" in word or "`" in word),
     ("", "\\"),
+    ("  spaced   words  ", "\\"),
 ]
 
-PATHS = (
-    "a.md b.txt README.md docs docs/a.md docs/b/c.md docs/b/c.txt src src/main.c src/x/y.o src/x/.hidden node_modules "
-    "node_modules/p/index.js .git .git/config .env .env.local a/b/c/d.tmp tmp tmp/x foo foobar foo/bar foo/bar/baz a-b a+b a(b) "
-    "a[1] x/README.md .dockerignore Dockerfile"
-).split()
+_PATHS = """
+a.md b.txt README.md docs docs/a.md docs/b/c.md docs/b/c.txt src src/main.c src/x/y.o src/x/.hidden node_modules
+node_modules/p/index.js .git .git/config .env .env.local a/b/c/d.tmp tmp tmp/x foo foobar foo/bar foo/bar/baz a-b a+b a(b)
+a[1] x/README.md .dockerignore Dockerfile
+"""
+PATHS = _PATHS.split()
 
 IGNORE_FILES = [
     "",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -37,6 +36,7 @@ _WITH_OWNER = frozenset({MountType.SECRET, MountType.SSH, MountType.CACHE})
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kmgtpKMGTP]?)[iI]?[bB]?")
+_FIELD = re.compile(r'(?:"((?:[^"]|"")*)"|([^",]*))(?=,|\Z)')
 _UNITS = {unit: 1024**power for power, unit in enumerate(["", "k", "m", "g", "t", "p"])}
 
 
@@ -101,20 +101,27 @@ def mount_target(mount: Mount, working_dir: str) -> str:
 
 
 def _fields(text: str) -> list[str]:
-    """Comma-separated fields; a field in double quotes may hold commas, and `""` for a quote."""
-    try:
-        rows = list(csv.reader([text], strict=True))
-    except csv.Error as error:
-        raise TextError(
-            f"--mount={text} is not a list of options: {error}",
-            near=text,
-            fix="separate options by commas; put one that holds a comma in double quotes",
-        ) from error
-    if not rows or not rows[0]:
+    """Comma-separated fields; a field in double quotes may hold commas, and `""` for a quote (RFC 4180)."""
+    if not text:
         raise TextError(
             "--mount has no options", near="--mount", fix="write --mount=type=cache,target=/PATH"
         )
-    return rows[0]
+    fields: list[str] = []
+    at = 0
+    while True:
+        match = _FIELD.match(text, at)
+        if match is None:
+            raise TextError(
+                f"--mount={text} is not a list of options",
+                near=text,
+                fix="separate options by commas; put one that holds a comma in double quotes",
+            )
+        quoted, plain = match[1], match[2]
+        fields.append(plain if quoted is None else quoted.replace('""', '"'))
+        at = match.end()
+        if at == len(text):
+            return fields
+        at += 1
 
 
 def _read_field(options: _Options, text: str, expand: Callable[[str], str]) -> None:
