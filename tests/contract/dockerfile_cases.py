@@ -561,6 +561,8 @@ IGNORE_FILES = [
     "# comment\n",
     "*.md",
     "*.md\n!README.md",
+    "docs/*\n!docs",
+    "**/*.md\n!docs",
     "!README.md\n*.md",
     "**/*.md",
     "**/*.md\n!docs/**",

@@ -231,9 +231,15 @@ func ignore(file string, paths []string) any {
 	}
 	out := []bool{}
 	for _, path := range paths {
-		matched, err := matcher.MatchesOrParentMatches(path)
-		if err != nil {
-			return nil
+		// From the top down, as the walk of a build context does it.
+		var matched bool
+		var info patternmatcher.MatchInfo
+		parts := strings.Split(path, "/")
+		for i := range parts {
+			matched, info, err = matcher.MatchesUsingParentResults(strings.Join(parts[:i+1], "/"), info)
+			if err != nil {
+				return nil
+			}
 		}
 		out = append(out, matched)
 	}
