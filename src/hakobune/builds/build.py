@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from hakobune import __version__
+from hakobune.builds.extension_files import extension_files, reads_context
 from hakobune.builds.record import BuildFolder, BuildRecord
 from hakobune.builds.request import (
     DEFAULT_BUILDER,
@@ -123,8 +124,16 @@ def glance_at(request: BuildRequest, source: Source, store: Store) -> str:
         str(request.network),
         _stat_line(str(request.descriptor)) if request.descriptor else "",
         *([] if builder else _builder_files()),
+        *(_extension_lines(source.root) if request.extend else ["not extended"]),
+        str(request.allow_root),
     ]
     return str(Digest.of("\0".join(parts).encode("utf-8", "surrogateescape")))
+
+
+def _extension_lines(folder: Path) -> Iterator[str]:
+    """One that reads files of the folder looks different each time: only the step cache knows whether these changed."""
+    for file in extension_files(folder):
+        yield os.urandom(8).hex() if reads_context(file) else _stat_line(str(file))
 
 
 def _builder_files() -> Iterator[str]:

@@ -41,6 +41,8 @@ class BuildRequest:
         clear_cache: forget what the last build kept.
         network: whether buildpacks can reach anything.
         created: `SOURCE_DATE_EPOCH`; `None` is 1980.
+        extend: apply the source's `run.Dockerfile` and `build.Dockerfile`.
+        allow_root: an extended run image may run as root.
     """
 
     source: Path
@@ -57,6 +59,8 @@ class BuildRequest:
     network: bool = True
     created: int | None = None
     pull: Policy = "missing"
+    extend: bool = True
+    allow_root: bool = False
 
     @property
     def may_reuse(self) -> bool:

@@ -16,15 +16,12 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from hakobune import __version__
-from hakobune.buildpack.builder import RunImage, choose_run_image
 from hakobune.buildpack.environment import inherit
 from hakobune.buildpack.order import SystemBuildpacks
-from hakobune.builds.added_buildpacks import Chosen, choose_buildpacks, stage_buildpacks
+from hakobune.builds.added_buildpacks import stage_buildpacks
 from hakobune.builds.build import glance_at
-from hakobune.builds.builder import Builder, read_builder
+from hakobune.builds.build_plan import BuildPlan, make_plan
 from hakobune.builds.host_environment import BUNDLE_PATH, bundle_variables, find_bundle, proxies
-from hakobune.builds.images import can_be_had, fetch_run_image, find_builder
 from hakobune.builds.record import (
     BuildFolder,
     BuildRecord,
@@ -32,7 +29,6 @@ from hakobune.builds.record import (
     inputs_digest,
 )
 from hakobune.builds.request import (
-    DEFAULT_BUILDER,
     BuildRequest,
     BuildResult,
     World,
@@ -46,16 +42,12 @@ from hakobune.builds.source import (
     SourceCopy,
     copy_source,
 )
-from hakobune.errors import HakoError
 from hakobune.lifecycle.analyze import Analyzed, analyze, write_analyzed
 from hakobune.lifecycle.detect import Detected, detect
 from hakobune.lifecycle.documents import KeptLayers, decode_kept_layers, encode_kept_layers
 from hakobune.lifecycle.environment import BuildContext, BuildEnvironment
-from hakobune.oci.digest import Digest
 from hakobune.oci.manifest import Image
-from hakobune.oci.reference import Reference
 from hakobune.oci.snapshot import Snapshot
-from hakobune.oci.store import Store
 from hakobune.progress import Progress
 from hakobune.runtime.mount import RootFs
 from hakobune.runtime.room import build_sandbox
@@ -86,7 +78,7 @@ def run_build(
     Raises:
         HakoError: see `builds.build.build`.
     """
-    plan = _plan(request, source, world, progress, looks_same=looks_same)
+    plan = make_plan(request, source, world, progress, looks_same=looks_same)
     copy = copy_source(
         source,
         folder.new_source(),
@@ -109,120 +101,12 @@ def run_build(
     return transaction.run()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Plan:
-    """What a build uses besides the source."""
-
-    builder: Builder
-    chosen: Chosen
-    run: RunImage
-    run_reference: Reference
-    env: Mapping[str, str]
-    parts: Mapping[str, str]
-
-    def inputs(self, source: Digest) -> dict[str, str]:
-        return {**self.parts, "source": str(source)}
-
-
-def _plan(
-    request: BuildRequest, source: Source, world: World, progress: Progress, *, looks_same: bool
-) -> _Plan:
-    builder = _find_builder(request, source, world, progress, looks_same=looks_same)
-    chosen = choose_buildpacks(
-        request.buildpacks or _described_buildpacks(source), builder.order, builder.catalog
-    )
-    run, run_reference = _choose_run_image(request, builder, world.store, progress)
-    run_image = world.store.find_image(run_reference)
-    env = {**dict(source.project.build_env), **request.env}
-    parts = {
-        "hakobune": __version__,
-        "builder": str(builder.image.digest),
-        "run image": f"{run_reference}@{run_image.digest if run_image else ''}",
-        "environment": "\0".join(f"{k}={v}" for k, v in sorted(env.items())),
-        "buildpacks": " ".join(request.buildpacks) + chosen.digest(),
-        "process type": request.process_type,
-        "creation time": str(request.created),
-        "network": "on" if request.network else "off",
-    }
-    return _Plan(
-        builder=builder, chosen=chosen, run=run, run_reference=run_reference, env=env, parts=parts
-    )
-
-
-def _find_builder(
-    request: BuildRequest, source: Source, world: World, progress: Progress, *, looks_same: bool
-) -> Builder:
-    name = request.builder or source.project.builder
-    reference = Reference.parse(name) if name else DEFAULT_BUILDER
-    if name:
-        image: Image | None = find_builder(request, name, world.store, progress)
-    else:
-        image = world.store.find_image(reference) if looks_same else None
-    if image is None:
-        from hakobune.builds.default_builder import ensure_default_builder
-
-        return ensure_default_builder(world.store, world.settings.home, progress)
-    return read_builder(world.store, image, name=reference.short)
-
-
-def _described_buildpacks(source: Source) -> tuple[str, ...]:
-    """The project descriptor's group, by the names that `--buildpack` takes.
-
-    Raises:
-        HakoError: an entry is of a kind that cannot be used yet.
-    """
-    project = source.project
-    if project.pre or project.post:
-        raise HakoError(
-            "project.toml asks for pre or post buildpacks",
-            why="only [[io.buildpacks.group]] can be used",
-            fix="list all buildpacks there",
-        )
-    names = []
-    for entry in project.buildpacks:
-        if entry.script is not None:
-            raise HakoError(
-                "project.toml holds a buildpack as a script",
-                why="only buildpacks of the builder and folders can be used",
-                fix="put the script into a folder with a buildpack.toml and name it by uri",
-            )
-        if entry.uri:
-            uri = entry.uri.removeprefix("file://")
-            names.append(uri if "=" in uri or ":" in uri else str(source.root / uri))
-        else:
-            names.append(f"{entry.id}@{entry.version}" if entry.version else entry.id)
-    return tuple(names)
-
-
-def _choose_run_image(
-    request: BuildRequest, builder: Builder, store: Store, progress: Progress
-) -> tuple[RunImage, Reference]:
-    """The run image as the builder names it (for the label), and where it is taken from.
-
-    Raises:
-        HakoError: the builder names none, or none of the places it names holds it.
-    """
-    if not request.run_image:
-        chosen = choose_run_image(
-            builder.run_images,
-            output_registry=request.name.registry,
-            exists=can_be_had(store, progress, pull=request.pull != "never"),
-        )
-        return builder.run_images[0], Reference.parse(chosen)
-    wanted = Reference.parse(request.run_image)
-    fetch_run_image(request, store, progress)
-    for run in builder.run_images:
-        if wanted in map(Reference.parse, (run.image, *run.mirrors)):
-            return run, wanted
-    return RunImage(image=request.run_image), wanted
-
-
 def _tell_source(
     request: BuildRequest,
     source: Source,
     copy: SourceCopy,
     record: BuildRecord | None,
-    plan: _Plan,
+    plan: BuildPlan,
     progress: Progress,
 ) -> None:
     """One line: what is built, or what has changed since the last build."""
@@ -250,7 +134,7 @@ class _Transaction:
 
     request: BuildRequest
     source: Source
-    plan: _Plan
+    plan: BuildPlan
     folder: BuildFolder
     copy: SourceCopy
     record: BuildRecord | None

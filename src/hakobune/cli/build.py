@@ -105,6 +105,17 @@ def add_build_arguments(group: argparse._ActionsContainer) -> None:
         default="missing",
         help="when builder, run image and --image are asked for at their registries (default: if-not-present)",
     )
+    group.add_argument(
+        "--no-extend",
+        dest="extend",
+        action="store_false",
+        help="leave the folder's run.Dockerfile and build.Dockerfile alone",
+    )
+    group.add_argument(
+        "--allow-root",
+        action="store_true",
+        help="a run.Dockerfile may leave root as the app's user",
+    )
     group.add_argument("--clear-cache", action="store_true", help="forget what the last build kept")
     group.add_argument(
         "--rebuild", action="store_true", help="build although nothing that goes in has changed"
@@ -144,6 +155,8 @@ def build_from_arguments(
         rebuild=arguments.rebuild,
         created=_creation_time(getattr(arguments, "creation_time", None)),
         pull=pull_policy(arguments),
+        extend=arguments.extend,
+        allow_root=arguments.allow_root,
     )
     with Store(context.settings.home) as store:
         world = World(store=store, settings=context.settings, env=context.env)
