@@ -19,10 +19,9 @@ from hakobune.distribution.registries import TlsFiles
 from hakobune.errors import HakoError
 
 USER_AGENT: Final = f"hakobune/{__version__}"
-CHUNK_SIZE: Final = 1 << 20
+CHUNK_SIZE: Final = 256 << 10
 _POOL_SIZE: Final = 8
 _CONNECT_TIMEOUT_S: Final = 10.0
-_READ_TIMEOUT_S: Final = 30.0  # between two pieces, not for the whole
 _ERROR_BODY_LIMIT: Final = 64 << 10
 _SMALL: Final = 64 << 10
 
@@ -56,12 +55,12 @@ class Answer:
         return self._response.headers.getlist(name)
 
     def chunks(self) -> Iterator[bytes]:
-        """The body in pieces of at most 1 MiB, as it was sent.
+        """The body as it comes, in pieces; it may end before its announced length.
 
         Raises:
-            one of TRANSPORT_ERRORS: it stalls, or ends before its announced length.
+            one of TRANSPORT_ERRORS: it stalls, or is cut.
         """
-        while data := self._response.read(CHUNK_SIZE, decode_content=False):
+        while data := self._response.read1(CHUNK_SIZE, decode_content=False):
             yield data
 
     def read(self, limit: int) -> bytes:
@@ -84,10 +83,15 @@ class Answer:
 
 
 class Connections:
-    """Pools of connections, one an origin. Threads share it; `close` closes what is idle."""
+    """Pools of connections, one an origin. Threads share it; `close` closes what is idle.
 
-    def __init__(self, proxies: Proxies) -> None:
+    Args:
+        stall_s: how long a server may send nothing.
+    """
+
+    def __init__(self, proxies: Proxies, *, stall_s: float) -> None:
         self._proxies = proxies
+        self._stall_s = stall_s
         self._pools: dict[tuple[str, bool], urllib3.HTTPConnectionPool] = {}
         self._lock = threading.Lock()
 
@@ -100,7 +104,6 @@ class Connections:
         *,
         tls: TlsFiles,
         insecure: bool,
-        read_timeout_s: float = _READ_TIMEOUT_S,
     ) -> Answer:
         """Send a request and give the answer's head.
 
@@ -120,7 +123,7 @@ class Connections:
             retries=False,
             redirect=False,
             assert_same_host=False,
-            timeout=urllib3.Timeout(connect=_CONNECT_TIMEOUT_S, read=read_timeout_s),
+            timeout=urllib3.Timeout(connect=_CONNECT_TIMEOUT_S, read=self._stall_s),
             preload_content=False,
             decode_content=False,
         )

@@ -40,6 +40,7 @@ class Access:
     registries: Registries
     credentials: CredentialFiles
     proxies: Proxies
+    stall_s: float = 30.0  # how long a server may send nothing before it is asked again
 
     @classmethod
     def read(cls, env: Mapping[str, str], home: Path, *, uid: int) -> Access:
@@ -86,7 +87,7 @@ class Session:
         self.access = access
         self._note = note
         self._sleep = sleep
-        self._connections = Connections(access.proxies)
+        self._connections = Connections(access.proxies, stall_s=access.stall_s)
         self._authorizer = Authorizer()
         self._bases: dict[str, str] = {}
         self._bases_lock = threading.Lock()
@@ -179,20 +180,20 @@ class Session:
         answer = self._followed(request, endpoint, base, known)
         if request.anonymous or answer.status != 401 or _origin(answer.url) != _origin(base):
             return answer
-        header = self._authorizer.answer(
-            parse_challenges(answer.header_values("www-authenticate")),
-            base=base,
-            scopes=request.scopes,
-            refused=known,
-            credentials=self.access.credentials.find(endpoint.host, endpoint.repository),
-            send=lambda method, url, headers, body: self._ask_for_token(
-                endpoint, request.what, method, url, headers, body
-            ),
-            what=request.what,
-        )
-        if not header:
-            return answer
-        answer.close()
+        with answer:
+            header = self._authorizer.answer(
+                parse_challenges(answer.header_values("www-authenticate")),
+                base=base,
+                scopes=request.scopes,
+                refused=known,
+                credentials=self.access.credentials.find(endpoint.host, endpoint.repository),
+                send=lambda method, url, headers, body: self._ask_for_token(
+                    endpoint, request.what, method, url, headers, body
+                ),
+                what=request.what,
+            )
+            if not header:
+                raise self._refusal(request, endpoint, answer, None)
         return self._followed(request, endpoint, base, header)
 
     def _ask_for_token(
