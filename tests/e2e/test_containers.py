@@ -6,10 +6,8 @@ import contextlib
 import json
 import os
 import pty
-import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,43 +15,24 @@ from pathlib import Path
 import pytest
 
 from hakobune.cli.serve import leftovers
-from hakobune.oci.config import ContainerConfig, ImageConfig, RootFs
-from hakobune.oci.layer import Owner, Tree, write_layer
-from hakobune.oci.reference import Reference
 from hakobune.oci.store import Store
 from hakobune.settings import Settings
-from tests.e2e.installation import Installation, free_ports
-from tests.supervised import fetch, shared_root, wait_for
+from tests.e2e.installation import Installation
+from tests.e2e.small_installation import small_installation
+from tests.supervised import fetch, wait_for
 
 pytestmark = pytest.mark.needs_root
 
 
-@pytest.fixture(scope="module")
-def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """A home whose store has `small`: a shell, a server, the users root and app."""
-    root = shared_root(tmp_path_factory.mktemp("small"))
-    home = Path(tempfile.mkdtemp(prefix="hk-", dir="/tmp"))
-    installation = Installation(home=home, port=free_ports(41))
-    try:
-        with Store(home) as store:
-            layer = write_layer(store, [Tree(name="/", directory=root)], owner=Owner(0, 0))
-            _publish(store, layer, "small", ContainerConfig(cmd=("/bin/sh",), user="app"))
-            config = ContainerConfig(
-                entrypoint=("/srv",), env=("PORT=9000",), working_dir="/tmp", stop_signal="SIGTERM"
-            )
-            _publish(store, layer, "server", config)
+@pytest.fixture(scope="module", params=["crun", "runc"])
+def here(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Installation]:
+    """A home whose store has `small`, with each runtime."""
+    with small_installation(
+        tmp_path_factory.mktemp("small"), HAKO_RUNTIME=request.param
+    ) as installation:
         yield installation
-    finally:
-        installation.hako("serve", "--stop", check=False, timeout_s=60)
-        shutil.rmtree(home, ignore_errors=True)
-
-
-def _publish(store: Store, layer: object, name: str, config: ContainerConfig) -> None:
-    store.publish_image(
-        config=ImageConfig(architecture="amd64", os="linux", config=config, rootfs=RootFs()),
-        layers=[layer],  # type: ignore[list-item] # a Layer
-        names=[Reference.parse(name)],
-    )
 
 
 @pytest.fixture
@@ -310,7 +289,7 @@ def test_a_detached_container_is_listed_logged_stopped_and_removed(here: Install
 
     assert (started.stdout, started.returncode) == ("web1\n", 0)
     table = here.hako("container", "ls").stdout.splitlines()
-    assert table[0].split() == ["CONTAINER", "IMAGE", "STATUS", "ADDRESS"]
+    assert table[0].split() == ["CONTAINER", "IMAGE", "STATUS", "ADDRESS", "PORTS"]
     assert table[1].split()[:3] == ["web1", "small", "running"]
     wait_for(lambda: "hello" in here.hako("container", "logs", "web1").stdout, "it talks")
     logs = here.hako("container", "logs", "web1")

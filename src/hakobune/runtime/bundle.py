@@ -37,7 +37,7 @@ class Surroundings:
 
     Args:
         root: where the root file system will be attached.
-        userns, netns: paths of the namespaces to join.
+        userns, netns: paths of the namespaces to join; without a *netns* it is the host's network.
         files: the container's own small files, by their path inside.
         volumes: where the bind mounts of the spec are attached, in their order.
         open_files: the hard limit on descriptors that may be given (never above one's own).
@@ -46,7 +46,7 @@ class Surroundings:
 
     root: str
     userns: str | None
-    netns: str
+    netns: str | None
     files: Mapping[str, str]
     volumes: Sequence[str]
     open_files: int
@@ -61,7 +61,7 @@ def make_config(
         "ociVersion": "1.0.2",
         "root": {"path": place.root, "readonly": spec.read_only_root},
         "hostname": spec.hostname or spec.id,
-        "process": _process(spec, place, terminal=terminal),
+        "process": make_process(spec, place.open_files, terminal=terminal),
         "mounts": _mounts(spec, place),
         "linux": {
             "namespaces": _namespaces(place),
@@ -75,13 +75,14 @@ def make_config(
     return config
 
 
-def _process(spec: ContainerSpec, place: Surroundings, *, terminal: bool) -> dict[str, Any]:
+def make_process(spec: ContainerSpec, open_files: int, *, terminal: bool) -> dict[str, Any]:
+    """The runtime-spec's `process` of a container: its first, or with another spec any further one."""
     bounding = list(CAPABILITIES)
     held = bounding if spec.user.uid == 0 else []
     env = dict(spec.env)
     env.setdefault("PATH", DEFAULT_PATH)
     env.setdefault("HOSTNAME", spec.hostname or spec.id)
-    hard = min(place.open_files, OPEN_FILES)
+    hard = min(open_files, OPEN_FILES)
     return {
         "terminal": terminal,
         "user": {
@@ -103,7 +104,8 @@ def _process(spec: ContainerSpec, place: Surroundings, *, terminal: bool) -> dic
 
 def _namespaces(place: Surroundings) -> list[dict[str, str]]:
     namespaces = [{"type": kind} for kind in ("mount", "pid", "ipc", "uts", "cgroup")]
-    namespaces.append({"type": "network", "path": place.netns})
+    if place.netns is not None:
+        namespaces.append({"type": "network", "path": place.netns})
     if place.userns is not None:
         namespaces.append({"type": "user", "path": place.userns})
     return namespaces
@@ -112,7 +114,7 @@ def _namespaces(place: Surroundings) -> list[dict[str, str]]:
 def _mounts(spec: ContainerSpec, place: Surroundings) -> list[dict[str, Any]]:
     mounts = [
         _mount("/proc", "proc", "nosuid", "noexec", "nodev"),
-        _mount("/sys", "sysfs", "nosuid", "noexec", "nodev", "ro"),
+        _sysfs(place),
         _mount("/dev", "tmpfs", "nosuid", "strictatime", "mode=755", "size=65536k"),
         _mount(
             "/dev/pts",
@@ -133,6 +135,14 @@ def _mounts(spec: ContainerSpec, place: Surroundings) -> list[dict[str, Any]]:
     for mount in sorted_mounts(spec.mounts):
         mounts.append(_volume(mount, volumes))
     return mounts
+
+
+def _sysfs(place: Surroundings) -> dict[str, Any]:
+    """Only the owner of a network namespace may mount its sysfs; the host's own is shown by a bind."""
+    options = ("nosuid", "noexec", "nodev", "ro")
+    if place.netns is not None:
+        return _mount("/sys", "sysfs", *options)
+    return {**_mount("/sys", "bind", "rbind", "rslave", *options), "source": "/sys"}
 
 
 def sorted_mounts(mounts: Sequence[Mount]) -> tuple[Mount, ...]:

@@ -13,7 +13,7 @@ import errno
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hakobune.runtime import linux
@@ -99,8 +99,12 @@ class Cgroups:
         self.controllers.update({c: 1 for c in CONTROLLERS if c in v1})
 
     @classmethod
-    def open(cls, installation: str) -> Cgroups:
-        """Find what the machine has. Without any cgroup file system groups have no effect but on `kill`."""
+    def open(cls, installation: str, *, also: Sequence[str] = ()) -> Cgroups:
+        """Find what the machine has. Without any cgroup file system groups have no effect but on `kill`.
+
+        Args:
+            also: further controllers of version 1 in whose trees groups shall be; nothing is limited there.
+        """
         with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
             mounts = parse_mounts(file.read())
         v1: dict[str, int] = {}
@@ -109,7 +113,7 @@ class Cgroups:
             if mount.controllers is None:
                 v2 = v2 if v2 is not None else _open_folder(mount.path)
                 continue
-            for controller in CONTROLLERS:
+            for controller in (*CONTROLLERS, *also):
                 if controller in mount.controllers and controller not in v1:
                     fd = _open_folder(mount.path)
                     if fd is not None:
@@ -197,6 +201,11 @@ class Cgroup:
         trees = [*dict.fromkeys(self.v1.values())]
         for fd in [*([self.v2] if self.v2 is not None else []), *trees]:
             _write(fd, f"{self.path}/cgroup.procs", "0")
+
+    def enter_beside(self) -> None:
+        """Only what a runtime that makes groups itself knows nothing of: the v2 tree of a machine whose limits are v1's."""
+        if self.v2 is not None and self.v1:
+            _write(self.v2, f"{self.path}/cgroup.procs", "0")
 
     def freeze(self) -> None:
         """Stop every process; returns when they stand still. A frozen group can be killed."""
@@ -311,10 +320,12 @@ def enter_clean_view(cgroups: Cgroups) -> None:
     """In a private mount namespace: make `/sys/fs/cgroup` what crun accepts on a hybrid machine.
 
     crun refuses hybrid hierarchies even when it shall not touch cgroups; merely unmounting `unified` makes it
-    write plain files. With v2 alone the view is left as it is.
+    write plain files; and runc goes by the list of mounts, covered ones too. With v2 alone the view is left as it is.
     """
     if not cgroups.v1:
         return
+    with contextlib.suppress(OSError):  # it is no mount of its own
+        linux.umount("/sys/fs/cgroup", linux.MNT_DETACH)
     flags = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
     linux.mount("tmpfs", "/sys/fs/cgroup", "tmpfs", flags, "mode=755")
     for controller in ("memory", "cpu", "cpuacct", "pids", "freezer", "devices"):

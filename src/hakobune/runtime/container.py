@@ -76,6 +76,27 @@ class Mount:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedPort:
+    """A port of the host that leads to *container_port*.
+
+    Args:
+        host_port: 0 is any that is free.
+        host_address: the one address that it is open on; empty is loopback, IPv4 and IPv6.
+    """
+
+    container_port: int
+    host_port: int = 0
+    host_address: str = ""
+    protocol: str = "tcp"
+
+    def __str__(self) -> str:
+        """`127.0.0.1:8080->80/tcp`, as lists show it."""
+        address = self.host_address or "127.0.0.1"
+        shown = f"[{address}]" if ":" in address else address
+        return f"{shown}:{self.host_port or '*'}->{self.container_port}/{self.protocol}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerSpec:
     """What a container shall be.
 
@@ -87,6 +108,8 @@ class ContainerSpec:
         top: a folder on disk with `up/` and `wk/` to use as the top instead.
         env: variables of the process; `PATH` gets a default if it is missing.
         network: an address of its own on the installation's bridge, with egress; else loopback only.
+        host_network: the host's own network instead, with all its interfaces and ports.
+        ports: what of the host leads to it; needs `network`.
         log_path: the file that gets the output as JSON lines (several containers may share one);
             `None` is `HAKO_HOME/containers/ID/log`, which goes with the container.
         labels: free text for the owner; `list` filters by it.
@@ -103,6 +126,8 @@ class ContainerSpec:
     hostname: str = ""
     limits: ContainerLimits = ContainerLimits()
     network: bool = True
+    host_network: bool = False
+    ports: tuple[PublishedPort, ...] = ()
     mounts: tuple[Mount, ...] = ()
     locks: tuple[str, ...] = ()
     top_bytes: int = DEFAULT_TOP_BYTES
@@ -135,6 +160,7 @@ class ContainerSpec:
                     "limits": ContainerLimits(**data.get("limits", {})),
                     "mounts": tuple(Mount(**m) for m in data.get("mounts", ())),
                     "locks": tuple(data.get("locks", ())),
+                    "ports": tuple(PublishedPort(**p) for p in data.get("ports", ())),
                 }
             )
         except (KeyError, TypeError) as error:
@@ -183,6 +209,13 @@ def _problem(spec: ContainerSpec) -> str:
             return f"the mount target {mount.target!r} is not absolute"
         if mount.source is not None and not mount.source.startswith("/"):
             return f"the mount source {mount.source!r} is not absolute"
+    if spec.ports and (spec.host_network or not spec.network):
+        return "ports can only be published where the container has an address of its own"
+    for port in spec.ports:
+        if not (0 < port.container_port < 65536 and 0 <= port.host_port < 65536):
+            return f"{port} has a port that is not 1 to 65535"
+        if port.protocol not in ("tcp", "udp"):
+            return f"the protocol {port.protocol!r} is neither tcp nor udp"
     ids = (spec.user.uid, spec.user.gid, *spec.user.groups)
     if not all(0 <= i < 65536 for i in ids):
         return "user and group ids in a container are 0 to 65535"
@@ -203,6 +236,7 @@ class ContainerStatus:
     pid: int | None = None
     start_time: int | None = None
     address: str | None = None
+    ports: tuple[PublishedPort, ...] = ()
     exit_code: int | None = None
     signal: int | None = None
     oom_killed: bool = False
@@ -218,7 +252,8 @@ class ContainerStatus:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ContainerStatus:
         """Read what `to_json` wrote."""
-        return cls(**{**data, "phase": Phase(data["phase"])})
+        ports = tuple(PublishedPort(**port) for port in data.get("ports", ()))
+        return cls(**{**data, "phase": Phase(data["phase"]), "ports": ports})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,24 +10,23 @@ import contextlib
 import json
 import os
 import select
-import shutil
 import signal
-import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
 from hakobune.runtime import linux
 from hakobune.runtime.cgroup import Cgroup, Cgroups, Limits, enter_clean_view
-from hakobune.runtime.container import ContainerError, ContainerSpec
-from hakobune.runtime.crun import Crun, explain_create_failure
+from hakobune.runtime.container import ContainerError, ContainerSpec, ContainerStatus, Phase
+from hakobune.runtime.crun import Crun, explain_create_failure, hierarchies_of, open_runtime
+from hakobune.runtime.foreground_record import claimed, write_foreground
 from hakobune.runtime.launch import (
     Mounts,
     attach_mounts,
     attach_place,
-    closed_pipe,
     make_mounts,
     restore_signals,
     small_files,
@@ -36,9 +35,12 @@ from hakobune.runtime.launch import (
 )
 from hakobune.runtime.mount import make_mounts_private
 from hakobune.runtime.network import Network, guest_network
-from hakobune.runtime.process import split_status
+from hakobune.runtime.process import find_child, read_stat, split_status
+from hakobune.runtime.published import forwarding, open_ports
+from hakobune.runtime.relay import Relay
 from hakobune.runtime.seccomp import compiled_filter
-from hakobune.runtime.slot import Slot, make_slot, take_range
+from hakobune.runtime.slot import IdRange, Slot, make_slot, take_range
+from hakobune.runtime.streams import PlainStreams, Streams, TerminalStreams
 from hakobune.settings import Settings
 
 FORWARDED = (
@@ -74,60 +76,110 @@ class _Place:
     group: Cgroup
     cgroups: Cgroups
     crun: Crun
-    stdio: dict[int, int]
+    streams: Streams
+    status: ContainerStatus
 
 
 def run_foreground(
-    spec: ContainerSpec, settings: Settings, *, stdin: int | None, stdout: int, stderr: int
+    spec: ContainerSpec,
+    settings: Settings,
+    *,
+    stdin: int | None,
+    stdout: int,
+    stderr: int,
+    terminal: bool = False,
+    join: int | None = None,
 ) -> Ended:
     """Run a container with our own standard streams and wait for its end; our signals are forwarded to it.
 
     Args:
         stdin: what it may read; `None` is nothing.
+        terminal: its streams are a terminal of its own, shown on *stdout*; *stderr* gets nothing then.
+        join: the pid of a process whose network, and with it whose ids, it shares; it ends with that process.
 
     Raises:
         ContainerError: it cannot be made, or its program cannot be executed (by `kind`).
     """
     with ExitStack() as undo:
         settings.run.mkdir(parents=True, exist_ok=True)
-        ids = take_range(settings.installation, ephemeral=True)
-        undo.callback(ids.release)
-        slot = undo.enter_context(make_slot(ids.ids))
-        address, resolv_conf = None, ""
-        if spec.network:
-            network = Network(settings.installation, settings.run)
-            guest = undo.enter_context(guest_network(network, slot.netns_fd))
-            address, resolv_conf = guest.address, guest.resolv_conf
-        cgroups = Cgroups.open(settings.installation)
+        folder = undo.enter_context(claimed(settings, spec.id))
+        opened = open_ports(spec.ports)
+        undo.callback(opened.close)
+        slot = undo.enter_context(_slot(settings, join))
+        address, resolv_conf = undo.enter_context(_network(spec, settings, slot, join))
+        undo.enter_context(forwarding(opened, address))
+        cgroups = Cgroups.open(settings.installation, also=hierarchies_of(settings.runtime))
         group = undo.enter_context(_group(cgroups, spec))
-        folder = Path(tempfile.mkdtemp(prefix=f"{spec.id}-", dir=settings.run))
-        undo.callback(shutil.rmtree, folder, ignore_errors=True)
         mounts = make_mounts(spec, slot)
         undo.callback(mounts.close)
         files = small_files(spec, address, resolv_conf)
-        crun = Crun(folder / "crun")
-        undo.callback(os.close, crun.fd)
+        crun = open_runtime(settings.runtime, folder / "runtime")
+        undo.callback(crun.close)
         attach = attach_place(settings.home)
-        _write_bundle(spec, folder, slot, attach, files)
-        streams = undo.enter_context(_streams(stdin))
-        place = _Place(spec, folder, attach, mounts, files, group, cgroups, crun, streams.inner)
-        status = _supervise(place, streams, stdout, stderr)
-        code, _ = split_status(status)
+        write_bundle(
+            spec,
+            folder,
+            slot=slot,
+            owner_pid=1,  # in the namespace where crun runs, and with our descriptors
+            place=attach,
+            files=files,
+            seccomp=compiled_filter(os.uname().machine),
+            terminal=terminal,
+            adapt=lambda config: crun.adapt(config, slot.ids, group.path),
+        )
+        streams: Streams = undo.enter_context(
+            TerminalStreams(stdin, stdout, folder / "terminal")
+            if terminal
+            else PlainStreams(stdin, stdout, stderr)
+        )
+        status = ContainerStatus(
+            id=spec.id,
+            phase=Phase.RUNNING,
+            address=address,
+            ports=opened.ports,
+            labels=spec.labels,
+            created_at=time.time(),
+        )
+        place = _Place(spec, folder, attach, mounts, files, group, cgroups, crun, streams, status)
+        code, _ = split_status(_supervise(place, join))
         return Ended(code if code is not None else 137, group.oom_kills() > 0)
 
 
-def _write_bundle(
-    spec: ContainerSpec, folder: Path, slot: Slot, attach: str, files: dict[str, str]
-) -> None:
-    write_bundle(
-        spec,
-        folder,
-        slot=slot,
-        owner_pid=1,  # in the namespace where crun runs, and with our descriptors
-        place=attach,
-        files=files,
-        seccomp=compiled_filter(os.uname().machine),
-    )
+@contextmanager
+def _slot(settings: Settings, join: int | None) -> Iterator[Slot]:
+    """Namespaces of its own, or those of the process *join*."""
+    if join is not None:
+        with _slot_of(join) as slot:
+            yield slot
+        return
+    ids = take_range(settings.installation, ephemeral=True)
+    try:
+        with make_slot(ids.ids) as slot:
+            yield slot
+    finally:
+        ids.release()
+
+
+def _slot_of(pid: int) -> Slot:
+    base = int(Path(f"/proc/{pid}/uid_map").read_text().split()[1])
+    userns = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    netns = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    return Slot(userns, netns, IdRange(base))
+
+
+@contextmanager
+def _network(
+    spec: ContainerSpec, settings: Settings, slot: Slot, join: int | None
+) -> Iterator[tuple[str | None, str]]:
+    """Its address and the text of its resolv.conf."""
+    if join is not None:
+        yield None, Path(f"/proc/{join}/root/etc/resolv.conf").read_text(errors="replace")
+    elif spec.network and not spec.host_network:
+        network = Network(settings.installation, settings.run)
+        with guest_network(network, slot.netns_fd) as guest:
+            yield guest.address, guest.resolv_conf
+    else:
+        yield None, ""
 
 
 @contextmanager
@@ -146,48 +198,33 @@ def _group(cgroups: Cgroups, spec: ContainerSpec) -> Iterator[Cgroup]:
         cgroups.prune()
 
 
-@dataclass(slots=True)
-class _Streams:
-    """Pipes of the container's, so that it may open /dev/stdout by name, and our ends of them."""
-
-    inner: dict[int, int]
-    outer: dict[int, int]  # our reading end, by the stream's number
-
-    def close_inner(self) -> None:
-        for fd in self.inner.values():
-            os.close(fd)
-        self.inner.clear()
-
-
-@contextmanager
-def _streams(stdin: int | None) -> Iterator[_Streams]:
-    streams = _Streams({0: closed_pipe() if stdin is None else os.dup(stdin)}, {})
-    try:
-        for number in (1, 2):
-            streams.outer[number], streams.inner[number] = os.pipe2(os.O_CLOEXEC)
-            os.fchmod(streams.inner[number], 0o666)
-        yield streams
-    finally:
-        streams.close_inner()
-        for fd in streams.outer.values():
-            os.close(fd)
-
-
-def _supervise(place: _Place, streams: _Streams, stdout: int, stderr: int) -> int | None:
-    """Start the keeper, copy output, forward signals; the container's wait status."""
+def _supervise(place: _Place, join: int | None) -> int | None:
+    """Start the keeper, copy streams, forward signals; the container's wait status."""
     reports, report = os.pipe2(os.O_CLOEXEC)
     life, our_life = os.pipe2(os.O_CLOEXEC)
     keeper = os.fork()
     if keeper == 0:
         os.close(our_life)
         os.close(reports)
-        _keep(place, report, life)
+        _keep(place, report, life, join)
     os.close(report)
     os.close(life)
-    streams.close_inner()
+    place.streams.close_inner()
+    said: dict[str, object] = {}
     try:
-        with _forwarding(keeper) as started:
-            said = _copy_output(streams, {1: stdout, 2: stderr}, reports, started)
+        with _forwarding(keeper) as started, place.streams.using() as begin:
+
+            def heard(line: bytes) -> None:
+                message = json.loads(line)
+                said.update(message)
+                if "init" in message:
+                    started(int(message["init"]))
+                if "started" in message:
+                    _make_known(place, int(str(said["init"])), int(message["started"]))
+                    begin(relay)  # until now only crun spoke, and that is in the reports
+
+            relay = Relay(reports, heard)
+            relay.copy()
     finally:
         os.close(our_life)
         os.close(reports)
@@ -195,9 +232,18 @@ def _supervise(place: _Place, streams: _Streams, stdout: int, stderr: int) -> in
             os.kill(keeper, signal.SIGKILL)
         os.waitpid(keeper, 0)
     if "error" in said:
-        raise explain_create_failure(str(said["error"]), place.spec.argv[0])
+        raise explain_create_failure(str(said["error"]), place.spec.argv[0], place.crun.name)
     status = said.get("status")
     return status if isinstance(status, int) else None
+
+
+def _make_known(place: _Place, init: int, inner_pid: int) -> None:
+    """Let `exec`, `kill`, `ls` and `inspect` find it; the runtime counts pids in its own namespace."""
+    pid = find_child(init, inner_pid)
+    stat = read_stat(pid) if pid is not None else None
+    if stat is not None:
+        status = replace(place.status, pid=pid, start_time=stat.start_time, started_at=time.time())
+        write_foreground(place.folder, place.spec, status, init=init, runtime=place.crun.name)
 
 
 @contextmanager
@@ -223,70 +269,39 @@ def _forwarding(keeper: int) -> Iterator[Callable[[int], None]]:
             signal.signal(number, handler)
 
 
-def _copy_output(
-    streams: _Streams, targets: dict[int, int], reports: int, started: Callable[[int], None]
-) -> dict[str, object]:
-    """Copy until the container's end is reported, then what is left in the pipes; the last report."""
-    said: dict[str, object] = {}
-    buffer, speaking = b"", False
-    sources = {fd: targets[number] for number, fd in streams.outer.items()}
-    waiting = [reports]  # until it has started only crun speaks, and that is in the reports
-    while reports in waiting:
-        ready, _, _ = select.select(waiting, [], [])
-        for fd in ready:
-            data = os.read(fd, 65536)
-            if fd == reports:
-                buffer += data
-                *lines, buffer = buffer.split(b"\n")
-                for line in lines:
-                    said.update(json.loads(line))
-                if "init" in said:
-                    started(int(str(said.pop("init"))))
-                if said.get("started") and not speaking:
-                    speaking = True
-                    waiting += sources
-            elif data:
-                _write_all(sources[fd], data)
-            if not data and fd in waiting:
-                waiting.remove(fd)
-    for fd, target in sources.items() if speaking else ():
-        os.set_blocking(fd, False)
-        with contextlib.suppress(BlockingIOError):
-            while data := os.read(fd, 65536):
-                _write_all(target, data)
-    return said
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    """Like a shell's pipe: when nobody reads any more, the rest is dropped."""
-    view = memoryview(data)
-    with contextlib.suppress(BrokenPipeError):
-        while view:
-            view = view[os.write(fd, view) :]
-
-
 # The other processes
 
 
-def _keep(place: _Place, report: int, life: int) -> NoReturn:
+def _keep(place: _Place, report: int, life: int, join: int | None) -> NoReturn:
     """The keeper: dies with the command; its child is the first process of a new pid namespace."""
     try:
         restore_signals()
         linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
+        place.streams.close_outer()
         os.setsid()
         linux.unshare(linux.CLONE_NEWNS | linux.CLONE_NEWPID)
         make_mounts_private()
         enter_clean_view(place.cgroups)
+        host = os.pidfd_open(join) if join is not None else None
         child = os.fork()
         if child == 0:
             _be_init(place, report, life)
         _say(report, {"init": child})
         os.close(report)
+        if host is not None:
+            _end_with(host, child)
         os.waitpid(child, 0)
     except OSError as error:
         _say(report, {"error": str(error)})
     finally:
         os._exit(0)
+
+
+def _end_with(host: int, child: int) -> None:
+    """Return when either has ended; the network's owner takes its guest along."""
+    pidfd = os.pidfd_open(child)
+    if pidfd not in select.select([host, pidfd], [], [])[0]:
+        os.kill(child, signal.SIGKILL)
 
 
 def _be_init(place: _Place, report: int, life: int) -> NoReturn:
@@ -306,24 +321,22 @@ def _be_init(place: _Place, report: int, life: int) -> NoReturn:
 def _run_crun(place: _Place, report: int) -> dict[str, object]:
     spec, crun = place.spec, place.crun
     log = place.folder / "crun.log"
-    argv = crun.create_argv(spec.id, place.folder, log)
+    argv = crun.create_argv(spec.id, place.folder, log, *place.streams.arguments)
 
     def prepare() -> None:
-        os.setsid()
-        place.group.enter()
+        crun.prepare(place.group)
         linux.unshare(linux.CLONE_NEWNS)
         attach_mounts(place.mounts, place.files, place.attach)
 
-    pid = spawn(prepare, lambda: crun.exec(argv), stdio=place.stdio)
+    pid = spawn(prepare, lambda: crun.exec(argv), stdio=place.streams.inner)
     _, status = os.waitpid(pid, 0)
     if status != 0:
         return {"error": log.read_text(errors="replace") if log.exists() else "it said nothing"}
     container = crun.read_pid(spec.id)
     for number in FORWARDED:
         signal.signal(number, lambda n, _: os.kill(container, n))
-    for fd in place.stdio.values():
-        os.close(fd)
-    _say(report, {"started": True})
+    place.streams.close_inner()
+    _say(report, {"started": container})
     crun.start(spec.id)
     while True:  # the first process of a namespace inherits every orphan in it
         ended, status = os.waitpid(-1, 0)

@@ -16,6 +16,7 @@ import stat
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from hakobune.runtime import linux, mount
 from hakobune.runtime.bundle import Surroundings, make_config, sorted_mounts
@@ -90,9 +91,13 @@ def attach_place(home: Path) -> str:
 def small_files(spec: ContainerSpec, address: str | None, resolv_conf: str) -> dict[str, str]:
     """The text of the files that every container gets, by their path inside."""
     name = spec.hostname or spec.id
+    hosts = make_hosts(name, address)
+    if spec.host_network:  # it resolves as the host does, also at the host's own loopback
+        resolv_conf = Path("/etc/resolv.conf").read_text(errors="replace")
+        hosts = Path("/etc/hosts").read_text(errors="replace") + f"127.0.0.1\t{name}\n"
     return {
         "/etc/resolv.conf": resolv_conf,
-        "/etc/hosts": make_hosts(name, address),
+        "/etc/hosts": hosts,
         "/etc/hostname": name + "\n",
     }
 
@@ -107,6 +112,7 @@ def write_bundle(
     files: Iterable[str],
     seccomp: bytes | None,
     terminal: bool = False,
+    adapt: Callable[[dict[str, Any]], None] | None = None,
 ) -> None:
     """Write `config.json` into *folder*.
 
@@ -114,18 +120,21 @@ def write_bundle(
         owner_pid: the process that holds the slot's descriptors, as crun's /proc shows it.
         place: the directory on which `attach_mounts` will work.
         files: the paths of `small_files`.
+        adapt: what the runtime at hand wants otherwise (`Crun.adapt`).
     """
     surroundings = Surroundings(
         root=f"{place}/root",
         userns=f"/proc/{owner_pid}/fd/{slot.userns_fd}",
-        netns=f"/proc/{owner_pid}/fd/{slot.netns_fd}",
+        netns=None if spec.host_network else f"/proc/{owner_pid}/fd/{slot.netns_fd}",
         files={path: _place_of(path, place) for path in files},
         volumes=tuple(f"{place}/{n}" for n in range(_binds(spec))),
         open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
         seccomp=seccomp,
     )
-    config = json.dumps(make_config(spec, surroundings, terminal=terminal)).encode()
-    write_atomically(folder / "config.json", config, mode=0o600)
+    config = make_config(spec, surroundings, terminal=terminal)
+    if adapt is not None:
+        adapt(config)
+    write_atomically(folder / "config.json", json.dumps(config).encode(), mode=0o600)
 
 
 def _place_of(path: str, place: str) -> str:

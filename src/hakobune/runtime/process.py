@@ -38,6 +38,22 @@ def read_stat(pid: int) -> ProcessStat | None:
         return None
 
 
+def find_child(parent: int, inner_pid: int) -> int | None:
+    """The child of *parent* that is *inner_pid* in the pid namespace where *parent* is; as we count, or `None`."""
+    for name in os.listdir("/proc"):
+        if not name.isdecimal():
+            continue
+        try:
+            with open(f"/proc/{name}/status", encoding="utf-8", errors="replace") as file:
+                fields = dict(line.split(":", 1) for line in file if ":" in line)
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        pids = fields.get("NSpid", "").split()
+        if int(fields.get("PPid", "0")) == parent and len(pids) > 1 and int(pids[1]) == inner_pid:
+            return int(name)
+    return None
+
+
 def open_process(pid: int, start_time: int) -> int | None:
     """A pidfd of that very process (zombie or alive), or `None` if it is gone and perhaps its pid reused."""
     try:

@@ -233,6 +233,7 @@ class Programs:
         log = _open_log(program.log_path)
         null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         try:
+            program.group.kill()  # one of which there is no record
             program.listeners.hold(program.listen)  # all are open, unless nobody has held them
             pid = spawn(
                 lambda: self._prepare(program),
@@ -240,7 +241,8 @@ class Programs:
                 stdio={0: null, 1: log, 2: log},
             )
         except ContainerError as error:
-            os.write(log, f"{error}\n".encode())
+            with contextlib.suppress(OSError):  # a full disk
+                os.write(log, f"{error}\n".encode())
             self._start_again(program)
             return
         finally:
@@ -251,8 +253,10 @@ class Programs:
         program.start_time = stat.start_time if stat else 0
         program.started_at = time.monotonic()
         program.exit_code = None
-        self._write(program)
         self._loop.on_child_end(pid, lambda status: self._ended(program, status))
+        # On a full disk it runs without a record: the next supervisor does not find it and starts it anew.
+        with contextlib.suppress(OSError):
+            self._write(program)
         self._tell(Event(kind=EventKind.PROGRAM_STARTED, subject=program.name, time=time.time()))
 
     def _prepare(self, program: Program) -> None:
@@ -354,8 +358,11 @@ def _become(program: Program) -> None:
 
 
 def _open_log(path: Path) -> int:
-    """The program's log, begun anew beside the old one when it has grown large."""
+    """The program's log, begun anew beside the old one when it has grown large; nowhere if there is no room for it."""
     with contextlib.suppress(FileNotFoundError):
         if path.stat().st_size > MAX_LOG_BYTES:
             os.rename(path, path.with_name(path.name + ".1"))
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    try:
+        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    except OSError:
+        return os.open("/dev/null", os.O_WRONLY | os.O_CLOEXEC)

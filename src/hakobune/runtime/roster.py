@@ -41,6 +41,7 @@ from hakobune.runtime.container import (
     Phase,
 )
 from hakobune.runtime.crun import Crun, explain_create_failure
+from hakobune.runtime.exec_files import ExecFiles
 from hakobune.runtime.launch import (
     Mounts,
     attach_mounts,
@@ -63,6 +64,7 @@ from hakobune.runtime.process import (
     read_stat,
     split_status,
 )
+from hakobune.runtime.published import OpenPorts, open_ports, start_forwarder
 from hakobune.runtime.slot import IdRange, Slot, hold_range
 from hakobune.runtime.sockets import listening_sockets
 
@@ -92,6 +94,8 @@ class Held:
     stop_timer: Timer | None = None
     waiting: list[Answer] = field(default_factory=list)
     remove_at_end: bool = False
+    ports: OpenPorts = field(default_factory=OpenPorts)
+    before: ContainerStatus | None = None  # of its last life, while it is made again
 
 
 class Roster:
@@ -164,7 +168,27 @@ class Roster:
             raise ContainerError(
                 f"cannot make the container {spec.id!r}", why="there is one already", kind="exists"
             )
-        held = self._begin(spec)
+        self._make(self._begin(spec), answer)
+
+    def create_again(self, id: str, answer: Answer) -> None:
+        """Make a container that has stopped anew, over what it wrote if its top is on disk; its log goes on.
+
+        Raises:
+            ContainerError: it cannot even be begun; it stays as it was.
+        """
+        old = self._held(id)
+        self._expect(old, "start", Phase.STOPPED)
+        if old.spec.top is not None:  # a volatile mount refuses a work folder that has served one
+            shutil.rmtree(Path(old.spec.top, "wk"), ignore_errors=True)
+        status = replace(self._first_status(old.spec, old.folder), created_at=old.status.created_at)
+        group = self._cgroups.create(f"containers/{id}")
+        held = Held(old.spec, old.folder, status, group, before=old.status)
+        held.remove_at_end = old.spec.remove_on_exit
+        self._containers[id] = held
+        self._make(held, answer)
+
+    def _make(self, held: Held, answer: Answer) -> None:
+        spec = held.spec
         try:
             mounts = self._prepare(held)
         except (HakoError, OSError) as error:
@@ -184,26 +208,29 @@ class Roster:
         folder = self._folder / spec.id
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(mode=0o700)
-        log_path = Path(spec.log_path) if spec.log_path else folder / "log"
-        status = ContainerStatus(
-            id=spec.id,
-            phase=Phase.CREATING,
-            labels=dict(spec.labels),
-            log_path=str(log_path),
-            created_at=time.time(),
-        )
         group = self._cgroups.create(f"containers/{spec.id}")
+        status = self._first_status(spec, folder)
         held = Held(spec, folder, status, group, remove_at_end=spec.remove_on_exit)
         self._containers[spec.id] = held
         return held
+
+    def _first_status(self, spec: ContainerSpec, folder: Path) -> ContainerStatus:
+        return ContainerStatus(
+            id=spec.id,
+            phase=Phase.CREATING,
+            labels=dict(spec.labels),
+            log_path=spec.log_path or str(folder / "log"),
+            created_at=time.time(),
+        )
 
     def _prepare(self, held: Held) -> Mounts:
         spec = held.spec
         write_spec(held.folder, spec)
         held.locks = [_shared_lock(Path(path)) for path in spec.locks]
-        held.berth = self._pool.take(network=spec.network)
+        held.ports = open_ports(spec.ports)
+        held.berth = self._pool.take(network=spec.network and not spec.host_network)
         held.base = held.berth.slot.base
-        held.status = replace(held.status, address=held.berth.address)
+        held.status = replace(held.status, address=held.berth.address, ports=held.ports.ports)
         held.group.limit(
             Limits(
                 memory_bytes=spec.limits.memory_bytes,
@@ -217,7 +244,7 @@ class Roster:
     def _spawn_crun(self, held: Held, mounts: Mounts) -> int:
         assert held.berth is not None
         assert held.output is not None
-        spec, output = held.spec, held.output
+        spec, output, berth = held.spec, held.output, held.berth
         files = small_files(spec, held.status.address, self._resolv_conf())
         write_bundle(
             spec,
@@ -227,12 +254,12 @@ class Roster:
             place=self._place,
             files=files,
             seccomp=self._seccomp,
+            adapt=lambda config: self._crun.adapt(config, berth.slot.ids, held.group.path),
         )
         argv = self._crun.create_argv(spec.id, held.folder, held.folder / "crun.log")
 
         def prepare() -> None:
-            os.setsid()
-            held.group.enter()
+            self._crun.prepare(held.group)
             linux.unshare(linux.CLONE_NEWNS)
             attach_mounts(mounts, files, self._place)
 
@@ -259,11 +286,20 @@ class Roster:
             answer(ContainerError(f"the container {held.spec.id!r} ended while it was made"))
             return
         self._watch_child(held, pid)
+        self._forward_ports(held)
         self._change(
             held, EventKind.CREATED, phase=Phase.CREATED, pid=pid, start_time=stat.start_time
         )
         self._watch_oom(held)
         answer(held.status)
+
+    def _forward_ports(self, held: Held) -> None:
+        """Carry its ports' connections from a process that ends with it, also if we are no more."""
+        if held.ports.sockets and held.status.address is not None:
+            assert held.pidfd is not None
+            process = start_forwarder(held.ports, held.status.address, until=held.pidfd)
+            self._loop.on_child_end(process.pid, partial(setattr, process, "returncode"))
+        held.ports.close()
 
     def _explain(self, held: Held) -> ContainerError:
         try:
@@ -272,12 +308,16 @@ class Roster:
             log = ""
         if not log and held.output is not None:
             log = held.output.peek("stderr")
-        return explain_create_failure(log, held.spec.argv[0])
+        return explain_create_failure(log, held.spec.argv[0], self._crun.name)
 
     def _discard(self, held: Held) -> None:
         """Undo a creation that failed: nobody will hear of the container."""
         held.group.kill()
         self._let_go(held)
+        if held.before is not None:
+            held.status, held.before = held.before, None
+            self._write(held)
+            return
         self._containers.pop(held.spec.id, None)
         shutil.rmtree(held.folder, ignore_errors=True)
 
@@ -310,6 +350,35 @@ class Roster:
     def kill(self, id: str, number: int) -> None:
         """Send a signal to the container's first process. One that is frozen gets it now only if it is SIGKILL."""
         self._signal(self._live(id), number)
+
+    def execute(self, id: str, process: Mapping[str, object], answer: Answer) -> None:
+        """Run another process in it, described as in the runtime-spec; *answer* comes when it runs.
+
+        Its output goes to the container's log. It ends by itself, or with the container.
+        """
+        held = self._held(id)
+        self._expect(held, "use", Phase.RUNNING)
+        assert held.output is not None
+        call = ExecFiles(held.folder, process)
+        argv = call.argv(self._crun, id)
+        stdio = {0: closed_pipe()}
+        try:
+            stdio[1] = held.output.open_for_container("stdout")
+            stdio[2] = held.output.open_for_container("stderr")
+            pid = spawn(
+                lambda: self._crun.prepare_exec(held.group, self._place),
+                lambda: self._crun.exec(argv),
+                stdio=stdio,
+            )
+        finally:
+            for fd in stdio.values():
+                os.close(fd)
+
+        def ended(status: int) -> None:
+            error = call.finish(failed=status != 0)
+            answer(held.status if error is None else error)
+
+        self._loop.on_child_end(pid, ended)
 
     def stop(self, id: str, timeout_s: float, answer: Answer) -> None:
         """Stop signal, then after *timeout_s* kill; *answer* gets the status when it has stopped."""
@@ -407,6 +476,7 @@ class Roster:
         for fd in held.locks:
             os.close(fd)
         held.locks.clear()
+        held.ports.close()
         self._crun.forget(held.spec.id)
         self._remove_group(held.group, attempts=50)
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from hakobune.errors import HakoError
 
@@ -74,6 +75,49 @@ def compiled_filter(machine: str) -> bytes:
             why=f"the table knows {', '.join(MACHINES)} only",
         )
     return assemble(known, read_table(_TABLE.read_text(), known.column))
+
+
+def profile(machine: str) -> dict[str, Any]:
+    """The same filter as a runtime-spec document ("Seccomp"), for runtimes that compile it themselves.
+
+    Raises:
+        SeccompError: the machine is unknown.
+    """
+    known = MACHINES.get(machine)
+    if known is None:
+        raise SeccompError(
+            f"cannot filter system calls on {machine}",
+            why=f"the table knows {', '.join(MACHINES)} only",
+        )
+    lines = [line.split("\t") for line in _TABLE.read_text().splitlines()]
+    names = [row[0] for row in lines if not row[0].startswith("#") and row[known.column] != "-"]
+    guarded = ("clone", "clone3", "personality", "socket")
+    allow = {"action": "SCMP_ACT_ALLOW"}
+    not_namespaces = {
+        "index": 0,
+        "value": _NAMESPACES,
+        "valueTwo": 0,
+        "op": "SCMP_CMP_MASKED_EQ",
+    }
+    return {
+        "defaultAction": "SCMP_ACT_ERRNO",
+        "defaultErrnoRet": errno.EPERM,
+        "architectures": [f"SCMP_ARCH_{machine.upper()}"],
+        "syscalls": [
+            {"names": [name for name in names if name not in guarded], **allow},
+            {"names": ["clone"], **allow, "args": [not_namespaces]},
+            {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": errno.ENOSYS},
+            *(
+                {"names": ["personality"], **allow, "args": [_argument(value, "SCMP_CMP_EQ")]}
+                for value in _PERSONALITIES
+            ),
+            {"names": ["socket"], **allow, "args": [_argument(_AF_VSOCK, "SCMP_CMP_NE")]},
+        ],
+    }
+
+
+def _argument(value: int, comparison: str) -> dict[str, Any]:
+    return {"index": 0, "value": value, "op": comparison}
 
 
 def read_table(text: str, column: int) -> tuple[int, ...]:

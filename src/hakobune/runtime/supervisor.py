@@ -31,7 +31,7 @@ from hakobune.runtime.container import (
     ContainerStatus,
     Event,
 )
-from hakobune.runtime.crun import Crun
+from hakobune.runtime.crun import hierarchies_of, open_runtime
 from hakobune.runtime.loop import Loop
 from hakobune.runtime.network import Membership, Network, start_forwarder
 from hakobune.runtime.pool import BerthPool
@@ -64,7 +64,7 @@ class Supervisor:
         self._started_at = time.time()
         self._host_mounts = _enter_own_mounts(inherited)
         self._loop = Loop()
-        self._cgroups = Cgroups.open(settings.installation)
+        self._cgroups = Cgroups.open(settings.installation, also=hierarchies_of(settings.runtime))
         if "host_mounts" not in inherited:
             favour_changes()
             enter_clean_view(self._cgroups)
@@ -75,7 +75,7 @@ class Supervisor:
         self._roster = Roster(
             self._loop,
             settings.home,
-            crun=Crun(settings.run / "crun"),
+            crun=open_runtime(settings.runtime, settings.run / settings.runtime),
             cgroups=self._cgroups,
             network=self._network,
             pool=self._pool,
@@ -145,6 +145,7 @@ class Supervisor:
                 "pid": os.getpid(),
                 "installation": self._settings.installation,
                 "home": str(self._settings.home),
+                "runtime": self._settings.runtime,
                 "bridge": self._network.bridge,
                 "subnet": str(self._network.subnet),
                 "gateway": str(self._network.gateway),
@@ -155,6 +156,12 @@ class Supervisor:
 
     def _create(self, call: Call, args: dict[str, Any]) -> None:
         self._roster.create(ContainerSpec.from_json(args["spec"]), _answerer(call))
+
+    def _create_again(self, call: Call, args: dict[str, Any]) -> None:
+        self._roster.create_again(args["id"], _answerer(call))
+
+    def _execute(self, call: Call, args: dict[str, Any]) -> None:
+        self._roster.execute(args["id"], args["process"], _answerer(call))
 
     def _start(self, call: Call, args: dict[str, Any]) -> None:
         call.answer(self._roster.start(args["id"]).to_json())
@@ -337,6 +344,8 @@ _Verb = Callable[[Supervisor, Call, dict[str, Any]], None]
 _VERBS: dict[str, _Verb] = {
     "hello": Supervisor._hello,
     "create": Supervisor._create,
+    "create_again": Supervisor._create_again,
+    "execute": Supervisor._execute,
     "start": Supervisor._start,
     "stop": Supervisor._stop,
     "kill": Supervisor._kill,

@@ -63,6 +63,14 @@ class SupervisorClient:
         """Make a container up to the point where only its program has not begun: phase `created`."""
         return ContainerStatus.from_json(self._call("create", spec=spec.to_json()))
 
+    def create_again(self, id: str) -> ContainerStatus:
+        """Make a container that has stopped anew, as it was: phase `created`."""
+        return ContainerStatus.from_json(self._call("create_again", id=id))
+
+    def execute(self, id: str, process: Mapping[str, Any]) -> None:
+        """Run another process in it, described as in the runtime-spec; its output goes to the log."""
+        self._call("execute", id=id, process=dict(process))
+
     def start(self, id: str) -> ContainerStatus:
         """Let a created container's program begin."""
         return ContainerStatus.from_json(self._call("start", id=id))
