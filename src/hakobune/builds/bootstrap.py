@@ -115,6 +115,14 @@ chown {build_uid}:{group_id} /home/cnb
 """
 
 
+# What apt keeps for later would stay in a layer for good.
+_APT_CLEAN = """\
+DPkg::Post-Invoke { "rm -f /var/cache/apt/archives/*.deb /var/cache/apt/archives/partial/*.deb || true"; };
+Dir::Cache::pkgcache "";
+Dir::Cache::srcpkgcache "";
+"""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TreePlan:
     """What the trees are made of, beside the packages."""
@@ -138,6 +146,9 @@ def make_run_tree(packages: Sequence[Path], plan: TreePlan, folder: Path) -> Pat
     write_repository(packages, repository)
     _mmdebstrap(tree, repository, plan)
     _write(tree, "etc/apt/sources.list.d/debian.sources", archive_sources(plan.mirrors, plan.suite))
+    # By the name that Debian's container images use: a Dockerfile with a cache mount for apt removes it.
+    _write(tree, "etc/apt/apt.conf.d/docker-clean", _APT_CLEAN)
+    _write(tree, "etc/apt/apt.conf.d/hakobune", 'Acquire::Languages "none";\n')
     excluded = [f"path-exclude={glob}" for glob in plan.left_out]
     included = [f"path-include={glob}" for glob in plan.kept]
     # dpkg reads both in order: what is included later comes back.
