@@ -308,7 +308,7 @@ class _Reader:
                     return value
                 state = "not set" if value is None else "empty"
                 raise TextError(
-                    f"{name}: {word or f'must not be {state}'}",
+                    f"{name}: {word}" if word else f"{name} is {state}",
                     near=self.text,
                     fix=f"give it a value, for example with --build-arg {name}=…",
                 )

@@ -11,6 +11,7 @@ _CLAUSE = re.compile(r"([ugoa]*)((?:[-+=](?:[rwxXst]*|[ugo]))+)")
 _ACTION = re.compile(r"([-+=])([rwxXst]*|[ugo])(?=[-+=]|\Z)")
 _SHIFT = {"u": 6, "g": 3, "o": 0}
 _BITS = {"r": 4, "w": 2, "x": 1}
+_SPECIAL = {"u": ("s", 0o4000), "g": ("s", 0o2000), "o": ("t", 0o1000)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +71,11 @@ def _apply(action: _Action, mode: int, is_directory: bool) -> int:
     for who in dict.fromkeys(action.who):
         mask |= 7 << _SHIFT[who]
         bits |= _permissions(action.what, mode, is_directory) << _SHIFT[who]
-        special = {"u": 0o4000, "g": 0o2000}.get(who, 0)
-        if "s" in action.what:
+        letter, special = _SPECIAL[who]
+        if letter in action.what:
             bits |= special
-        if not is_directory:
+        if letter == "t" or not is_directory:
             mask |= special  # chmod keeps set-id bits of folders unless they are named
-    if "t" in action.what:
-        bits |= 0o1000
     match action.operator:
         case "+":
             return mode | bits

@@ -37,5 +37,5 @@ def signal_number(text: str) -> int:
     raise TextError(
         f"unknown signal {text!r}",
         near=text,
-        fix=did_you_mean(text, [f"SIG{one}" for one in SIGNALS]) or "write SIGTERM, for example",
+        fix=did_you_mean(text.removeprefix("SIG"), SIGNALS) or "write SIGTERM, for example",
     )
