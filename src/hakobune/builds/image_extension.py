@@ -196,7 +196,7 @@ def extend_images(
         todo.append((extension, given, image, base))
     for extension, given, image, base in todo:
         extended = _extend(extension, given, image, request, world, progress)
-        progress.step(describe_extension(extension, extended, base))
+        progress.note(describe_extension(extension, extended, base))
         if extension.kind is Kind.BUILD:
             builder = extended
         else:
