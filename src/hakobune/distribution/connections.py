@@ -11,12 +11,14 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import urllib3
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, InsecureRequestWarning
 
 from hakobune import __version__
 from hakobune.distribution.proxies import Proxies
 from hakobune.distribution.registries import TlsFiles
 from hakobune.errors import HakoError
+
+urllib3.disable_warnings(InsecureRequestWarning)  # whoever says `insecure` means it
 
 USER_AGENT: Final = f"hakobune/{__version__}"
 CHUNK_SIZE: Final = 256 << 10
@@ -182,12 +184,14 @@ def _proxy_manager(proxy: str, options: Mapping[str, object]) -> urllib3.ProxyMa
 def _tls_context(tls: TlsFiles, *, insecure: bool) -> ssl.SSLContext:
     """The machine's authorities (SSL_CERT_FILE is OpenSSL's own), and those of the host.
 
+    Who has an authority for an insecure host wants it checked all the same.
+
     Raises:
         HakoError: a file of certificates cannot be read; it is named.
     """
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if insecure:
+    if insecure and not tls.authorities:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     for path in tls.authorities:
