@@ -50,7 +50,7 @@ from hakobune.dockerfile.instructions import (
 from hakobune.dockerfile.parse import parse
 from hakobune.dockerfile.patterns import glob_matcher
 from hakobune.dockerfile.substitute import substitute
-from tests.contract.dockerfile_cases import (
+from tests.contract.dockerfile_questions import (
     DOCKERFILES,
     ENVIRONMENT,
     GLOBS,
