@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from hakobune.dockerfile.errors import DockerfileError, TextError, did_you_mean
 from hakobune.dockerfile.expand import expansion
 from hakobune.dockerfile.file_mode import FileMode
+from hakobune.dockerfile.git_source import is_git as is_git
+from hakobune.dockerfile.git_source import read_git_source, with_flags
 from hakobune.dockerfile.instructions import (
     Add,
     Copy,
@@ -178,22 +180,14 @@ def _substitute_transfer(instruction: Copy | Add, words: _Words) -> Copy | Add:
         return changed
     changed = replace(changed, checksum=one(changed.checksum))
     _check_checksum(changed)
+    for source in filter(is_git, changed.sources):
+        with_flags(read_git_source(source), changed.checksum, changed.keep_git_dir)
     return changed
 
 
 def is_url(source: str) -> bool:
     """Whether ADD downloads it."""
     return source.startswith(("http://", "https://")) and not is_git(source)
-
-
-def is_git(source: str) -> bool:
-    """Whether ADD clones it: `git@host:path`, `git://`, `ssh://`, `https://….git[#ref]`."""
-    if re.match(r"(?:git|ssh)://", source) or re.match(r"[a-zA-Z0-9._-]+@[a-zA-Z0-9.-]+:", source):
-        return True
-    if source.startswith(("http://", "https://")):
-        path = re.split(r"[?#]", source, maxsplit=1)[0]
-        return path.endswith(".git")
-    return False
 
 
 def _check_copy(instruction: Copy) -> None:

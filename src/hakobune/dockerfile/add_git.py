@@ -1,0 +1,209 @@
+"""ADD of a git repository: the commit is looked up at each build, its files are fetched once.
+
+git is the machine's own, with the caller's keys; it runs nothing that the repository brings (hooks, filters, other protocols).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hakobune.dockerfile.git_source import GitSource
+from hakobune.errors import HakoError
+from hakobune.support.locks import open_lock
+
+_TIMEOUT_S = 600
+_SAFE = (
+    ("core.hooksPath", "/dev/null"),
+    ("core.fsmonitor", "false"),
+    ("core.autocrlf", "false"),
+    ("protocol.allow", "never"),
+    ("protocol.http.allow", "always"),
+    ("protocol.https.allow", "always"),
+    ("protocol.git.allow", "always"),
+    ("protocol.ssh.allow", "always"),
+    ("advice.detachedHead", "false"),
+    ("init.defaultBranch", "main"),
+    ("gc.auto", "0"),
+    ("maintenance.auto", "false"),
+)
+_HASH = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+
+
+class GitError(HakoError):
+    """A repository cannot be had, or is not what was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkout:
+    """The files of one commit. They are as old as the commit, with mode 0644 or 0755.
+
+    Attributes:
+        folder: the whole tree; what the source calls its folder is a path in it.
+        commit: its full hash.
+    """
+
+    folder: Path
+    commit: str
+
+
+def check_out(source: GitSource, folder: Path, env: Mapping[str, str]) -> Checkout:
+    """The files of what *source* names, kept below *folder* for later builds.
+
+    Args:
+        env: for `PATH`, keys (`SSH_AUTH_SOCK`, `HOME`) and proxies.
+
+    Raises:
+        GitError: git is not here, the repository does not answer, or the commit is not the expected one.
+    """
+    git = _Git(_environment(env))
+    commit = source.ref if source.is_commit else _look_up(git, source)
+    if source.commit and not commit.startswith(source.commit):
+        raise GitError(
+            f"{source.remote}#{source.ref} is not the expected commit",
+            why=f"it is {commit}, not {source.commit}",
+            fix="write the commit that you have looked at",
+        )
+    name = _name(source, commit)
+    done = folder / name
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = open_lock(folder / f"{name}.lock")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.is_dir():
+            _make(git, source, commit, done)
+    finally:
+        os.close(lock)
+    return Checkout(done, commit)
+
+
+def _name(source: GitSource, commit: str) -> str:
+    told = "\0".join(
+        [source.remote, commit, str(bool(source.keep_git_dir)), str(source.submodules)]
+    )
+    return hashlib.sha256(told.encode()).hexdigest()[:32]
+
+
+def _environment(env: Mapping[str, str]) -> dict[str, str]:
+    kept = ("PATH", "HOME", "SSH_AUTH_SOCK", "LANG", "SSL_CERT_FILE", "GIT_SSL_CAINFO")
+    ours = {name: env[name] for name in kept if name in env}
+    ours |= {name: value for name, value in env.items() if name.lower().endswith("_proxy")}
+    ours |= {
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_LFS_SKIP_SMUDGE": "1",
+        "GIT_SSH_COMMAND": "ssh -o BatchMode=yes -o StrictHostKeyChecking=accept-new",
+        "GIT_CONFIG_COUNT": str(len(_SAFE)),
+    }
+    for number, (key, value) in enumerate(_SAFE):
+        ours |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
+    return ours
+
+
+@dataclass(frozen=True, slots=True)
+class _Git:
+    env: Mapping[str, str]
+
+    def run(self, arguments: Sequence[str], *, what: str, cwd: Path | None = None) -> str:
+        """Its standard output.
+
+        Raises:
+            GitError: git is not here, fails, or takes too long.
+        """
+        try:
+            done = subprocess.run(
+                ["git", *arguments],
+                cwd=cwd,
+                env=dict(self.env),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=_TIMEOUT_S,
+                umask=0o022,
+            )
+        except FileNotFoundError as error:
+            raise GitError(
+                what, why="there is no git on this machine", fix="apt install git"
+            ) from error
+        except subprocess.TimeoutExpired as error:
+            raise GitError(what, why=f"git took longer than {_TIMEOUT_S} s") from error
+        if done.returncode:
+            said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+            raise GitError(what, why=said[-1] if said else f"git ended with {done.returncode}")
+        return done.stdout.decode("utf-8", "replace")
+
+
+def _look_up(git: _Git, source: GitSource) -> str:
+    """The commit that a ref means now: a branch before a tag of the same name is not a question, git's order holds."""
+    ref = source.ref or "HEAD"
+    what = f"cannot find {ref} in {source.remote}"
+    listed = git.run(["ls-remote", "--", source.remote, ref, f"{ref}^{{}}"], what=what)
+    found: dict[str, str] = {}
+    for line in listed.splitlines():
+        hash_, _, name = line.partition("\t")
+        found[name] = hash_
+    for name in (ref, f"refs/{ref}", f"refs/tags/{ref}", f"refs/heads/{ref}"):
+        commit = found.get(f"{name}^{{}}") or found.get(name)
+        if commit is not None and _HASH.fullmatch(commit):
+            return commit
+    raise GitError(
+        what,
+        why="the repository has no such branch or tag",
+        fix="write a branch, a tag or a commit",
+    )
+
+
+def _make(git: _Git, source: GitSource, commit: str, done: Path) -> None:
+    what = f"cannot fetch {source.remote}"
+    new = done.with_name(f".new-{done.name}-{os.getpid()}")
+    shutil.rmtree(new, ignore_errors=True)
+    try:
+        git.run(["init", "-q", str(new)], what=what)
+        git.run(["remote", "add", "origin", "--", source.remote], what=what, cwd=new)
+        _fetch(git, source, commit, new)
+        git.run(["checkout", "-q", "--force", "--detach", commit], what=what, cwd=new)
+        if source.submodules and (new / ".gitmodules").exists():
+            submodules = ["submodule", "update", "-q", "--init", "--recursive", "--depth=1"]
+            git.run(submodules, what=what, cwd=new)
+        time = int(git.run(["show", "-s", "--format=%ct", commit], what=what, cwd=new).strip())
+        _settle(new, time, keep_git_dir=bool(source.keep_git_dir))
+        os.rename(new, done)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def _fetch(git: _Git, source: GitSource, commit: str, into: Path) -> None:
+    """The commit alone; servers that do not give single commits give everything."""
+    what = f"cannot fetch {source.remote}"
+    fetch = ["fetch", "-q", "--no-tags", "--no-recurse-submodules"]
+    try:
+        git.run([*fetch, "--depth=1", "origin", commit], what=what, cwd=into)
+    except GitError:
+        everything = ["+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*"]
+        git.run([*fetch, "origin", *everything], what=what, cwd=into)
+
+
+def _settle(top: Path, time: int, *, keep_git_dir: bool) -> None:
+    """Modes as git means them, times of the commit, and `.git` only if it is wanted."""
+    for folder, folders, files in os.walk(top, topdown=True):
+        if ".git" in folders and not keep_git_dir:
+            shutil.rmtree(os.path.join(folder, ".git"))
+        folders[:] = [name for name in folders if name != ".git"]
+        if ".git" in files and not keep_git_dir:  # of a submodule
+            os.unlink(os.path.join(folder, ".git"))
+            files.remove(".git")
+        for name in (*files, *folders):
+            path = os.path.join(folder, name)
+            if not os.path.islink(path):
+                executable = os.path.isdir(path) or os.stat(path).st_mode & 0o100
+                os.chmod(path, 0o755 if executable else 0o644)
+            os.utime(path, (time, time), follow_symlinks=False)
+    for folder, _, _ in os.walk(top, topdown=False):
+        os.utime(folder, (time, time))
+    os.chmod(top, 0o755)

@@ -1,0 +1,217 @@
+"""ADD of repositories from a real git server on this machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hakobune.dockerfile.add_git import GitError, check_out
+from hakobune.dockerfile.git_source import GitSource, read_git_source
+
+pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="no git here")
+
+ENV = {
+    "PATH": os.environ["PATH"],
+    "HOME": "/nonexistent",
+    "GIT_AUTHOR_NAME": "a",
+    "GIT_AUTHOR_EMAIL": "a@example.com",
+    "GIT_COMMITTER_NAME": "a",
+    "GIT_COMMITTER_EMAIL": "a@example.com",
+    "GIT_AUTHOR_DATE": "1500000000 +0000",
+    "GIT_COMMITTER_DATE": "1500000000 +0000",
+}
+
+
+def git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", "-c", "protocol.file.allow=always", *arguments],
+        cwd=folder,
+        env=ENV,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return done.stdout.strip()
+
+
+def commit(folder: Path, message: str) -> str:
+    git(folder, "add", "-A")
+    git(folder, "commit", "-q", "-m", message)
+    return git(folder, "rev-parse", "HEAD")
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """`served/r.git`: two commits, a tag on the first, a branch, a folder, a script, a link."""
+    folder = tmp_path / "served" / "r.git"
+    (folder / "docs").mkdir(parents=True)
+    git(folder, "init", "-q", "-b", "main")
+    (folder / "docs/a").write_text("one\n")
+    (folder / "run").write_text("#!/bin/sh\n")
+    (folder / "run").chmod(0o755)
+    (folder / "link").symlink_to("docs/a")
+    commit(folder, "first")
+    git(folder, "tag", "-a", "v1", "-m", "v1")
+    (folder / "docs/a").write_text("two\n")
+    commit(folder, "second")
+    git(folder, "branch", "feature/x")
+    return folder
+
+
+@pytest.fixture
+def server(repository: Path) -> Iterator[str]:
+    """`git://127.0.0.1:PORT`."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    daemon = subprocess.Popen(
+        ["git", "daemon", "--export-all", "--reuseaddr", "--listen=127.0.0.1", f"--port={port}",
+         f"--base-path={repository.parent}"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    try:
+        for _ in range(200):
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                break
+            except OSError:
+                time.sleep(0.02)
+        yield f"git://127.0.0.1:{port}"
+    finally:
+        os.killpg(daemon.pid, signal.SIGTERM)
+        daemon.wait(10)
+
+
+def test_the_default_branch_is_checked_out_without_its_git_folder(server: str, tmp_path: Path):
+    done = check_out(read_git_source(f"{server}/r.git"), tmp_path / "kept", ENV)
+
+    files = {str(path.relative_to(done.folder)) for path in done.folder.rglob("*")}
+    assert files == {"docs", "docs/a", "run", "link"}
+    assert (done.folder / "docs/a").read_text() == "two\n"
+    assert os.readlink(done.folder / "link") == "docs/a"
+
+
+def test_modes_and_times_are_those_of_the_commit(server: str, tmp_path: Path):
+    done = check_out(read_git_source(f"{server}/r.git"), tmp_path / "kept", ENV)
+
+    modes = {
+        name: stat.S_IMODE((done.folder / name).stat().st_mode)
+        for name in ("docs", "docs/a", "run")
+    }
+    assert modes == {"docs": 0o755, "docs/a": 0o644, "run": 0o755}
+    assert {(done.folder / n).lstat().st_mtime for n in ("docs", "docs/a", "link")} == {1500000000}
+
+
+@pytest.mark.parametrize("ref", ["v1", "refs/tags/v1", "?tag=v1"])
+def test_a_tag_means_its_commit(server: str, repository: Path, tmp_path: Path, ref: str):
+    source = f"{server}/r.git{ref if ref.startswith('?') else '#' + ref}"
+
+    done = check_out(read_git_source(source), tmp_path / "kept", ENV)
+
+    assert done.commit == git(repository, "rev-parse", "v1^{commit}")
+    assert (done.folder / "docs/a").read_text() == "one\n"
+
+
+def test_branches_with_slashes_and_commits(server: str, repository: Path, tmp_path: Path):
+    head = git(repository, "rev-parse", "feature/x")
+    first = git(repository, "rev-parse", "v1^{commit}")
+
+    assert check_out(read_git_source(f"{server}/r.git#feature/x"), tmp_path, ENV).commit == head
+    done = check_out(read_git_source(f"{server}/r.git#{first}"), tmp_path, ENV)
+    assert (done.folder / "docs/a").read_text() == "one\n"
+
+
+def test_a_commit_is_fetched_once_and_a_moved_branch_is_noticed(
+    server: str, repository: Path, tmp_path: Path
+):
+    source = read_git_source(f"{server}/r.git#main")
+    first = check_out(source, tmp_path / "kept", ENV)
+    inode = first.folder.stat().st_ino
+
+    assert check_out(source, tmp_path / "kept", ENV).folder.stat().st_ino == inode
+    (repository / "docs/a").write_text("three\n")
+    commit(repository, "third")
+    second = check_out(source, tmp_path / "kept", ENV)
+
+    assert second.commit != first.commit
+    assert (second.folder / "docs/a").read_text() == "three\n"
+
+
+def test_the_git_folder_stays_if_it_is_wanted(server: str, tmp_path: Path):
+    source = read_git_source(f"{server}/r.git?keep-git-dir=true")
+
+    done = check_out(source, tmp_path / "kept", ENV)
+
+    assert git(done.folder, "log", "-1", "--format=%s") == "second"
+    assert git(done.folder, "remote", "get-url", "origin") == f"{server}/r.git"
+
+
+def test_submodules_come_along_unless_they_are_left_out(
+    server: str, repository: Path, tmp_path: Path
+):
+    inner = repository.parent / "inner.git"
+    inner.mkdir()
+    git(inner, "init", "-q", "-b", "main")
+    (inner / "file").write_text("inner\n")
+    commit(inner, "inner")
+    git(repository, "submodule", "add", "-q", f"{server}/inner.git", "sub")
+    commit(repository, "with a submodule")
+
+    done = check_out(read_git_source(f"{server}/r.git"), tmp_path / "kept", ENV)
+    without = check_out(read_git_source(f"{server}/r.git?submodules=false"), tmp_path / "kept", ENV)
+
+    assert (done.folder / "sub/file").read_text() == "inner\n"
+    assert not (done.folder / "sub/.git").exists()
+    assert list((without.folder / "sub").iterdir()) == []
+
+
+def test_another_commit_than_the_expected_one_is_refused(server: str, tmp_path: Path):
+    source = read_git_source(f"{server}/r.git?ref=main&commit={'0' * 40}")
+
+    with pytest.raises(GitError, match="is not the expected commit"):
+        check_out(source, tmp_path / "kept", ENV)
+
+
+@pytest.mark.parametrize(
+    ("source", "what"),
+    [("r.git#nope", "cannot find nope in"), ("gone.git", "cannot find HEAD in")],
+)
+def test_what_is_not_there_is_told(server: str, tmp_path: Path, source: str, what: str):
+    with pytest.raises(GitError, match=what):
+        check_out(read_git_source(f"{server}/{source}"), tmp_path / "kept", ENV)
+
+    assert [path.name for path in (tmp_path / "kept").glob("*") if path.is_dir()] == []
+
+
+def test_a_hook_or_another_protocol_of_the_repository_is_not_run(
+    server: str, repository: Path, tmp_path: Path
+):
+    mark = tmp_path / "mark"
+    (repository / ".gitmodules").write_text(
+        f'[submodule "x"]\n\tpath = x\n\turl = ext::touch {mark}\n'
+    )
+    blob = git(repository, "rev-parse", "HEAD")
+    git(repository, "update-index", "--add", "--cacheinfo", f"160000,{blob},x")
+    git(repository, "add", ".gitmodules")
+    git(repository, "commit", "-q", "-m", "hostile")
+
+    with pytest.raises(GitError, match="cannot fetch"):
+        check_out(read_git_source(f"{server}/r.git"), tmp_path / "kept", ENV)
+
+    assert not mark.exists()
+
+
+def test_a_machine_without_git_is_told_what_to_do(tmp_path: Path):
+    with pytest.raises(GitError) as caught:
+        check_out(GitSource(remote="git://127.0.0.1:1/x"), tmp_path, {"PATH": str(tmp_path)})
+
+    assert caught.value.fix == "apt install git"
