@@ -110,6 +110,10 @@ ANSWERS = recorded() if __name__ != "__main__" else {}
 
 @pytest.mark.skipif(shutil.which("go") is None, reason="no go here; the recorded answers remain")
 def test_the_recorded_answers_are_buildkits():
+    had = subprocess.run(["go", "mod", "download"], cwd=HERE / "gobuildkit", capture_output=True)
+    if had.returncode:
+        pytest.skip("BuildKit's modules cannot be had here; the recorded answers remain")
+
     assert by_buildkit() == ANSWERS
 
 
