@@ -149,7 +149,7 @@ def test_what_add_fetches_is_told_by_its_form(source: str, kind: str):
         ('RUN ["a", "b"]', RunInput(("a", "b"))),
         ("RUN <<E\necho\nE", RunInput(("/bin/sh", "-c", "echo\n"))),
         ("RUN <<-E\n\techo\n\tE", RunInput(("/bin/sh", "-c", "echo\n"))),
-        ("RUN <<E\n#!/bin/env python\nE", RunInput(("/dev/pipes/E",), "#!/bin/env python\n")),
+        ("RUN <<E\n#!/bin/env python\nE", RunInput(("/bin/sh", "-c", "/dev/pipes/E"), "#!/bin/env python\n")),
         ("RUN <<E sh\na\nE", RunInput(("/bin/sh", "-c", "<<E sh\na\nE"))),
         ("RUN cat <<A <<-B\n1\nA\n\t2\n\tB", RunInput(("/bin/sh", "-c", "cat <<A <<-B\n1\nA\n\t2\nB"))),
     ],
