@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from posixpath import join, normpath
 
-from hakobune.dockerfile.errors import DockerfileError
+from hakobune.dockerfile.errors import DockerfileError, TextError
 from hakobune.dockerfile.instructions import Mount, MountType, Position, Sharing
+from hakobune.dockerfile.mount import mount_target
 from hakobune.dockerfile.mount_sources import copy_from_context
 from hakobune.dockerfile.step_layers import Top
 from hakobune.dockerfile.workshop import Workshop
@@ -54,7 +55,7 @@ def give_mounts(
     """
     given = Given()
     for number, item in enumerate(mount_list):
-        target = normpath(join("/", cwd, item.target)) if item.target else ""
+        target = _target(item, cwd, at)
         match item.type:
             case MountType.CACHE:
                 fd = _cache(workshop, item, slot, undo, number)
@@ -79,6 +80,16 @@ def give_mounts(
                         fix="mount the key as a secret instead: --mount=type=secret,id=…",
                     )
     return given
+
+
+def _target(item: Mount, cwd: str, at: Position) -> str:
+    """Where it appears; empty for a secret or an agent that says nothing about it."""
+    if item.type in (MountType.SECRET, MountType.SSH):
+        return normpath(join("/", cwd, item.target)) if item.target else ""
+    try:
+        return mount_target(item, cwd)
+    except TextError as error:
+        raise DockerfileError(error.problem, file=at.file, line=at.line, fix=error.fix) from error
 
 
 def undo_close(undo: ExitStack, fd: int) -> int:
