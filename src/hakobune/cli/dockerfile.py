@@ -54,9 +54,15 @@ def add_dockerfile_arguments(group: argparse._ActionsContainer) -> None:
     )  # fmt: skip
     group.add_argument("--label", action="append", default=[], metavar="K=V", help="add a label")
     group.add_argument("--no-cache", action="store_true", help="carry out every step")
-    group.add_argument(
-        "--pull", action="store_true", help="ask the registries for newer base images"
-    )
+    pull = group.add_mutually_exclusive_group() if isinstance(group, argparse.ArgumentParser) else group
+    pull.add_argument(
+        "--pull", dest="base_pull", action="store_const", const="always", default="missing",
+        help="ask the registries for newer base images",
+    )  # fmt: skip
+    pull.add_argument(
+        "--no-pull", dest="base_pull", action="store_const", const="never",
+        help="take base images that are here, or fail",
+    )  # fmt: skip
     group.add_argument(
         "--network", dest="run_network", choices=("default", "none"), default="default",
         help="what RUN can reach",
@@ -100,7 +106,7 @@ def request_from_arguments(
         platform=Platform.parse(arguments.platform) if arguments.platform else Platform.host(),
         names=tuple(map(Reference.parse, names)),
         no_cache=arguments.no_cache,
-        pull="always" if arguments.pull else "missing",
+        pull=arguments.base_pull,
         network=arguments.run_network,
         labels=dict(_pair(text, "--label") for text in arguments.label),
         epoch=_timestamp(arguments.timestamp),

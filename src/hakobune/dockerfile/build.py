@@ -13,6 +13,7 @@ from threading import Lock
 
 from msgspec.structs import replace
 
+from hakobune.distribution.transfer import find_or_pull
 from hakobune.dockerfile.cache import KEPT_FOR_S, StepCache
 from hakobune.dockerfile.errors import DockerfileError
 from hakobune.dockerfile.execute import Globals, execute_stage
@@ -129,18 +130,14 @@ class _Bases:
         with self._lock:
             key = (name, str(platform))
             if key not in self._found:
-                self._found[key] = self._look_for(name)
+                self._found[key] = find_or_pull(
+                    self._store,
+                    Reference.parse(name),
+                    platform,
+                    self._progress,
+                    self._request.pull,
+                )
             return self._found[key]
-
-    def _look_for(self, name: str) -> Image:
-        image = self._store.find_image(Reference.parse(name))
-        if image is None:
-            raise HakoError(
-                f"the image {name} is not here",
-                why="no image of that name is in the store",
-                fix="load it with hako image load",
-            )
-        return image
 
 
 def _plan(dockerfile: Dockerfile, request: DockerfileRequest, bases: _Bases) -> Plan:

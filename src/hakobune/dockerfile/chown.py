@@ -5,17 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hakobune.dockerfile.copy_into import Owner
-from hakobune.dockerfile.errors import DockerfileError
 from hakobune.dockerfile.instructions import Position
 from hakobune.dockerfile.stage_state import StageState
 from hakobune.dockerfile.workshop import Workshop
 
 
 def resolve_owner(workshop: Workshop, stage: StageState, text: str, at: Position) -> Owner:
-    """The ids of `user[:group]`. A number without a group is its own group.
+    """The ids of `user[:group]`. A number without a group is its own group; a name that the image does not have is root's.
 
-    Raises:
-        DockerfileError: the image has no such user or group.
+    BuildKit does that without a word; here it is a warning.
     """
     user, _, group = text.partition(":")
     if user.isdecimal() and (not group or group.isdecimal()):
@@ -26,8 +24,7 @@ def resolve_owner(workshop: Workshop, stage: StageState, text: str, at: Position
         with workshop.layers.lowers(stage.layers) as lowers:
             found = resolve_user(text, lowers)
     except ImageUserError as error:
-        raise DockerfileError(
-            error.what, file=at.file, line=at.line, why=error.why, fix=error.fix
-        ) from error
+        workshop.report.note(f"{at}: {error.what}: root is taken", warning=True)
+        return Owner(0, 0)
     owner = Owner(found.uid, found.gid)
     return replace(owner, gid=owner.uid) if user.isdecimal() and not group else owner

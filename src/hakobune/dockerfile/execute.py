@@ -12,7 +12,7 @@ from hakobune.dockerfile.chown import resolve_owner
 from hakobune.dockerfile.copy_into import Copier, CopyError, Owner
 from hakobune.dockerfile.errors import DockerfileError
 from hakobune.dockerfile.graph import PlannedStage
-from hakobune.dockerfile.image_config import apply, with_history, working_dir
+from hakobune.dockerfile.image_config import apply, new_working_dir, with_history
 from hakobune.dockerfile.instructions import (
     Add,
     Arg,
@@ -115,7 +115,7 @@ def _change_workdir(
     workshop: Workshop, stage: StageState, instruction: Workdir, banner: str
 ) -> None:
     """Also make the directory, as the stage's user, in a layer of its own."""
-    path = working_dir(stage.config, instruction.path)
+    path = new_working_dir(stage.config, instruction.path)
     user = stage.config.config.user
     changed = apply(stage.config, instruction)
     if path == "/":

@@ -56,8 +56,7 @@ def begin_stage(base: ImageConfig) -> ImageConfig:
     config = base.config
     if not any(entry.startswith("PATH=") for entry in config.env):
         config = replace(config, env=(*config.env, f"PATH={DEFAULT_PATH}"))
-    working_dir = config.working_dir or "/"
-    return replace(base, config=replace(config, on_build=(), working_dir=working_dir), created="")
+    return replace(base, config=replace(config, on_build=()), created="")
 
 
 def apply(
@@ -118,6 +117,11 @@ def working_dir(config: ImageConfig, path: str) -> str:
     return joined.replace("//", "/", 1) if joined.startswith("//") else joined
 
 
+def new_working_dir(config: ImageConfig, path: str) -> str:
+    """What WORKDIR makes of its path: one that is absolute stays as it is written."""
+    return path if path.startswith("/") else working_dir(config, path)
+
+
 def argv_of(config: ImageConfig, command: CommandLine) -> tuple[str, ...]:
     """The words to execute: a shell form stands behind the configuration's SHELL."""
     if not command.shell:
@@ -159,7 +163,7 @@ def _configured(config: ImageConfig, instruction: Instruction, cmd_is_set: bool)
         case User():
             new = replace(old, user=instruction.user)
         case Workdir():
-            new = replace(old, working_dir=working_dir(config, instruction.path))
+            new = replace(old, working_dir=new_working_dir(config, instruction.path))
         case Expose():
             ports = {**old.exposed_ports, **{port: {} for port in instruction.ports}}
             new = replace(old, exposed_ports=dict(sorted(ports.items())))
@@ -177,7 +181,7 @@ def _configured(config: ImageConfig, instruction: Instruction, cmd_is_set: bool)
         case Entrypoint():
             entrypoint = argv_of(config, instruction.command)
             cmd = old.cmd if cmd_is_set else ()
-            new = replace(old, entrypoint=entrypoint, cmd=cmd, args_escaped=True)
+            new = replace(old, entrypoint=entrypoint, cmd=cmd)
         case Onbuild():
             new = replace(old, on_build=(*old.on_build, instruction.expression))
         case Maintainer():
@@ -207,7 +211,7 @@ def _created_by(config: ImageConfig, instruction: Instruction) -> str:
         case User():
             return f"USER {instruction.user}"
         case Workdir():
-            return f"WORKDIR {working_dir(config, instruction.path)}"
+            return f"WORKDIR {new_working_dir(config, instruction.path)}"
         case Expose():
             return f"EXPOSE [{' '.join(instruction.ports)}]"
         case Volume():
@@ -222,10 +226,39 @@ def _created_by(config: ImageConfig, instruction: Instruction) -> str:
             return f"ENTRYPOINT {_quoted(argv_of(config, instruction.command))}"
         case Maintainer():
             return f"MAINTAINER {instruction.name}"
+        case Healthcheck():
+            return f"HEALTHCHECK {_go_struct(instruction)}"
         case Onbuild() | Run():
             return ""
         case _:
             return instruction.text
+
+
+def _go_struct(check: Healthcheck) -> str:
+    """As Go's `%+v` shows it."""
+    times = (
+        ("Interval", check.interval_ns),
+        ("Timeout", check.timeout_ns),
+        ("StartPeriod", check.start_period_ns),
+        ("StartInterval", check.start_interval_ns),
+    )
+    shown = " ".join(f"{name}:{_go_duration(value)}" for name, value in times)
+    return f"{{Test:[{' '.join(check.test)}] {shown} Retries:{check.retries}}}"
+
+
+def _go_duration(nanoseconds: int) -> str:
+    """As Go shows a time.Duration: `1m0s`, `500ms`, `1.5s`."""
+    if nanoseconds == 0:
+        return "0s"
+    for unit, size in (("ns", 1), ("µs", 10**3), ("ms", 10**6)):
+        if nanoseconds < size * 1000:
+            return f"{nanoseconds / size:.9f}".rstrip("0").rstrip(".") + unit
+    minutes, rest = divmod(nanoseconds, 60 * 10**9)
+    seconds = f"{rest / 10**9:.9f}".rstrip("0").rstrip(".") + "s"
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minutes}m{seconds}"
+    return f"{minutes}m{seconds}" if minutes else seconds
 
 
 def _quoted(words: Sequence[str]) -> str:

@@ -17,7 +17,7 @@ class RunInput:
 
     Attributes:
         argv: what to start.
-        script: text of the program that has to stand at argv's first word (mode 0755, read-only, in no layer); None: no such file.
+        script: text of the program that has to stand at argv's last word (mode 0755, read-only, in no layer); None: no such file.
     """
 
     argv: tuple[str, ...]
@@ -27,7 +27,7 @@ class RunInput:
 def run_input(command: CommandLine, shell: Sequence[str]) -> RunInput:
     """Put SHELL in front of the shell form.
 
-    A heredoc alone is the script itself: with a `#!` line it is started as a program, else the shell gets its text. Any other
+    A heredoc alone is the script itself: with a `#!` line the shell starts it as a program, else the shell gets its text. Any other
     line with heredocs is given to the shell whole, bodies included.
     """
     if not command.shell:
@@ -38,7 +38,7 @@ def run_input(command: CommandLine, shell: Sequence[str]) -> RunInput:
     first = command.heredocs[0]
     if is_heredoc(line):
         if first.text.startswith("#!"):
-            return RunInput((f"{SCRIPT_DIRECTORY}/{first.name}",), first.text)
+            return RunInput((*shell, f"{SCRIPT_DIRECTORY}/{first.name}"), first.text)
         return RunInput((*shell, first.text))
     bodies = (f"\n{heredoc.content}{heredoc.name}" for heredoc in command.heredocs)
     return RunInput((*shell, "".join([line, *bodies])))

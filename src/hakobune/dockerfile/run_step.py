@@ -216,7 +216,7 @@ def _run(
         given.files.append(GivenFile(target="/etc/hosts", data=make_hosts(HOSTNAME, None).encode()))
         given.files.append(GivenFile(target="/etc/resolv.conf", data=room.resolv_conf.encode()))
         if command.started.script is not None:
-            path, text = command.started.argv[0], command.started.script
+            path, text = command.started.argv[-1], command.started.script
             given.files.append(GivenFile(target=path, data=text.encode(), mode=0o755))
         with workshop.layers.lowers(below) as lowers:
             user = _resolve_user(command, lowers)

@@ -5,12 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from posixpath import dirname
 
 from hakobune.dockerfile.cache import Inputs
 from hakobune.dockerfile.chown import resolve_owner
-from hakobune.dockerfile.copy_into import Copier, CopyError, Owner, Source, clean_destination
+from hakobune.dockerfile.copy_into import (
+    Copier,
+    CopyError,
+    Owner,
+    Source,
+    clean_destination,
+)
 from hakobune.dockerfile.errors import DockerfileError, TextError
 from hakobune.dockerfile.file_mode import FileMode
 from hakobune.dockerfile.image_config import transfer_created_by, working_dir
@@ -33,6 +39,7 @@ class _Picked:
 
     tree: SourceTree
     sources: tuple[Source, ...]
+    may_unpack: bool = False
 
 
 def transfer_step(
@@ -114,22 +121,56 @@ def _open_sources(
         tree = undo.enter_context(workshop.open_tree(from_))
     picked = []
     for word in instruction.sources:
-        if isinstance(instruction, Add) and (is_url(word) or is_git(word)):
+        if isinstance(instruction, Add) and is_git(word):
             raise DockerfileError(
-                f"ADD {word} cannot be fetched by this version",
+                f"ADD {word} cannot be cloned by this version",
                 file=instruction.at.file,
                 line=instruction.at.line,
-                fix="download it in a RUN",
+                fix="clone it in a RUN, or copy it from the build context",
             )
-        picked.append(_Picked(tree, _select(workshop, tree, instruction, word, from_)))
+        if isinstance(instruction, Add) and is_url(word):
+            picked.append(_download(workshop, instruction, word, undo))
+            continue
+        unpack = isinstance(instruction, Add) and instruction.unpack is not False
+        picked.append(_Picked(tree, _select(tree, instruction, word, from_), unpack))
     if instruction.files:
         picked.append(_write_heredocs(instruction.files, undo))
     yield tuple(picked)
 
 
-def _select(
-    workshop: Workshop, tree: SourceTree, instruction: Transfer, word: str, from_: str
-) -> tuple[Source, ...]:
+def _unpack(source: Source, copier: Copier, owner: Owner | None, destination: str) -> bool:
+    """Unpack the source if it is an archive."""
+    if source.is_directory:
+        return False
+    from hakobune.dockerfile.add_archive import open_archive, unpack_archive
+
+    for entry in source.entries:
+        with open_archive(entry) as tar:
+            if tar is None:
+                return False
+            unpack_archive(tar, copier, destination, owner=owner)
+    return True
+
+
+def _download(workshop: Workshop, instruction: Add, url: str, undo: ExitStack) -> _Picked:
+    from hakobune.dockerfile.add_url import DownloadError, download
+
+    folder = workshop.store.home / "dockerfile" / "downloads"
+    try:
+        file = download(url, folder, checksum=instruction.checksum)
+    except DownloadError as error:
+        at = instruction.at
+        raise DockerfileError(
+            error.what, file=at.file, line=at.line, why=error.why, fix=error.fix
+        ) from error
+    root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    undo.callback(os.close, root)
+    tree = SourceTree(root)
+    found = tree.select_path(file.path.name)
+    return _Picked(tree, (replace(found, name=file.name),), bool(instruction.unpack))
+
+
+def _select(tree: SourceTree, instruction: Transfer, word: str, from_: str) -> tuple[Source, ...]:
     try:
         exclude = PatternSet.parse(instruction.exclude).matches if instruction.exclude else None
         if isinstance(instruction, Copy) and instruction.parents:
@@ -200,7 +241,8 @@ def _transfer(
         try:
             for item in picked:
                 for source in item.sources:
-                    copier.copy(source, destination)
+                    if not (item.may_unpack and _unpack(source, copier, owner, destination)):
+                        copier.copy(source, destination)
         except CopyError as error:
             raise DockerfileError(
                 f"{instruction.text}: {error.what}",

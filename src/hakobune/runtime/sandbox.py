@@ -73,11 +73,12 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class _Stub:
-    """A place made for a mount, with the time that its folder had before."""
+    """A place made for a mount, with the times that its folder had before and after."""
 
     path: str
     is_directory: bool
-    parent_ns: int
+    before_ns: int
+    after_ns: int
 
 
 class _Deadline:
@@ -335,11 +336,13 @@ class Sandbox:
             ):  # it is in use by now: a file with content, a folder with files
                 parent, name = self._open_parent(stub.path)
                 with self._closing(parent), self._as(0, 0):
+                    found_ns = os.stat(f"/proc/self/fd/{parent}").st_mtime_ns
                     if stub.is_directory:
                         os.rmdir(name, dir_fd=parent)
                     elif not os.lstat(name, dir_fd=parent).st_size:
                         os.unlink(name, dir_fd=parent)
-                    os.utime(f"/proc/self/fd/{parent}", ns=(stub.parent_ns, stub.parent_ns))
+                    was_ns = stub.before_ns if found_ns == stub.after_ns else found_ns
+                    os.utime(f"/proc/self/fd/{parent}", ns=(was_ns, was_ns))
         self._stubs.clear()
 
     def _make_stubs(self, mounts: Sequence[GivenMount], files: Sequence[GivenFile]) -> None:
@@ -371,7 +374,8 @@ class Sandbox:
                 else:
                     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
                     os.close(os.open(name, flags, 0o644, dir_fd=parent))
-                self._stubs.append(_Stub(here, folder, before))
+                after = os.stat(f"/proc/self/fd/{parent}").st_mtime_ns
+                self._stubs.append(_Stub(here, folder, before, after))
 
     def _start(
         self,

@@ -207,7 +207,8 @@ def _show_given(root: str, plan: Plan) -> None:
         return
     staging = root + _STAGING
     os.mkdir(staging, 0o700)
-    linux.mount("tmpfs", staging, "tmpfs", _QUIET, "mode=700")
+    # Not noexec: a heredoc may be a script.
+    linux.mount("tmpfs", staging, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=700")
     inside = os.open(root, os.O_PATH | os.O_DIRECTORY)
     both: list[GivenMount | GivenFile] = [*plan.mounts, *plan.files]
     given = sorted(both, key=lambda item: item.target.count("/"))
