@@ -199,7 +199,7 @@ def test_a_full_disk_leaves_no_half_blob_and_says_what_to_do(tmp_path: Path) -> 
         assert str(error.value) == (
             "cannot store a blob\n"
             f"  why: No space left on device in {home}/images/.hako/partial\n"
-            "  fix: make room there, for example with `hako image prune`, "
+            "  fix: make room there (0 MB are left), for example with `hako image prune`, "
             "or set HAKO_HOME to a larger disk"
         )
         assert files_below(home / "images/.hako/partial") == []

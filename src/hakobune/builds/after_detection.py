@@ -26,6 +26,7 @@ from hakobune.oci.merged import find
 from hakobune.oci.snapshot import Snapshot
 from hakobune.oci.store import Store
 from hakobune.progress import Progress
+from hakobune.support.room import how_to_make_room, says_full
 
 LAUNCHER: Final = "cnb/lifecycle/launcher"
 
@@ -67,7 +68,7 @@ def restore_build_export(
     try:
         built = build(context, detected=detected, catalog=catalog, progress=progress)
     except BuildpackFailedError as error:
-        raise told_by_buildpack(error) from error
+        raise told_of_the_disk(told_by_buildpack(error), store.home) from error
     lacking = check_needs(
         built.labels,
         [tree for s in reversed(store.snapshots(analyzed.run_image)) for tree in s.lower_dirs()],
@@ -108,6 +109,20 @@ def told_by_buildpack(error: BuildpackFailedError) -> BuildpackFailedError:
         f"{error.what}: {facts['error']}",
         why=facts.get("seen", error.why),
         fix=facts.get("fix", error.fix),
+        buildpack=error.buildpack,
+        code=error.code,
+        lines=error.lines,
+    )
+
+
+def told_of_the_disk(error: BuildpackFailedError, home: Path) -> BuildpackFailedError:
+    """*error* with what to do about the disk of *home*, if the buildpack said that there was no room."""
+    if not says_full("\n".join((error.why, *error.lines))):
+        return error
+    return BuildpackFailedError(
+        f"{error.what}: the disk of {home} is full",
+        why=error.why,
+        fix=how_to_make_room(home),
         buildpack=error.buildpack,
         code=error.code,
         lines=error.lines,

@@ -26,6 +26,7 @@ from hakobune.builds.request import (
     reused,
 )
 from hakobune.builds.source import Source, open_source, unchanged_digest
+from hakobune.oci.blobs import room_for
 from hakobune.oci.digest import Digest
 from hakobune.oci.reference import Reference
 from hakobune.oci.store import Store
@@ -61,7 +62,10 @@ def build(request: BuildRequest, world: World, progress: Progress) -> BuildResul
     def tell_waiting() -> None:
         progress.step(f"waiting for another build of {request.name.short}")
 
-    with exclusive(folder.lock, waiting=tell_waiting):
+    with (
+        room_for(f"the build of {request.name.short}", world.settings.home),
+        exclusive(folder.lock, waiting=tell_waiting),
+    ):
         record = folder.read_record()
         folder.clean(record)
         looks_same = record is not None and record.glance == glance_at(request, source, world.store)

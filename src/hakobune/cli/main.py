@@ -20,6 +20,7 @@ from typing import NoReturn, TextIO
 from hakobune import __version__
 from hakobune.errors import HakoError, UsageError
 from hakobune.settings import SETTINGS, Settings
+from hakobune.support.room import how_to_make_room, is_full
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +90,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of our output went away (`hako … | head`): nothing is left to say to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:
+        if not is_full(error):
+            raise
+        print(f"error: {_full_disk(error)}", file=sys.stderr)
+        return 1
+
+
+def _full_disk(error: OSError) -> HakoError:
+    home = Settings.from_environment(os.environ, uid=os.geteuid()).home
+    return HakoError(
+        "the disk is full",
+        why=f"{error.strerror} in {error.filename or home}",
+        fix=how_to_make_room(home),
+    )
 
 
 def _dispatch(arguments: list[str], env: Mapping[str, str]) -> int:

@@ -17,6 +17,7 @@ from hakobune.errors import HakoError
 from hakobune.runtime.supervisor_client import SupervisorClient, SupervisorUnavailableError
 from hakobune.settings import Settings
 from hakobune.support.locks import exclusive, try_exclusive
+from hakobune.support.room import has_room, how_to_make_room
 
 CONTROLLER = "controller"
 _SUPERVISOR = "hakobune.runtime.supervisor"
@@ -215,6 +216,7 @@ def _await_api(settings: Settings, deadline: float) -> None:
         while not _answers(settings.api_socket):
             program = next(p for p in client.programs() if p.name == CONTROLLER)
             if program.restarts - before >= 3 or time.monotonic() > deadline:
+                _refuse_full_disk(settings.home)
                 raise why_it_ended(_read_lines(Path(program.log_path)))
             time.sleep(0.01)
 
@@ -275,6 +277,16 @@ def _require_root() -> None:
 
 def _log_path(settings: Settings) -> Path:
     return settings.run / "supervisor.log"
+
+
+def _refuse_full_disk(home: Path) -> None:
+    """What does not start on a full disk cannot even log why."""
+    if not has_room(home):
+        raise ServeError(
+            "the controller does not start",
+            why=f"the disk of {home} is full",
+            fix=how_to_make_room(home),
+        )
 
 
 def why_it_ended(log: Sequence[str]) -> ServeError:

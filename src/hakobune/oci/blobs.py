@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from hakobune.errors import HakoError
 from hakobune.oci.commit_point import CommitPoint, Reached
 from hakobune.oci.descriptor import Descriptor
 from hakobune.oci.digest import Digest, DigestError
+from hakobune.support.room import how_to_make_room, is_full
 
 COPY_SIZE = 1 << 20
 
@@ -37,7 +37,7 @@ class StoreFullError(HakoError):
         super().__init__(
             f"cannot store {what}",
             why=f"{error.strerror or error} in {folder}",
-            fix="make room there, for example with `hako image prune`, or set HAKO_HOME to a larger disk",
+            fix=how_to_make_room(folder),
         )
 
 
@@ -47,7 +47,7 @@ def room_for(what: str, folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_full(error):
             raise StoreFullError(what, folder, error) from error
         raise
 

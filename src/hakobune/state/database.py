@@ -20,6 +20,7 @@ from alembic.config import Config
 
 from hakobune.errors import HakoError
 from hakobune.support.locks import exclusive
+from hakobune.support.room import how_to_make_room
 
 metadata = sa.MetaData()
 
@@ -164,7 +165,15 @@ class Database:
             with self._engine.begin() as connection:
                 yield connection
         except sqlalchemy.exc.SQLAlchemyError as error:
-            raise DatabaseError("cannot write the database", why=_cause(error)) from error
+            raise self._not_written(_cause(error)) from error
+
+    def _not_written(self, why: str) -> DatabaseError:
+        file = self._engine.url.database
+        if file is None or "disk is full" not in why:  # SQLite's words for SQLITE_FULL
+            return DatabaseError("cannot write the database", why=why)
+        return DatabaseError(
+            f"cannot write {file}", why=why, fix=how_to_make_room(Path(file).parent)
+        )
 
 
 def sqlite_url(path: Path) -> str:
