@@ -26,11 +26,12 @@ def an_image(
     layers: Sequence[Layer] | None = None,
     content: bytes = b"x",
     labels: dict[str, str] | None = None,
+    architecture: str = "amd64",
 ) -> Image:
     """An image of one layer, or of the given ones, under *names*."""
     return store.publish_image(
         config=ImageConfig(
-            architecture="amd64",
+            architecture=architecture,
             os="linux",
             config=ContainerConfig(labels=labels or {}),
             rootfs=RootFs(),

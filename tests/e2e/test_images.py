@@ -91,7 +91,7 @@ def test_an_image_that_is_not_here_is_an_error_in_words(here: Installation) -> N
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
         "error: there is no image 'nothing' here\n"
-        "  fix: `hako image ls` lists them, `hako build` makes one\n"
+        "  fix: `hako image ls` lists them, `hako image pull` and `hako build` add one\n"
     )
 
 

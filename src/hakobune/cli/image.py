@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from hakobune.cli.main import Context
 from hakobune.cli.table import add_format, print_json, print_table
@@ -24,11 +25,12 @@ _SHORTEST_ID = 4
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    from hakobune.cli import image_index, image_registry
+    from hakobune.cli import image_content, image_index, image_registry
 
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     image_registry.configure(verbs)
     image_index.configure(verbs)
+    image_content.configure(verbs)
 
     listing = verbs.add_parser("ls", help="one line a name: digest, platform, size")
     add_format(listing)
@@ -66,9 +68,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     save.add_argument(
         "--format",
-        choices=("oci-archive", "oci-dir"),
+        choices=("oci-archive", "oci-dir", "docker-archive"),
         default="oci-archive",
-        help="one tar, or an OCI layout in a folder (default: oci-archive)",
+        help="one tar, an OCI layout in a folder, or docker's own tar (default: oci-archive, which docker loads, too)",
+    )
+    save.add_argument(
+        "--platform", metavar="OS/ARCH", help="of an index, only the image for this platform"
     )
     save.set_defaults(run=_save)
 
@@ -77,8 +82,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "-i", "--input", default="-", metavar="PATH", help="a file, a folder, or - for stdin"
     )
     load.add_argument("--name", metavar="NAME", help="how the (only) image shall be called")
-    load.add_argument(
+    which = load.add_mutually_exclusive_group()
+    which.add_argument(
         "--platform", metavar="OS/ARCH", help="which image of several (default: this machine's)"
+    )
+    which.add_argument(
+        "--all-platforms", action="store_true", help="all of them, under one name, as an index"
     )
     load.set_defaults(run=_load)
 
@@ -297,20 +306,44 @@ def _say_collected(collected: Collected, context: Context) -> None:
 
 
 def _save(arguments: argparse.Namespace, context: Context) -> int:
-    from hakobune.oci.archive import save_archive, save_folder
+    from hakobune.oci.archive_save import save_archive, save_docker_archive, save_folder
 
     store = Store(context.settings.home)
-    images = {_save_name(text): find_image(store, text) for text in arguments.images}
+    docker = arguments.format == "docker-archive"
+    chosen = {
+        _save_name(text): _find_chosen(store, text, arguments.platform, whole=not docker)
+        for text in arguments.images
+    }
     output = Path(arguments.output)
+
+    def write(out: IO[bytes]) -> None:
+        if docker:
+            images = {name: store.read_image(digest) for name, digest in chosen.items()}
+            save_docker_archive(store, images, out)
+        else:
+            save_archive(store, chosen, out)
+
     if arguments.format == "oci-dir":
-        save_folder(store, images, output)
+        save_folder(store, chosen, output)
     elif arguments.output == "-":
         if sys.stdout.isatty():
             raise UsageError("an archive is no text for a terminal", fix="-o FILE, or a pipe")
-        save_archive(store, images, sys.stdout.buffer)
+        write(sys.stdout.buffer)
     else:
-        _save_file(store, images, output)
+        _save_file(write, output)
     return 0
+
+
+def _find_chosen(store: Store, text: str, platform: str | None, *, whole: bool) -> Digest:
+    """The image, or the whole index if no platform is asked for."""
+    from hakobune.oci.platform import Platform
+
+    digest = None if text.startswith("sha256:") else store.find_digest(Reference.parse(text))
+    if digest is None:
+        return find_image(store, text).digest
+    if platform is None and whole:
+        return digest
+    return store.read_image(digest, Platform.parse(platform) if platform else None).digest
 
 
 def _save_name(text: str) -> Reference:
@@ -325,16 +358,15 @@ def _save_name(text: str) -> Reference:
     )
 
 
-def _save_file(store: Store, images: Mapping[Reference, Image], output: Path) -> None:
+def _save_file(write: Callable[[IO[bytes]], None], output: Path) -> None:
     """Write beside the file and rename: an interrupted save leaves what was there."""
-    from hakobune.oci.archive import save_archive
     from hakobune.oci.blobs import room_for
 
     temporary = output.with_name(f".{output.name}.{os.getpid()}")
     try:
         with room_for(f"the archive {output}", output.absolute().parent):
             with open(temporary, "wb") as file:
-                save_archive(store, images, file)
+                write(file)
         os.rename(temporary, output)
     except OSError as error:
         raise HakoError(f"cannot write {output}", why=error.strerror or str(error)) from error
@@ -343,29 +375,25 @@ def _save_file(store: Store, images: Mapping[Reference, Image], output: Path) ->
 
 
 def _load(arguments: argparse.Namespace, context: Context) -> int:
+    from hakobune.cli.image_places import tell
     from hakobune.oci.archive import load_images
     from hakobune.oci.platform import Platform
 
     platform = Platform.parse(arguments.platform) if arguments.platform else Platform.host()
     store = Store(context.settings.home)
-    if arguments.input == "-":
-        with store.spool(sys.stdin.buffer) as path:
-            loaded = load_images(store, path, platform)
-    else:
-        loaded = load_images(store, Path(arguments.input), platform)
+    with contextlib.ExitStack() as undo:
+        path = Path(arguments.input)
+        if arguments.input == "-":
+            path = undo.enter_context(store.spool(sys.stdin.buffer))
+        loaded = load_images(store, path, platform, all_platforms=arguments.all_platforms)
     if arguments.name:
         if len(loaded) != 1:
             raise UsageError(
                 f"--name {arguments.name} fits one image", why=f"{len(loaded)} were loaded"
             )
-        store.tag(loaded[0].image.digest, _parse_name(arguments.name))
+        store.tag(loaded[0].digest, _parse_name(arguments.name))
     for item in loaded:
         names = [arguments.name] if arguments.name else [name.short for name in item.names]
-        print(f"{', '.join(names) or '(no name)'}@{item.image.digest}", file=context.out)
-        if not names:
-            print(
-                f"it has no name: `hako image tag {item.image.digest} NAME` before the next prune",
-                file=context.err,
-            )
+        tell(item.digest, names, context)
     store.sync_later()
     return 0

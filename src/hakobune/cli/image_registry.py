@@ -1,4 +1,4 @@
-"""`hako image pull|push|copy|tags|referrers|delete`: images between this machine and registries."""
+"""`hako image pull|push|copy|tags|referrers|delete`: images between this machine and registries, and other places."""
 
 from __future__ import annotations
 
@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 
 def configure(verbs: Verbs) -> None:
     pull = verbs.add_parser("pull", help="bring an image here from its registry")
-    pull.add_argument("name", metavar="NAME", help="for example debian:13, or HOST/REPOSITORY:TAG")
+    pull.add_argument(
+        "name",
+        metavar="NAME",
+        help="for example debian:13, HOST/REPOSITORY:TAG, docker-daemon:NAME, oci-archive:FILE:NAME",
+    )
     which = pull.add_mutually_exclusive_group()
     which.add_argument(
         "--platform", metavar="OS/ARCH", help="which image of several (default: this machine's)"
@@ -34,14 +38,22 @@ def configure(verbs: Verbs) -> None:
 
     push = verbs.add_parser("push", help="send an image or index to the registry in its name")
     push.add_argument("name", metavar="NAME", help="an image that is here")
-    push.add_argument("target", nargs="?", metavar="TARGET", help="another name to push it under")
+    push.add_argument(
+        "target",
+        nargs="?",
+        metavar="TARGET",
+        help="another name to push it under, or docker-daemon:NAME, docker-archive:FILE, oci-archive:FILE, oci:FOLDER",
+    )
     push.add_argument(
         "--platform", metavar="OS/ARCH", help="of an index, only the image for this platform"
     )
     add_progress(push)
     push.set_defaults(run=_push)
 
-    copy = verbs.add_parser("copy", help="copy from registry to registry, keeping nothing here")
+    copy = verbs.add_parser(
+        "copy",
+        help="copy between registries, docker-daemon:NAME, docker-archive:FILE:NAME, oci-archive:FILE:NAME, oci:FOLDER:NAME",
+    )
     copy.add_argument("source", metavar="SOURCE")
     copy.add_argument("target", metavar="TARGET")
     copy.add_argument(
@@ -73,9 +85,15 @@ def _platform(text: str | None) -> Platform:
 
 
 def _pull(arguments: argparse.Namespace, context: Context) -> int:
+    from hakobune.distribution.places import parse_place
     from hakobune.distribution.transfer import pull
 
-    name = Reference.parse(arguments.name)
+    source = parse_place(arguments.name)
+    if not source.is_registry:
+        from hakobune.cli import image_places
+
+        return image_places.pull(source, arguments, context)
+    name = source.reference
     with Store(context.settings.home) as store:
         image = pull(
             store,
@@ -91,9 +109,16 @@ def _pull(arguments: argparse.Namespace, context: Context) -> int:
 
 
 def _push(arguments: argparse.Namespace, context: Context) -> int:
+    from hakobune.distribution.places import parse_place
     from hakobune.distribution.transfer import push
 
-    target = Reference.parse(arguments.target or arguments.name)
+    place = parse_place(arguments.target or arguments.name)
+    if not place.is_registry:
+        from hakobune.cli import image_places
+
+        with Store(context.settings.home) as store:
+            return image_places.push(_find(store, arguments), place, arguments, context)
+    target = place.reference
     with Store(context.settings.home) as store:
         digest = push(store, _find(store, arguments), target, make_progress(arguments, context))
     print(_with_digest(target, digest), file=context.out)
@@ -122,11 +147,17 @@ def _find(store: Store, arguments: argparse.Namespace) -> Digest:
 
 
 def _copy(arguments: argparse.Namespace, context: Context) -> int:
+    from hakobune.distribution.places import parse_place
     from hakobune.distribution.transfer import copy
 
-    target = Reference.parse(arguments.target)
+    source, place = parse_place(arguments.source), parse_place(arguments.target)
+    if not (source.is_registry and place.is_registry):
+        from hakobune.cli import image_places
+
+        return image_places.copy(source, place, arguments, context)
+    target = place.reference
     digest = copy(
-        Reference.parse(arguments.source),
+        source.reference,
         target,
         make_progress(arguments, context),
         home=context.settings.home,

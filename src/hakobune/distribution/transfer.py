@@ -278,6 +278,11 @@ def _check_platform(
         )
 
 
+def open_session(home: Path, progress: Progress) -> Session:
+    """Conversations with registries as this process's environment and this user's files say; a context manager."""
+    return _session(home, None, progress)
+
+
 def _session(home: Path, access: Access | None, progress: Progress) -> Session:
     from hakobune.distribution.session import Access, Session
 

@@ -1,25 +1,20 @@
-"""Images as files: OCI layouts in a folder or a tar archive, and docker's archives (image-spec image-layout.md).
+"""Images from files: OCI layouts in a folder or a tar archive, and docker's archives (image-spec image-layout.md).
 
-An archive is read by name and never extracted; every blob is checked against its digest. What is saved has docker's
-`manifest.json` too, so that `docker load` of any age reads it.
+Every blob is checked against its digest; what is hostile about the file itself is `archive_source`'s business.
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
-import json
-import os
-import tarfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Protocol
 
 import msgspec
 
 from hakobune.errors import HakoError
 from hakobune.oci import descriptor as media
+from hakobune.oci.archive_source import ArchiveError, Source, open_source
 from hakobune.oci.blobs import copy_stream
 from hakobune.oci.config import decode_config
 from hakobune.oci.descriptor import REF_NAME, Descriptor, encode_document
@@ -27,150 +22,63 @@ from hakobune.oci.digest import Digest
 from hakobune.oci.manifest import (
     DOCUMENT_LIMIT,
     Image,
-    Index,
     decode_index,
     decode_manifest,
     make_manifest,
 )
 from hakobune.oci.platform import Platform
-from hakobune.oci.reference import Reference
+from hakobune.oci.reference import Reference, ReferenceFormatError
 from hakobune.oci.store import Store
 
-LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
+__all__ = ["ArchiveError", "Loaded", "load_images"]
+
 # What docker and containerd write beside the name of the specification, with the full name.
 CONTAINERD_NAME = "io.containerd.image.name"
 _GZIP = b"\x1f\x8b"
-
-
-class ArchiveError(HakoError):
-    """A file or folder holds no image that we can read."""
+_DEEPEST = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """An image that is in the store now, and the names that it got (none: only its digest finds it)."""
+    """An image that is in the store now, and the names that it got (none: only its digest finds it).
 
+    `digest` is the image's, or that of the index it came in where all platforms were asked for.
+    """
+
+    digest: Digest
     image: Image
     names: tuple[Reference, ...]
 
 
-class _Source(Protocol):
-    """Files by their name in a layout or archive."""
-
-    def has(self, name: str) -> bool: ...
-    def open(self, name: str) -> contextlib.AbstractContextManager[IO[bytes]]: ...
-
-
-# Saving
-
-
-def save_archive(store: Store, images: Mapping[Reference, Image], out: IO[bytes]) -> None:
-    """Write the images with their names as one tar. Equal images give equal bytes.
-
-    Raises:
-        BlobUnknownError: a layer is not in the store.
-    """
-    with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as tar:
-        _add_bytes(tar, "oci-layout", LAYOUT)
-        _add_bytes(tar, "index.json", encode_document(_index_of(images)))
-        _add_bytes(tar, "manifest.json", _docker_manifest(images))
-        for digest in _blobs_of(images.values()):
-            with open(store.blob_path(digest), "rb") as file:
-                entry = tarfile.TarInfo(_blob_name(digest))
-                entry.size = os.fstat(file.fileno()).st_size
-                tar.addfile(entry, file)
-
-
-def save_folder(store: Store, images: Mapping[Reference, Image], folder: Path) -> None:
-    """Write the images with their names as an OCI layout into *folder*, which is empty or new.
-
-    Raises:
-        ArchiveError: something is there.
-        BlobUnknownError: a layer is not in the store.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    if any(folder.iterdir()):
-        raise ArchiveError(
-            f"cannot save to {folder}", why="the folder is not empty", fix="name a new one"
-        )
-    for digest in _blobs_of(images.values()):
-        target = folder / _blob_name(digest)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # Not a hard link: whoever edits the folder must not edit the store.
-        with open(store.blob_path(digest), "rb") as source, open(target, "xb") as copy:
-            while data := source.read(1 << 20):
-                copy.write(data)
-    (folder / "oci-layout").write_bytes(LAYOUT)
-    (folder / "index.json").write_bytes(encode_document(_index_of(images)))
-
-
-def _index_of(images: Mapping[Reference, Image]) -> Index:
-    entries = tuple(
-        Descriptor(
-            media_type=image.manifest.media_type or media.MANIFEST,
-            digest=image.digest,
-            size=len(image.raw),
-            platform=image.platform,
-            annotations={REF_NAME: str(name)},
-        )
-        for name, image in sorted(images.items(), key=lambda item: str(item[0]))
-    )
-    return Index(schema_version=2, media_type=media.INDEX, manifests=entries)
-
-
-def _docker_manifest(images: Mapping[Reference, Image]) -> bytes:
-    entries = [
-        {
-            "Config": _blob_name(image.manifest.config.digest),
-            "RepoTags": [str(name)],
-            "Layers": [_blob_name(layer.digest) for layer in image.manifest.layers],
-        }
-        for name, image in sorted(images.items(), key=lambda item: str(item[0]))
-    ]
-    return json.dumps(entries).encode()
-
-
-def _blobs_of(images: Iterable[Image]) -> tuple[Digest, ...]:
-    """Every blob once, in an order that does not depend on that of the images."""
-    found: set[Digest] = set()
-    for image in images:
-        found.update((image.digest, image.manifest.config.digest))
-        found.update(layer.digest for layer in image.manifest.layers)
-    return tuple(sorted(found))
-
-
-def _blob_name(digest: Digest) -> str:
-    return f"blobs/{digest.algorithm}/{digest.hex}"
-
-
-def _add_bytes(tar: tarfile.TarFile, name: str, data: bytes) -> None:
-    entry = tarfile.TarInfo(name)
-    entry.size = len(data)
-    tar.addfile(entry, io.BytesIO(data))
-
-
-# Loading
-
-
-def load_images(store: Store, source: Path, platform: Platform) -> tuple[Loaded, ...]:
+def load_images(
+    store: Store,
+    source: Path,
+    platform: Platform,
+    *,
+    only: str | None = None,
+    all_platforms: bool = False,
+    naming: bool = True,
+) -> tuple[Loaded, ...]:
     """Put every image of an OCI layout (folder, or tar of one) or a docker archive into the store, with its names.
 
     Args:
         platform: which image to take where there are several for one name.
+        only: take the image of this name alone (as the file spells it, or in full).
+        all_platforms: keep an index whole, with the images for all platforms that it lists.
+        naming: whether the names are given to the images here, too.
 
     Raises:
-        ArchiveError: it holds no image, or none for *platform*.
+        ArchiveError: it holds no image, or none for *platform*, or is hostile.
         DigestError: a blob is damaged. Names that were not reached have not changed.
         StoreFullError: the disk is full.
     """
+    reader = _Reader(store, source, platform, only, all_platforms=all_platforms, naming=naming)
     try:
-        with _open_source(source) as files:
+        with open_source(source, store.spool) as files:
             if files.has("index.json"):
-                return tuple(_load_layout(store, files, source, platform))
+                return tuple(reader.load_layout(files))
             if files.has("manifest.json"):
-                return tuple(_load_docker(store, files, source))
-    except tarfile.TarError as error:
-        raise ArchiveError(f"cannot load {source}", why=f"it is no tar archive: {error}") from error
+                return tuple(reader.load_docker(files))
     except OSError as error:
         if error.filename is None:
             raise
@@ -184,59 +92,176 @@ def load_images(store: Store, source: Path, platform: Platform) -> tuple[Loaded,
     )
 
 
-def _load_layout(
-    store: Store, files: _Source, source: Path, platform: Platform
-) -> Iterator[Loaded]:
-    index = decode_index(_read_document(files, "index.json"))
-    found = False
-    for entry in index.manifests:
-        manifest = _select(files, entry, platform)
-        if manifest is not None:
-            found = True
-            names = _names_of(entry)
-            yield Loaded(_load_manifest(store, files, manifest, names), names)
-    if not found:
-        there = sorted({str(e.platform) for e in _leaves(files, index.manifests) if e.platform})
-        raise ArchiveError(
-            f"{source} has no image for {platform}",
-            why=f"it has {', '.join(there)}" if there else "its index is empty",
+class _Reader:
+    """One loading."""
+
+    def __init__(
+        self,
+        store: Store,
+        source: Path,
+        platform: Platform,
+        only: str | None,
+        *,
+        all_platforms: bool,
+        naming: bool,
+    ) -> None:
+        self._store = store
+        self._source = source
+        self._platform = platform
+        self._only = only
+        self._all_platforms = all_platforms
+        self._naming = naming
+
+    # OCI layouts
+
+    def load_layout(self, files: Source) -> Iterator[Loaded]:
+        index = decode_index(_read_document(files, "index.json"))
+        entries = [entry for entry in index.manifests if self._is_wanted(entry)]
+        if self._only is not None and not entries:
+            raise self._has_no_such(
+                tuple(filter(None, (e.annotations.get(REF_NAME) for e in index.manifests)))
+            )
+        found = False
+        for entry in entries:
+            loaded = self._load_entry(files, entry)
+            if loaded is not None:
+                found = True
+                yield loaded
+        if not found:
+            there = sorted({str(e.platform) for e in _leaves(files, entries) if e.platform})
+            raise ArchiveError(
+                f"{self._source} has no image for {self._platform}",
+                why=f"it has {', '.join(there)}" if there else "its index is empty",
+            )
+
+    def _is_wanted(self, entry: Descriptor) -> bool:
+        if self._only is None:
+            return True
+        texts = {entry.annotations.get(key) for key in (CONTAINERD_NAME, REF_NAME)}
+        return self._only in texts or _parsed(self._only) in {_parsed(t) for t in texts if t}
+
+    def _has_no_such(self, there: Sequence[str]) -> ArchiveError:
+        return ArchiveError(
+            f"{self._source} has no image {self._only}",
+            why=f"it has {', '.join(there)}" if there else "its images have no names",
         )
 
+    def _load_entry(self, files: Source, entry: Descriptor) -> Loaded | None:
+        names = _names_of(entry)
+        given = names if self._naming else ()
+        if entry.media_type in media.MANIFEST_TYPES:
+            image = self._load_manifest(files, entry, given)
+            return Loaded(image.digest, image, names)
+        if entry.media_type not in media.INDEX_TYPES:
+            return None  # a signature, an SBOM …: no image
+        raw = _read_checked(files, entry)
+        chosen = decode_index(raw).select(self._platform)
+        if chosen is None:
+            return None
+        if self._all_platforms:
+            self._load_index(files, raw, depth=0)
+            digest = self._store.put_index(raw, names=given)
+            return Loaded(digest, self._store.read_image(digest, self._platform), names)
+        image = self._load_manifest(files, chosen, given)
+        return Loaded(image.digest, image, names)
 
-def _leaves(files: _Source, entries: Sequence[Descriptor]) -> Iterator[Descriptor]:
+    def _load_index(self, files: Source, raw: bytes, *, depth: int) -> None:
+        """What an index lists, children first."""
+        if depth == _DEEPEST:
+            raise ArchiveError(
+                f"cannot load {self._source}", why=f"indexes lie in indexes, {_DEEPEST} deep"
+            )
+        for entry in decode_index(raw).manifests:
+            if entry.media_type in media.INDEX_TYPES:
+                inner = _read_checked(files, entry)
+                self._load_index(files, inner, depth=depth + 1)
+                self._store.put_index(inner)
+            else:
+                self._load_manifest(files, entry, ())
+
+    def _load_manifest(self, files: Source, entry: Descriptor, names: Sequence[Reference]) -> Image:
+        raw = _read_checked(files, entry)
+        manifest = decode_manifest(raw)
+        for layer in manifest.layers:
+            if not self._store.keep_blob(layer.digest):
+                _copy_blob(self._store, files, _blob_name(layer.digest), layer)
+        raw_config = _read_checked(files, manifest.config)
+        return self._store.put_image(raw, raw_config, names=names)
+
+    # docker's archives
+
+    def load_docker(self, files: Source) -> Iterator[Loaded]:
+        try:
+            entries = msgspec.json.decode(
+                _read_document(files, "manifest.json"), type=list[_DockerEntry]
+            )
+        except msgspec.DecodeError as error:
+            raise ArchiveError(
+                f"cannot load {self._source}", why=f"its manifest.json is not docker's: {error}"
+            ) from error
+        wanted = _parsed(self._only) if self._only is not None else None
+        chosen = [
+            entry
+            for entry in entries
+            if wanted is None or wanted in map(_parsed, entry.repo_tags or ())
+        ]
+        if wanted is not None and not chosen:
+            raise self._has_no_such([tag for entry in entries for tag in entry.repo_tags or ()])
+        stored: dict[str, Descriptor] = {}
+        for entry in chosen:
+            yield self._load_docker_image(files, entry, stored)
+
+    def _load_docker_image(
+        self, files: Source, entry: _DockerEntry, stored: dict[str, Descriptor]
+    ) -> Loaded:
+        raw_config = _read_document(files, entry.config)
+        diff_ids = decode_config(raw_config).rootfs.diff_ids
+        if len(diff_ids) != len(entry.layers):
+            raise ArchiveError(
+                f"cannot load {self._source}",
+                why=f"{entry.config} lists {len(diff_ids)} layers, manifest.json {len(entry.layers)}",
+            )
+        layers = []
+        for name, diff_id in zip(entry.layers, diff_ids, strict=True):
+            known = stored.get(name)
+            if known is None or (known.media_type == media.LAYER and known.digest != diff_id):
+                known = stored[name] = _load_docker_layer(self._store, files, name, diff_id)
+            layers.append(known)
+        config = Descriptor(
+            media_type=media.CONFIG, digest=Digest.of(raw_config), size=len(raw_config)
+        )
+        names = tuple(Reference.parse(name) for name in entry.repo_tags or ())
+        raw = encode_document(make_manifest(config, layers, {}))
+        given = names if self._naming else ()
+        image = self._store.put_image(raw, raw_config, names=given)
+        return Loaded(image.digest, image, names)
+
+
+class _DockerEntry(msgspec.Struct, frozen=True, rename="pascal"):
+    """One image in docker's `manifest.json`."""
+
+    config: str
+    layers: tuple[str, ...]
+    repo_tags: tuple[str, ...] | None = None
+
+
+def _parsed(text: str) -> str:
+    """A name in full, to compare spellings."""
+    try:
+        return str(Reference.parse(text))
+    except ReferenceFormatError:
+        return text
+
+
+def _leaves(files: Source, entries: Sequence[Descriptor]) -> Iterator[Descriptor]:
     for entry in entries:
         if entry.media_type in media.INDEX_TYPES:
-            raw = _read_document(files, _blob_name(entry.digest))
-            yield from decode_index(raw).manifests
+            yield from decode_index(_read_checked(files, entry)).manifests
         else:
             yield entry
 
 
-def _select(files: _Source, entry: Descriptor, platform: Platform) -> Descriptor | None:
-    """The manifest to load for one entry of `index.json`: itself, or the one for *platform* in the index it names."""
-    if entry.media_type in media.INDEX_TYPES:
-        raw = _read_document(files, _blob_name(entry.digest))
-        entry.digest.verify(raw)
-        return decode_index(raw).select(platform)
-    if entry.media_type in media.MANIFEST_TYPES:
-        return entry
-    return None  # a signature, an SBOM …: no image
-
-
-def _load_manifest(
-    store: Store, files: _Source, entry: Descriptor, names: Sequence[Reference]
-) -> Image:
-    raw = _read_document(files, _blob_name(entry.digest))
-    entry.digest.verify(raw)
-    manifest = decode_manifest(raw)
-    for layer in manifest.layers:
-        if not store.has_blob(layer.digest):
-            _copy_blob(store, files, _blob_name(layer.digest), layer)
-    raw_config = _read_document(files, _blob_name(manifest.config.digest))
-    return store.put_image(raw, raw_config, names=names)
-
-
-def _copy_blob(store: Store, files: _Source, name: str, layer: Descriptor) -> None:
+def _copy_blob(store: Store, files: Source, name: str, layer: Descriptor) -> None:
     with files.open(name) as file, store.new_blob() as blob:
         copy_stream(file.read, blob, limit=layer.size)
         blob.commit(layer.media_type, expected=layer.digest)
@@ -260,44 +285,7 @@ def _is_full(text: str) -> bool:
     return ":" in text or "/" in text
 
 
-def _load_docker(store: Store, files: _Source, source: Path) -> Iterator[Loaded]:
-    try:
-        entries = msgspec.json.decode(
-            _read_document(files, "manifest.json"), type=list[_DockerEntry]
-        )
-    except msgspec.DecodeError as error:
-        raise ArchiveError(
-            f"cannot load {source}", why=f"its manifest.json is not docker's: {error}"
-        ) from error
-    for entry in entries:
-        raw_config = _read_document(files, entry.config)
-        diff_ids = decode_config(raw_config).rootfs.diff_ids
-        if len(diff_ids) != len(entry.layers):
-            raise ArchiveError(
-                f"cannot load {source}",
-                why=f"{entry.config} lists {len(diff_ids)} layers, manifest.json {len(entry.layers)}",
-            )
-        layers = [
-            _load_docker_layer(store, files, name, diff_id)
-            for name, diff_id in zip(entry.layers, diff_ids, strict=True)
-        ]
-        config = Descriptor(
-            media_type=media.CONFIG, digest=Digest.of(raw_config), size=len(raw_config)
-        )
-        names = tuple(Reference.parse(name) for name in entry.repo_tags or ())
-        raw = encode_document(make_manifest(config, layers, {}))
-        yield Loaded(store.put_image(raw, raw_config, names=names), names)
-
-
-class _DockerEntry(msgspec.Struct, frozen=True, rename="pascal"):
-    """One image in docker's `manifest.json`."""
-
-    config: str
-    layers: tuple[str, ...]
-    repo_tags: tuple[str, ...] | None = None
-
-
-def _load_docker_layer(store: Store, files: _Source, name: str, diff_id: Digest) -> Descriptor:
+def _load_docker_layer(store: Store, files: Source, name: str, diff_id: Digest) -> Descriptor:
     """Store a layer as it is; a plain tar must be what the config says (a compressed one is checked when unpacked)."""
     with files.open(name) as file, store.new_blob() as blob:
         head = file.read(len(_GZIP))
@@ -308,58 +296,20 @@ def _load_docker_layer(store: Store, files: _Source, name: str, diff_id: Digest)
         return blob.commit(media.LAYER, expected=diff_id)
 
 
-def _read_document(files: _Source, name: str) -> bytes:
+def _blob_name(digest: Digest) -> str:
+    return f"blobs/{digest.algorithm}/{digest.hex}"
+
+
+def _read_checked(files: Source, entry: Descriptor) -> bytes:
+    """A document in a layout, which is what its descriptor says."""
+    data = _read_document(files, _blob_name(entry.digest))
+    entry.digest.verify(data)
+    return data
+
+
+def _read_document(files: Source, name: str) -> bytes:
     with files.open(name) as file:
         data = file.read(DOCUMENT_LIMIT + 1)
     if len(data) > DOCUMENT_LIMIT:
         raise ArchiveError(f"{name} is too large", why="documents have 4 MiB at most")
     return data
-
-
-@contextlib.contextmanager
-def _open_source(source: Path) -> Iterator[_Source]:
-    if source.is_dir():
-        yield _Folder(source)
-    else:
-        with tarfile.open(source, mode="r:*") as tar:
-            yield _Archive(tar)
-
-
-class _Folder:
-    """A layout in a folder; links out of it are not followed."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder.resolve()
-
-    def has(self, name: str) -> bool:
-        return (self._folder / name).is_file()
-
-    @contextlib.contextmanager
-    def open(self, name: str) -> Iterator[IO[bytes]]:
-        path = (self._folder / name).resolve()
-        if not path.is_relative_to(self._folder):
-            raise ArchiveError(f"{name} leads out of {self._folder}")
-        with open(path, "rb") as file:
-            yield file
-
-
-class _Archive:
-    """Regular files in a tar, by name; links are followed inside of it, as old docker archives need."""
-
-    def __init__(self, tar: tarfile.TarFile) -> None:
-        self._tar = tar
-        self._members = {member.name.removeprefix("./"): member for member in tar}
-
-    def has(self, name: str) -> bool:
-        return name in self._members
-
-    @contextlib.contextmanager
-    def open(self, name: str) -> Iterator[IO[bytes]]:
-        try:
-            file = self._tar.extractfile(self._members[name])
-        except KeyError as error:
-            raise ArchiveError(f"the archive has no {name}", why="it names this file") from error
-        if file is None:
-            raise ArchiveError(f"{name} is not a file in the archive")
-        with file:
-            yield file

@@ -12,8 +12,9 @@ from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import IO, Final, TypeAlias
 
+from hakobune.oci.plain_tar import PlainTar
 from hakobune.oci.tar_header import EntryType, encode_header, uniform_encoder
 from hakobune.oci.tar_stream import BlobSink, BlobWriter, Layer, TarStream, open_tar_stream
 from hakobune.oci.tree_walk import FOLDER_FLAGS, Found, LayerError, open_file, pick, walk
@@ -32,6 +33,7 @@ __all__ = [
     "Tree",
     "write_base_layer",
     "write_layer",
+    "write_tree",
 ]
 
 # 1980-01-01T00:00:01Z, the time of everything in a CNB layer (lifecycle's archive.NormalizedModTime).
@@ -177,6 +179,22 @@ def write_base_layer(
         return tar.finish()
 
 
+def write_tree(out: IO[bytes], tree: Path | int) -> None:
+    """Write what is in *tree* as one plain tar, with all that `write_base_layer` keeps.
+
+    Raises:
+        OSError: something cannot be read or written.
+        LayerError: a file became shorter while it was read, or a name cannot stand in a layer.
+    """
+    tar = PlainTar(out)
+    entries = _BaseEntries(tar, None, 0)
+    with closing(walk(tree, b"")) as found:
+        next(found)  # the root itself has no entry
+        for item in found:
+            entries.write(item)
+    tar.finish()
+
+
 def _encode_part(
     part: Directory | File | Symlink, kind: EntryType, *, size: int = 0, target: bytes = b""
 ) -> bytes:
@@ -260,7 +278,7 @@ def _device(status: os.stat_result) -> tuple[int, int]:
 class _BaseEntries:
     """Writes entries with everything that the disk says about them."""
 
-    def __init__(self, tar: TarStream, latest_mtime: int | None, id_base: int) -> None:
+    def __init__(self, tar: TarStream | PlainTar, latest_mtime: int | None, id_base: int) -> None:
         self._tar = tar
         self._latest_mtime = latest_mtime
         self._id_base = id_base
