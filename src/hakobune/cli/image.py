@@ -9,17 +9,19 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from hakobune.cli.main import Context
 from hakobune.cli.table import add_format, print_json, print_table
 from hakobune.cli.terminal import human_size
 from hakobune.errors import HakoError, UsageError
-from hakobune.oci.collect import Collected
 from hakobune.oci.digest import Digest
 from hakobune.oci.manifest import Image
 from hakobune.oci.reference import Reference
 from hakobune.oci.store import Store
+
+if TYPE_CHECKING:
+    from hakobune.oci.collect import Collected
 
 _SHORTEST_ID = 4
 

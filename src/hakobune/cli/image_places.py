@@ -6,7 +6,8 @@ import argparse
 
 from hakobune.cli.main import Context
 from hakobune.cli.progress_option import make_progress
-from hakobune.distribution.places import Place, Taken, name_in, put, take
+from hakobune.distribution.place import Place
+from hakobune.distribution.places import Taken, name_in, put, take
 from hakobune.errors import HakoError
 from hakobune.oci.digest import Digest
 from hakobune.oci.manifest import is_index

@@ -85,7 +85,7 @@ def _platform(text: str | None) -> Platform:
 
 
 def _pull(arguments: argparse.Namespace, context: Context) -> int:
-    from hakobune.distribution.places import parse_place
+    from hakobune.distribution.place import parse_place
     from hakobune.distribution.transfer import pull
 
     source = parse_place(arguments.name)
@@ -109,7 +109,7 @@ def _pull(arguments: argparse.Namespace, context: Context) -> int:
 
 
 def _push(arguments: argparse.Namespace, context: Context) -> int:
-    from hakobune.distribution.places import parse_place
+    from hakobune.distribution.place import parse_place
     from hakobune.distribution.transfer import push
 
     place = parse_place(arguments.target or arguments.name)
@@ -147,7 +147,7 @@ def _find(store: Store, arguments: argparse.Namespace) -> Digest:
 
 
 def _copy(arguments: argparse.Namespace, context: Context) -> int:
-    from hakobune.distribution.places import parse_place
+    from hakobune.distribution.place import parse_place
     from hakobune.distribution.transfer import copy
 
     source, place = parse_place(arguments.source), parse_place(arguments.target)

@@ -9,9 +9,9 @@ from hakobune.distribution.client import Document, RegistryClient
 from hakobune.distribution.download import fetch_blob
 from hakobune.distribution.meter import Meter
 from hakobune.distribution.parallel import StopSign, run_all
-from hakobune.distribution.pull import clients_for_pull, first_of, wanted
 from hakobune.distribution.push import blobs_of
 from hakobune.distribution.session import Session
+from hakobune.distribution.sources import clients_for_pull, first_of, wanted
 from hakobune.distribution.upload import upload_blob
 from hakobune.oci.descriptor import Descriptor
 from hakobune.oci.digest import Digest
@@ -94,8 +94,7 @@ class Copy:
         if self._to.has_blob(blob.digest):
             return
         self._meter.expect(blob.size)
-        sources = (self._neighbour,) if self._neighbour else ()
-        if upload_blob(self._to, blob, lambda at: self._read(blob, at), mount_from=sources):
+        if upload_blob(self._to, blob, lambda at: self._read(blob, at), mount_from=self._neighbour):
             self._meter.advance(blob.size)
 
     def _read(self, blob: Descriptor, offset: int) -> Iterator[bytes]:

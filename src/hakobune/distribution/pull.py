@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final
 
-from hakobune.distribution.client import Document, RegistryClient
+from hakobune.distribution.client import Document
 from hakobune.distribution.download import fetch_blob
-from hakobune.distribution.errors import RegistryError
 from hakobune.distribution.meter import Meter
 from hakobune.distribution.parallel import StopSign, run_all
 from hakobune.distribution.session import Session
+from hakobune.distribution.sources import clients_for_pull, first_of, wanted
 from hakobune.oci.descriptor import Descriptor
 from hakobune.oci.digest import Digest
 from hakobune.oci.manifest import Image, decode_index, decode_manifest
@@ -23,8 +23,6 @@ from hakobune.oci.store import Store
 from hakobune.progress import Progress
 
 _DEEPEST: Final = 4  # indexes in indexes: nobody has more than one level
-
-_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,26 +149,3 @@ class Pull:
             return None
         result = receive_layer(self._store, layer.blob, layer.diff_id, fetch)
         return result if isinstance(result, Arrived) else None
-
-
-def clients_for_pull(
-    session: Session, reference: Reference, what: str
-) -> tuple[RegistryClient, ...]:
-    """One client a place that may have the repository, mirrors first."""
-    endpoints = session.access.registries.endpoints(reference, pull=True)
-    return tuple(RegistryClient(session, endpoint, what=what) for endpoint in endpoints)
-
-
-def wanted(reference: Reference) -> str:
-    """The tag or digest to ask for; the digest decides."""
-    return str(reference.digest or reference.tag)
-
-
-def first_of(clients: Sequence[RegistryClient], ask: Callable[[RegistryClient], _Found]) -> _Found:
-    """The answer of the first place that gives one; the registry itself is the last, and its error counts."""
-    for client in clients[:-1]:
-        try:
-            return ask(client)
-        except RegistryError:
-            continue
-    return ask(clients[-1])

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from hakobune.distribution.client import RegistryClient
 from hakobune.distribution.meter import Meter
 from hakobune.distribution.parallel import StopSign, run_all
-from hakobune.distribution.pull import wanted
 from hakobune.distribution.session import Session
+from hakobune.distribution.sources import wanted
 from hakobune.distribution.upload import upload_blob
+from hakobune.errors import HakoError
 from hakobune.oci.blobs import COPY_SIZE
 from hakobune.oci.descriptor import Descriptor
 from hakobune.oci.digest import Digest
@@ -29,17 +30,18 @@ class Push:
         self._reference = reference
         self._meter = Meter(progress, f"pushing {reference.short}")
         self._stop = StopSign()
-        self._endpoint = session.access.registries.endpoints(reference, pull=False)[0]
-        self._neighbours = neighbours(store, reference)
-        sources = sorted({name for names in self._neighbours.values() for name in names[:1]})
-        self._client = RegistryClient(
-            session,
-            self._endpoint,
-            what=f"cannot push {reference.short}",
+        self._session = session
+        self._client = self._open(())
+
+    def _open(self, neighbours: Sequence[str]) -> RegistryClient:
+        """A client that may also mount from these repositories."""
+        return RegistryClient(
+            self._session,
+            self._session.access.registries.endpoints(self._reference, pull=False)[0],
+            what=f"cannot push {self._reference.short}",
             actions="pull,push",
-            also=sources[:8],
+            also=neighbours,
         )
-        self._mountable = frozenset(sources[:8])
 
     def run(self, digest: Digest) -> None:
         """Send the manifest or index of that digest, with all it names.
@@ -72,22 +74,25 @@ class Push:
         blobs = blobs_of(decode_manifest(raw))
         for blob in blobs:
             self._store.blob_path(blob.digest)  # before anything is sent
-        run_all(self._send_blob, blobs, self._stop)
+        sources = find_neighbours(self._store, self._reference, {blob.digest for blob in blobs})
+        client = self._open(sorted(set(sources.values())))
+        run_all(
+            lambda blob: self._send_blob(client, blob, sources.get(blob.digest)), blobs, self._stop
+        )
         self._meter.finish()
 
-    def _send_blob(self, blob: Descriptor) -> None:
+    def _send_blob(self, client: RegistryClient, blob: Descriptor, neighbour: str | None) -> None:
         self._stop.check()
-        if self._client.has_blob(blob.digest):
+        if client.has_blob(blob.digest):
             self._meter.step(f"{blob.digest.short} is there")
             return
         self._meter.expect(blob.size)
-        sources = [n for n in self._neighbours.get(blob.digest, ()) if n in self._mountable]
         mounted = upload_blob(
-            self._client, blob, lambda offset: self._read(blob, offset), mount_from=sources
+            client, blob, lambda offset: self._read(blob, offset), mount_from=neighbour
         )
         if mounted:
             self._meter.advance(blob.size)
-            self._meter.step(f"{blob.digest.short} is taken over from {sources[0]}")
+            self._meter.step(f"{blob.digest.short} is taken over from {neighbour}")
 
     def _read(self, blob: Descriptor, offset: int) -> Iterator[bytes]:
         with open(self._store.blob_path(blob.digest), "rb", buffering=0) as file:
@@ -114,20 +119,21 @@ def is_foreign(layer: Descriptor) -> bool:
     )
 
 
-def neighbours(store: Store, target: Reference) -> Mapping[Digest, tuple[str, ...]]:
-    """For each layer of other images named after the same registry: the repositories that may have it."""
-    found: dict[Digest, dict[str, None]] = {}
+def find_neighbours(
+    store: Store, target: Reference, blobs: Collection[Digest]
+) -> Mapping[Digest, str]:
+    """For each of *blobs* that an image of another name in the same registry has: that repository."""
+    found: dict[Digest, str] = {}
     for name, digest in store.names():
         if name.registry == target.registry and name.repository != target.repository:
             for blob in _layers(store, digest):
-                found.setdefault(blob, {})[name.repository] = None
-    return {blob: tuple(names) for blob, names in found.items()}
+                if blob in blobs:
+                    found.setdefault(blob, name.repository)
+    return found
 
 
 def _layers(store: Store, digest: Digest) -> Iterable[Digest]:
-    from hakobune.errors import HakoError
-
     try:
         return [layer.digest for layer in store.read_image(digest).manifest.layers]
     except HakoError:
-        return ()  # damaged, or an index
+        return ()  # damaged, or an index for other platforms

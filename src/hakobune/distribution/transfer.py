@@ -54,7 +54,8 @@ def pull(
         UnpackError: a layer is damaged, or does what none may.
         StoreFullError: the disk is full.
     """
-    from hakobune.distribution.pull import Pull, wanted
+    from hakobune.distribution.pull import Pull
+    from hakobune.distribution.sources import wanted
 
     with _session(store.home, access, progress) as session:
         run = Pull(store, session, reference, progress)
@@ -167,7 +168,8 @@ def resolve(
         NotThereError: there is no such name.
         RegistryError: the registry does not say.
     """
-    from hakobune.distribution.pull import Pull, wanted
+    from hakobune.distribution.pull import Pull
+    from hakobune.distribution.sources import wanted
 
     with _session(store.home, access, progress) as session:
         run = Pull(store, session, reference, progress)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Final
 from urllib.parse import quote
 
@@ -24,21 +24,19 @@ Read = Callable[[int], Iterator[bytes]]
 
 
 def upload_blob(
-    client: RegistryClient, blob: Descriptor, read: Read, *, mount_from: Sequence[str] = ()
+    client: RegistryClient, blob: Descriptor, read: Read, *, mount_from: str | None = None
 ) -> bool:
     """Put a blob into the repository; `True` if it was mounted and nothing was sent.
 
     Args:
-        mount_from: repositories of the same registry that may have it.
+        mount_from: a repository of the same registry that may have it.
 
     Raises:
         RegistryError: the registry refuses, or finds other bytes than the digest says.
     """
-    location = ""
-    for repository in mount_from[:1] or ("",):
-        location = _begin(client, blob, repository)
-        if not location:
-            return True
+    location = _begin(client, blob, mount_from or "")
+    if not location:
+        return True
     if blob.size <= _SMALL:
         data = b"".join(read(0))
         _close(client, location, blob, data)
