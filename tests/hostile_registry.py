@@ -52,9 +52,13 @@ class HostileRegistry:
     lock: threading.Lock = field(default_factory=threading.Lock)
     ended: threading.Event = field(default_factory=threading.Event)
 
-    def fail(self, method: str, path: str, fault: Fault, *, times: int = 1_000_000) -> None:
-        """Let *fault* answer the next *times* requests whose path matches."""
-        self.rules.append(_Rule(method, re.compile(path), fault, times))
+    def fail(
+        self, method: str, path: str, fault: Fault, *, times: int = 1_000_000, first: bool = False
+    ) -> None:
+        """Let *fault* answer the next *times* requests whose path matches, after (or before) what was said earlier."""
+        self.rules.insert(
+            0 if first else len(self.rules), _Rule(method, re.compile(path), fault, times)
+        )
 
     def put_blob(self, data: bytes) -> str:
         digest = f"sha256:{sha256(data).hexdigest()}"
@@ -123,8 +127,15 @@ class Handler(BaseHTTPRequestHandler):
             raise AssertionError("we send lengths")
         return self.rfile.read(int(self.headers.get("Content-Length") or 0))
 
+    def end(self) -> None:
+        """Close the connection after what was sent, however much was announced."""
+        self.wfile.flush()
+        self.close_connection = True
+        with contextlib.suppress(OSError):
+            self.connection.shutdown(socket.SHUT_WR)
+
     def cut(self) -> None:
-        """End the connection without a word."""
+        """Reset the connection; what is still on its way is lost."""
         self.wfile.flush()
         self.close_connection = True
         with contextlib.suppress(OSError):
@@ -240,7 +251,7 @@ def status(code: int, body: bytes = b"", **headers: str) -> Fault:
 
 
 def cut_after(size: int) -> Fault:
-    """Announces everything (from where it was asked for), sends *size* bytes of it, and cuts the connection."""
+    """Announces everything (from where it was asked for), sends *size* bytes of it, and closes the connection (resets it if that is nothing)."""
 
     def fault(handler: Handler) -> bool:
         found = handler.content()
@@ -256,7 +267,10 @@ def cut_after(size: int) -> Fault:
             )
         handler.end_headers()
         handler.wfile.write(rest[:size])
-        handler.cut()
+        if size:
+            handler.end()
+        else:
+            handler.cut()
         return True
 
     return fault

@@ -420,18 +420,13 @@ def test_credentials_do_not_follow_a_redirect_to_another_host(
     registry.fail("HEAD", ".*", needs_basic)
     with hostile_registry() as cdn:
         cdn.blobs = registry.blobs
-        registry.rules.insert(
-            0,
-            type(registry.rules[0])(
-                "GET",
-                __import__("re").compile(blob),
-                lambda h: (
-                    needs_basic(h)
-                    or (h.reply(307, Location=f"http://{cdn.host}/data/{blob}?sig=1"), True)[1]
-                ),
-                100,
-            ),
-        )
+
+        def redirect(handler: Handler) -> bool:
+            if not needs_basic(handler):
+                handler.reply(307, Location=f"http://{cdn.host}/data/{blob}?sig=1")
+            return True
+
+        registry.fail("GET", blob, redirect, first=True)
         cdn.fail("GET", "/data/", lambda h: (h.send_content("x/y", cdn.blobs[blob]), True)[1])
 
         image = get(store, registry, access(tmp_path, auths={registry.host: f"ci:{SECRET}"}))
