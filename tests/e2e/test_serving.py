@@ -118,6 +118,25 @@ def test_twenty_deploys_under_load_cut_no_request_and_keep_the_ingress(
     run(world, story)
 
 
+ONE_AT_A_TIME = {"maxInstanceRequestConcurrency": 1, "scaling": {"maxInstanceCount": 1}}
+
+
+def test_what_is_queued_is_answered_when_another_revision_takes_over(world: ServingWorld) -> None:
+    async def story(s: Serving) -> None:
+        await s.deploy("shop", template=ONE_AT_A_TIME)
+        queued = [asyncio.create_task(s.ask("shop", "/sleep/300")) for _ in range(10)]
+        await asyncio.sleep(0.3)
+
+        await s.deploy("shop", env={"TEXT": "t1"}, template=ONE_AT_A_TIME)
+
+        answers = await asyncio.gather(*queued)
+        assert [a.status for a in answers] == [200] * 10
+        assert all(a.body.startswith(b"shop-00001 ") for a in answers)
+        await s.until(lambda: s.states("shop") == ["ready"], "the old revision's end")
+
+    run(world, story)
+
+
 def test_a_revision_that_never_listens_leaves_the_old_one_serving(world: ServingWorld) -> None:
     async def story(s: Serving) -> None:
         await s.deploy("shop")
@@ -399,10 +418,7 @@ def test_504_when_the_start_takes_longer_than_the_request_may(world: ServingWorl
 
 def test_429_when_every_instance_is_busy_for_too_long(world: ServingWorld) -> None:
     async def story(s: Serving) -> None:
-        await s.deploy(
-            "shop",
-            template={"maxInstanceRequestConcurrency": 1, "scaling": {"maxInstanceCount": 1}},
-        )
+        await s.deploy("shop", template=ONE_AT_A_TIME)
         busy = asyncio.create_task(s.ask("shop", "/sleep/20000"))
         await asyncio.sleep(0.3)
 

@@ -228,7 +228,7 @@ class ContainerStatus:
 
     `exit_code` is 128+N after signal N, as shells count; it is `None` while the container lives, and stays
     `None` for one that ended while nobody could watch. `start_time` is clock ticks since boot: pid and
-    start time together name a process.
+    start time together name a process. `stopping`: it has been sent its stop signal.
     """
 
     id: str
@@ -240,6 +240,7 @@ class ContainerStatus:
     exit_code: int | None = None
     signal: int | None = None
     oom_killed: bool = False
+    stopping: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
     log_path: str = ""
     created_at: float = 0.0

@@ -397,6 +397,8 @@ class Roster:
             return
         if held.status.phase is Phase.FROZEN:
             self.thaw(id)
+        held.status = replace(held.status, stopping=True)
+        self._write(held)
         self._signal(held, _signal_number(held.spec.stop_signal))
         if held.stop_timer is None:
             held.stop_timer = self._loop.after(timeout_s, partial(self._kill_all, held))
@@ -448,6 +450,7 @@ class Roster:
             phase=Phase.STOPPED,
             pid=None,
             start_time=None,
+            stopping=False,
             exit_code=code,
             signal=number,
             stopped_at=time.time(),

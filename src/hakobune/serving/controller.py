@@ -88,9 +88,9 @@ class Controller:
         in_ingress = await self._ingress.adopt()
         await self._fleet.adopt(await self._link.list(INSTANCES), in_ingress)
         self._started = True
-        self._spawn(self._fleet.run())
-        await self._fleet.route()
+        await self._fleet.route()  # where requests go is true before anything is parked or stopped
         self._changes.resume(self._book.unfinished())
+        self._spawn(self._fleet.run())
 
     async def stop(self) -> None:
         """Let go of everything; instances and HAProxy run on, the next controller finds them."""

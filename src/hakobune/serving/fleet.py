@@ -96,6 +96,7 @@ class Fleet:
         self._exits: dict[str, asyncio.Future[ContainerStatus]] = {}
         self._candidates: dict[str, asyncio.Future[Booted]] = {}
         self._needed: dict[str, int] = {}
+        self._expected: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._poked = asyncio.Event()
 
@@ -128,6 +129,10 @@ class Fleet:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def expect(self, revision: str) -> None:
+        """Leave the instances of *revision* alone until `settle`: it is about to be rolled out."""
+        self._expected.add(revision)
+
     async def roll_out(self, revision: str, count: int) -> Booted:
         """Return when *count* instances of *revision* are ready; it is kept alive until `settle`.
 
@@ -148,6 +153,7 @@ class Fleet:
         """Treat *revision* as any other from now on: without traffic its instances go."""
         self._candidates.pop(revision, None)
         self._needed.pop(revision, None)
+        self._expected.discard(revision)
         self.poke()
 
     def status_changed(self, id: str, status: ContainerStatus) -> None:
@@ -174,6 +180,8 @@ class Fleet:
             instance.address = status.address
             if state is InstanceState.STARTING:
                 self._spawn(self._boot(instance, revision, adopted=True))
+            elif state is InstanceState.STOPPING:
+                self._spawn(self._end(instance))
         for id in self.instances.keys() - seen:
             if self.instances[id].address:  # made, and gone without a word
                 self.status_changed(id, ContainerStatus(id=id, phase=Phase.STOPPED))
@@ -228,12 +236,13 @@ class Fleet:
         scale = self._scale(name, record, minimum, waiting, revision, now)
         return RevisionWish(
             revision=name,
-            serves=name in self._candidates or name in self._wanted.serving(),
+            serves=name in self._expected or name in self._wanted.serving(),
             scale=scale,
             keep=record.wants.add(now, scale.want),
             minimum=minimum,
             may_freeze=resources is None or resources.cpu_idle,
             waiting=waiting,
+            queued=record.waiting_in_ingress,
             not_before=record.not_before,
         )
 
@@ -325,9 +334,10 @@ class Fleet:
                 instance.state = InstanceState.FREEZING
                 self._spawn(self._freeze(instance))
             case Verb.STOP:
-                was_ready = instance.state is InstanceState.READY
-                instance.state = InstanceState.FREEZING if was_ready else InstanceState.STOPPING
-                self._spawn(self._stop(instance))
+                before = instance.state
+                live = before in _LIVES_IN_INGRESS
+                instance.state = InstanceState.FREEZING if live else InstanceState.STOPPING
+                self._spawn(self._stop(instance, before))
 
     def _enrol(self, id: str, revision: str, state: InstanceState) -> Instance:
         now = time.monotonic()
@@ -403,15 +413,23 @@ class Fleet:
             await self._route()
         self.poke()
 
-    async def _stop(self, instance: Instance) -> None:
-        await self._route()
+    async def _stop(self, instance: Instance, before: InstanceState) -> None:
+        """No new requests; then, if none has slipped in, the end; else it is what it was *before*."""
         if instance.state is InstanceState.FREEZING:
-            if not await self._is_quiet(instance):
-                instance.state = InstanceState.READY
+            await self._route()
+            quiet = await self._is_quiet(instance)
+            if self.instances.get(instance.id) is not instance:
+                return  # it has ended by itself
+            if not quiet:
+                instance.state = before
                 await self._route()
                 return
-            instance.state = InstanceState.STOPPING
-            await self._route()
+        await self._end(instance)
+
+    async def _end(self, instance: Instance) -> None:
+        """Stop signal, ten seconds, the end; also of one that an earlier controller had begun to stop."""
+        instance.state = InstanceState.STOPPING
+        await self._route()
         await self.note_if_drained(instance.revision)
         try:
             await self._link.stop_container(instance.id, timeout_s=STOP_TIMEOUT_S)
@@ -456,7 +474,10 @@ class Fleet:
     async def _is_quiet(self, instance: Instance) -> bool:
         if self.waiters.count(instance.revision):
             return False
-        loads = await self._ingress.loads({instance.revision})
+        try:
+            loads = await self._ingress.loads({instance.revision})
+        except HAProxyError:
+            return False  # nobody knows
         own = loads.get(instance.revision, SlotLoad()).servers.get(instance.id)
         return own is None or not own.running
 

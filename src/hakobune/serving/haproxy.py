@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -26,6 +27,7 @@ from hakobune.serving.ingress import MAPS, RoutingTable, slot_name
 from hakobune.support.files import write_atomically
 
 TIMEOUT_S = 5.0
+LINGER_S = 15.0  # longer than a request can be on its way between two servers
 _GOOD = re.compile(
     r"|New server registered\.|Server deleted\.|New version created: \d+|.*is already.*", re.I
 )
@@ -48,6 +50,7 @@ class HAProxy:
         self._known: Known | None = None
         self._lock = asyncio.Lock()
         self._written: RoutingTable | None = None
+        self._closed: dict[str, float] = {}  # superfluous servers, and since when
 
     async def write_files(self, table: RoutingTable) -> None:
         """Put every start-up file in place, each by rename; nothing is written when nothing changed."""
@@ -116,14 +119,20 @@ class HAProxy:
         await self._delete_superfluous(table)
 
     async def _delete_superfluous(self, table: RoutingTable) -> None:
-        """Forget instances that are gone; one with a request under way is tried again at the next change."""
+        """Forget instances that have been gone for a while; one with a request under way is tried again later.
+
+        Until then its slot has an owner: a request that failed on it waits up to a second before it finds the way back.
+        """
         assert self._known is not None
+        now = time.monotonic()
+        names = superfluous_servers(self._known, table)
+        self._closed = {name: self._closed.get(name, now) for name in names}
         gone = []
-        for name in superfluous_servers(self._known, table):
-            if (
-                "deleted" in (answer := await self._ask([f"del server {name}"]))
-                or "No such" in answer
-            ):
+        for name in names:
+            if now - self._closed[name] < LINGER_S:
+                continue
+            answer = await self._ask([f"set server {name} state maint", f"del server {name}"])
+            if "deleted" in answer or "No such" in answer:
                 gone.append(name)
         servers = {
             slot: {n: u for n, u in there.items() if f"{slot_name(slot)}/{n}" not in gone}

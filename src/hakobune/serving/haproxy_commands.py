@@ -70,7 +70,7 @@ def closing_commands(known: Known, table: RoutingTable) -> tuple[str, ...]:
 
 
 def superfluous_servers(known: Known, table: RoutingTable) -> tuple[str, ...]:
-    """`s0/NAME` of those to delete; it fails while one of their requests is under way."""
+    """`s0/NAME` of those to delete."""
     return tuple(
         f"{slot_name(slot)}/{name}"
         for slot, there in known.servers.items()
@@ -119,11 +119,13 @@ def parse_servers(text: str) -> dict[int, dict[str, bool]]:
     servers: dict[int, dict[str, bool]] = {}
     for line in text.splitlines():
         words = line.split()
-        if len(words) < 7 or not words[0].isdecimal():
+        if len(words) < 8 or not words[0].isdecimal():
             continue
-        backend, name, admin = words[1], words[3], int(words[6])
+        backend, name, admin, weight = words[1], words[3], int(words[6]), int(words[7])
         if backend[0] == "s" and backend[1:].isdecimal() and name != "again":
-            servers.setdefault(int(backend[1:]), {})[name] = not admin & (_MAINT | _DRAIN)
+            # One without weight was being opened when the controller was killed.
+            usable = weight > 0 and not admin & (_MAINT | _DRAIN)
+            servers.setdefault(int(backend[1:]), {})[name] = usable
     return servers
 
 

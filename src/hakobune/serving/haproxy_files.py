@@ -80,9 +80,14 @@ def configuration_text(start: StartUp, table: RoutingTable) -> str:
 def lua_text(start: StartUp) -> str:
     """The action that holds a request until the controller says go; it survives the controller's restarts."""
     lua = Path(__file__).with_name("hold.lua").read_text()
-    return lua.replace("HOLD_SOCKET", str(start.hold_socket)).replace(
-        "PATIENCE_S", str(start.patience_s)
-    )
+    places = {
+        "HOLD_SOCKET": start.hold_socket,
+        "SLOTS_MAP": start.map_path("slots"),
+        "PATIENCE_S": start.patience_s,
+    }
+    for place, value in places.items():
+        lua = lua.replace(place, str(value))
+    return lua
 
 
 def map_text(entries: Mapping[str, str]) -> str:

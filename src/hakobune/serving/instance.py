@@ -57,6 +57,8 @@ def adopted_state(status: ContainerStatus, *, in_ingress: bool) -> InstanceState
     Only one that HAProxy knows has passed its probe.
     """
     match status.phase:
+        case Phase.RUNNING if status.stopping:
+            return InstanceState.STOPPING
         case Phase.FROZEN:
             return InstanceState.FROZEN
         case Phase.RUNNING:

@@ -39,6 +39,7 @@ class RevisionWish:
 
     Args:
         serves: it has traffic, a tag, or is being rolled out; else its instances go.
+        queued: requests that wait in the ingress for one of its instances to have done another.
         keep: as many ready instances are not too many, though fewer are wanted now.
         may_freeze: its CPU is given only while requests run.
         not_before: it crashed: no start before this time.
@@ -51,6 +52,7 @@ class RevisionWish:
     may_freeze: bool
     keep: int = 0
     waiting: int = 0
+    queued: int = 0
     not_before: float = 0.0
 
 
@@ -74,7 +76,7 @@ def plan(
         known.add(wish.revision)
         own = [i for i in instances if i.revision == wish.revision]
         if not wish.serves and not wish.waiting:
-            actions += _retire(own)
+            actions += _retire(own, wish.queued)
             continue
         starts = _grow(wish, own, now, max(free, 0))
         free -= sum(action.verb is Verb.START for action in starts)
@@ -161,11 +163,15 @@ def _shrink(
     return actions
 
 
-def _retire(own: Sequence[Instance]) -> list[Action]:
-    """No new requests, then, without any, the end."""
+def _retire(own: Sequence[Instance], queued: int) -> list[Action]:
+    """No new requests, then, without any, the end. What still waits in a queue is taken first."""
     actions = []
     for instance in own:
         match instance.state:
+            case InstanceState.READY if queued:
+                pass
+            case InstanceState.PARKED if queued:
+                actions.append(Action(Verb.THAW, instance.id, f"{queued} requests wait for it"))
             case InstanceState.READY:
                 actions.append(Action(Verb.PARK, instance.id, "its revision has no traffic"))
             case InstanceState.PARKED if not instance.running:

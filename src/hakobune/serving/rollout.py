@@ -88,6 +88,7 @@ class Rollouts:
             await asyncio.gather(older, return_exceptions=True)
         entry = self._catalog.service(service)
         created = self._catalog.revision(entry.service.latest_created_revision)
+        self._fleet.expect(created.name)
         try:
             await self._fleet.route()  # its host is known from now on
             if not created.ready:

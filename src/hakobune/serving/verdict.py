@@ -56,7 +56,8 @@ class Gate:
         # It has come back: HAProxy holds every instance to be down, whatever we know of them.
         deadline = time.monotonic() + limit_s
         while time.monotonic() < deadline:
-            if await self._fleet.is_up(question.revision):
+            can_serve = self._fleet.can_serve(question.revision)
+            if can_serve and await self._fleet.is_up(question.revision):
                 return GO
             verdict = await self._fleet.waiters.wait(question.revision, LOOK_AGAIN_S)
             if verdict is not None and verdict != GO:

@@ -118,13 +118,13 @@ def test_an_instance_that_is_gone_is_closed_and_then_superfluous() -> None:
 
 
 def test_answers_of_the_runtime_socket_are_read() -> None:
-    state = "1\n# be_id be_name …\n5 s0 1 again - 2 0 1\n5 s0 2 i1 10.0.0.2 2 0 100\n5 s0 3 i2 10.0.0.3 0 1 0\n"
+    state = "1\n# be_id be_name …\n5 s0 1 again - 2 0 1\n5 s0 2 i1 10.0.0.2 2 0 100\n5 s0 3 i2 10.0.0.3 0 1 0\n5 s0 4 i3 10.0.0.4 2 0 0\n"
     cells = ["s0", "BACKEND", "4", "", "9"] + [""] * 12 + ["UP", "", ""]
     own = ["s0", "i1", "0", "", "7", "", "", "99"] + [""] * 9 + ["UP 1/3", "", ""]
 
     load = parse_loads("\n".join((",".join(cells), ",".join(own))))[0]
 
-    assert parse_servers(state) == {0: {"i1": True, "i2": False}}
+    assert parse_servers(state) == {0: {"i1": True, "i2": False, "i3": False}}
     assert parse_map("0x55 shop r1\n0x56 web r2\n\n") == {"shop": "r1", "web": "r2"}
     assert (load.waiting, load.servers["i1"].running, load.servers["i1"].total) == (4, 7, 99)
     assert load.servers["i1"].up

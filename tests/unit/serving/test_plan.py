@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hakobune.runtime.container import ContainerStatus, Phase
 from hakobune.serving.autoscale import (
     DemandWindow,
     RecentWants,
@@ -13,7 +14,7 @@ from hakobune.serving.autoscale import (
     ScaleLimits,
     decide_scale,
 )
-from hakobune.serving.instance import Instance, InstanceState
+from hakobune.serving.instance import Instance, InstanceState, adopted_state
 from hakobune.serving.plan import Action, IdleRules, RevisionWish, next_due, plan
 
 RULES = IdleRules(freeze_after_s=10, stop_after_s=900)
@@ -119,6 +120,13 @@ def test_without_traffic_an_instance_drains_and_then_ends() -> None:
     assert decide(wish, an_instance("a", "frozen")) == [("stop", "a")]
 
 
+def test_without_traffic_what_is_queued_is_taken_first() -> None:
+    wish = a_wish(serves=False, queued=3)
+
+    assert decide(wish, an_instance("a", running=1)) == []
+    assert decide(wish, an_instance("a", "parked")) == [("thaw", "a")]
+
+
 def test_instances_of_a_deleted_revision_end() -> None:
     assert verbs(plan([], [an_instance("a")], now=0, rules=RULES, boots=2)) == [("stop", "a")]
 
@@ -128,6 +136,25 @@ def test_the_next_due_time_is_the_earliest() -> None:
 
     assert next_due(own, [], rules=RULES) == 15.0
     assert next_due([], [], rules=RULES) is None
+
+
+@pytest.mark.parametrize(
+    ("phase", "in_ingress", "stopping", "state"),
+    [
+        ("running", True, False, "ready"),
+        ("running", False, False, "starting"),
+        ("running", True, True, "stopping"),
+        ("frozen", True, False, "frozen"),
+        ("created", False, False, None),
+        ("stopped", True, False, None),
+    ],
+)
+def test_a_container_that_is_found_is_what_it_was(
+    phase: str, in_ingress: bool, stopping: bool, state: str | None
+) -> None:
+    found = ContainerStatus(id="a", phase=Phase(phase), stopping=stopping)
+
+    assert adopted_state(found, in_ingress=in_ingress) == state
 
 
 def scale(current: int = 0, stable: float = 0, panic: float = 0, ready: int = 0) -> int:

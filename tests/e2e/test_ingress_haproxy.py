@@ -1,0 +1,194 @@
+"""HAProxy with our files, and nothing else: what it does when an instance goes while a request is on its way to it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http.server
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from hakobune.serving.haproxy import HAProxy, HAProxyError
+from hakobune.serving.haproxy_files import StartUp
+from hakobune.serving.ingress import RoutingTable, Server, Share
+from hakobune.serving.ingress_keeper import IngressKeeper
+from hakobune.serving.instance import Instance, InstanceState
+from hakobune.serving.wake import HoldServer, Question
+from tests.e2e.load import Answer, ask
+
+NOBODY = Server(name="gone", address="127.0.0.1", port=1, concurrency=10)  # refuses connections
+
+
+@dataclass(slots=True)
+class Ingress:
+    """A running HAProxy, and the port at which it listens."""
+
+    haproxy: HAProxy
+    port: int
+
+    async def ask(self) -> Answer:
+        return await asyncio.to_thread(ask, self.port, "shop.localhost")
+
+
+@contextlib.asynccontextmanager
+async def ingress(answer: Callable[[Question], Awaitable[str]]) -> AsyncIterator[Ingress]:
+    """Knows the service `shop` and no instance of it; *answer* is asked for held requests."""
+    folder = Path(tempfile.mkdtemp(prefix="hk-", dir="/tmp"))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        haproxy = HAProxy(
+            StartUp(
+                folder=folder,
+                api_socket=folder / "api.sock",
+                binds=("127.0.0.1",),
+                port=port,
+                service_ports=(),
+                own_hosts=("localhost",),
+                slots=2,
+            )
+        )
+        await haproxy.write_files(a_table())
+        hold = HoldServer(haproxy.start.hold_socket, answer)
+        await hold.start()
+        command = f"exec haproxy -db -f {haproxy.start.configuration} 3<&{listener.fileno()}"
+        process = subprocess.Popen(
+            ["bash", "-c", command],
+            pass_fds=[listener.fileno()],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            async with asyncio.timeout(20):
+                while not await answers(haproxy):
+                    await asyncio.sleep(0.02)
+            yield Ingress(haproxy, port)
+        finally:
+            process.kill()
+            process.wait()
+            await hold.stop()
+            shutil.rmtree(folder)
+
+
+async def answers(haproxy: HAProxy) -> bool:
+    try:
+        return await haproxy.pid() > 0
+    except HAProxyError:
+        return False
+
+
+@pytest.fixture
+def backend() -> Iterator[Server]:
+    """An instance that answers."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("content-length", "5")
+            self.end_headers()
+            self.wfile.write(b"alive")
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield Server(name="alive", address="127.0.0.1", port=server.server_port, concurrency=10)
+        server.shutdown()
+        thread.join()
+
+
+def a_table(*servers: Server, slot: int = 0) -> RoutingTable:
+    """`shop` with *servers*; without any, no slot is held."""
+    held = {"r1": slot} if servers else {}
+    return RoutingTable(
+        hosts={"shop.localhost": "shop"},
+        routes={"shop": (Share("r1", 100),)},
+        slots=held,
+        servers={slot: servers} if servers else {},
+    )
+
+
+def test_a_request_whose_instance_has_gone_when_it_is_tried_again_finds_another(
+    backend: Server,
+) -> None:
+    questions: list[Question] = []
+    there = {"gone": NOBODY, "alive": backend}
+
+    def make_table(instances: Iterable[Instance], slots: Mapping[str, int]) -> RoutingTable:
+        servers = tuple(there[instance.id] for instance in instances)
+        table = {slot: servers for slot in slots.values() if servers}
+        return replace(a_table(), slots=dict(slots), servers=table)
+
+    async def story() -> None:
+        async def answer(question: Question) -> str:
+            questions.append(question)
+            await keeper.apply([an_instance("alive")])
+            return "go"
+
+        async with ingress(answer) as world:
+            keeper = IngressKeeper(world.haproxy, make_table)
+            await keeper.apply([an_instance("gone")])
+            request = asyncio.create_task(world.ask())
+            await asyncio.sleep(0.3)  # refused by now; HAProxy tries again after a second
+            await keeper.apply([])
+            assert questions == []
+
+            answered = await request
+
+            assert (answered.status, answered.body) == (200, b"alive")
+            assert questions == [Question("r1", 1)]
+
+    asyncio.run(story())
+
+
+def an_instance(id: str) -> Instance:
+    return Instance(id=id, revision="r1", state=InstanceState.READY)
+
+
+def test_a_go_that_nobody_can_follow_any_more_is_asked_for_again(backend: Server) -> None:
+    asked = 0
+
+    async def story() -> None:
+        async def answer(question: Question) -> str:
+            nonlocal asked
+            asked += 1
+            if asked == 3:
+                await world.haproxy.apply(a_table(backend))
+            return "go"
+
+        async with ingress(answer) as world:
+            answered = await world.ask()
+
+            assert (answered.status, answered.body) == (200, b"alive")
+            assert asked == 3
+
+    asyncio.run(story())
+
+
+def test_what_a_killed_controller_had_half_opened_is_opened(backend: Server) -> None:
+    async def story() -> None:
+        async with ingress(never) as world:
+            haproxy = world.haproxy
+            address = f"{backend.address}:{backend.port}"
+            await haproxy._ask(
+                [f"add server s0/alive {address} weight 0", "set server s0/alive state ready"]
+            )
+
+            await haproxy.apply(a_table(backend))
+
+            assert (await world.ask()).body == b"alive"
+
+    asyncio.run(story())
+
+
+async def never(question: Question) -> str:
+    raise AssertionError(f"nobody should be asked: {question}")
