@@ -13,6 +13,7 @@ from hakobune.oci.descriptor import Descriptor
 from hakobune.oci.digest import Digest, DigestError
 from hakobune.oci.lease import is_of, read_leases
 from hakobune.oci.manifest import DOCUMENT_LIMIT, Manifest, decode_index, decode_manifest
+from hakobune.oci.partial_blob import discard_idle
 from hakobune.oci.snapshot import chain_ids, chain_key, diff_key
 from hakobune.oci.store_parts import StoreParts
 from hakobune.support.locks import exclusive
@@ -178,5 +179,6 @@ def _discard_temporaries(parts: StoreParts, leases: Mapping[str, object]) -> Non
     for partial in parts.partial.glob("*"):
         if not is_of(partial.name, leases):
             partial.unlink(missing_ok=True)
+    discard_idle(parts.arriving)
     for unfinished in parts.layout.glob(".index.json.*"):
         unfinished.unlink(missing_ok=True)

@@ -109,12 +109,10 @@ class PartialBlob:
         return Descriptor(media_type=media_type, digest=self.digest, size=self.size)
 
 
-def discard_idle(folder: Path, *, older_than: float) -> None:
-    """Remove what nobody is fetching and was last written before *older_than* (seconds since 1970)."""
+def discard_idle(folder: Path) -> None:
+    """Remove what nobody is fetching."""
     for path in folder.glob("*"):
         try:
-            if path.stat().st_mtime >= older_than:
-                continue
             descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
             continue

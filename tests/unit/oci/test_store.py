@@ -10,8 +10,16 @@ import pytest
 from hakobune.oci import descriptor as media
 from hakobune.oci.blobs import BlobUnknownError
 from hakobune.oci.config import ImageConfig, RootFs
+from hakobune.oci.descriptor import Descriptor, encode_document
 from hakobune.oci.digest import Digest, DigestError
-from hakobune.oci.manifest import ManifestError
+from hakobune.oci.manifest import (
+    Image,
+    ManifestError,
+    PlatformUnknownError,
+    make_index,
+    make_manifest,
+)
+from hakobune.oci.platform import Platform
 from hakobune.oci.recovery import Problem
 from hakobune.oci.reference import Reference
 from hakobune.oci.store import Store, StoreFormatError
@@ -358,3 +366,84 @@ def test_a_layer_that_is_reused_is_kept_before_the_new_image_has_a_name(
 
         assert builder.read_image(image.digest) == image
         assert builder.has_blob(layer.blob.digest)
+
+
+# Indexes
+
+
+def an_index(store: Store, *names: str) -> tuple[Digest, Image, Image]:
+    """An index of an amd64 and an arm64 image."""
+    amd64 = an_image(store, content=b"for amd64")
+    raw_config = amd64.raw_config.replace(b'"amd64"', b'"arm64"')
+    manifest = make_manifest(store.put_blob(raw_config, media.CONFIG), amd64.manifest.layers, {})
+    arm64 = store.put_image(encode_document(manifest), raw_config)
+    entries = [
+        Descriptor(
+            media_type=media.MANIFEST,
+            digest=image.digest,
+            size=len(image.raw),
+            platform=image.platform,
+        )
+        for image in (amd64, arm64)
+    ]
+    raw = encode_document(make_index(entries, {}))
+    return store.put_index(raw, names=[Reference.parse(name) for name in names]), amd64, arm64
+
+
+def test_a_name_may_stand_for_an_index_and_gives_the_image_for_a_platform(store: Store):
+    digest, amd64, arm64 = an_index(store, "web")
+    name = Reference.parse("web")
+
+    assert store.find_digest(name) == digest
+    assert store.find_index(name) is not None
+    for image in (amd64, arm64):
+        assert store.find_image(name, image.platform) == image
+        assert store.find_image(name.with_digest(digest), image.platform) == image
+    with pytest.raises(PlatformUnknownError, match="linux/s390x") as error:
+        store.find_image(name, Platform("linux", "s390x"))
+    assert error.value.why == "it has linux/amd64, linux/arm64"
+
+
+def test_an_index_keeps_all_its_images_from_the_collector(store: Store, tmp_path: Path):
+    digest, amd64, arm64 = an_index(store, "web")
+    store.close()
+
+    store.collect()
+
+    assert all(store.has_blob(d) for d in (digest, amd64.digest, arm64.digest))
+    assert store.verify() == ()
+    store.untag(Reference.parse("web"))
+    store.close()
+    store.collect()
+    assert not any(store.has_blob(d) for d in (digest, amd64.digest, arm64.digest))
+
+
+def test_an_index_with_an_image_that_is_not_here_gets_no_name(store: Store):
+    missing = Descriptor(media_type=media.MANIFEST, digest=Digest.of(b"missing"), size=7)
+
+    with pytest.raises(BlobUnknownError):
+        store.put_index(encode_document(make_index([missing], {})), names=[Reference.parse("web")])
+
+    assert store.names() == ()
+
+
+def test_a_digest_is_a_name_where_there_is_no_tag(store: Store):
+    image = an_image(store)
+    by_index = Reference.parse("web").with_digest(Digest.of(b"an index elsewhere"))
+
+    store.tag(image.digest, by_index)
+
+    assert store.names() == ((by_index, image.digest),)
+    assert store.find_image(by_index) == image
+    assert store.has_name(by_index)
+    assert store.untag(by_index)
+
+
+def test_what_a_name_was_in_its_registry_is_remembered_with_it(store: Store):
+    image, name = an_image(store), Reference.parse("web")
+
+    store.tag(image.digest, name, source=Digest.of(b"index"))
+    assert store.source(name) == Digest.of(b"index")
+    store.tag(image.digest, name)
+
+    assert store.source(name) is None
