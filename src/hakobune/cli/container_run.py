@@ -16,6 +16,7 @@ from hakobune.cli.serve import ensure_supervisor
 from hakobune.errors import HakoError, UsageError
 from hakobune.oci.image_user import resolve_user
 from hakobune.oci.manifest import Image
+from hakobune.oci.platform import Platform
 from hakobune.oci.store import Store
 from hakobune.runtime.container import (
     ID_PATTERN,
@@ -59,6 +60,10 @@ def exit_code_of(error: HakoError) -> int:
 def _run_container(arguments: argparse.Namespace, context: Context) -> int:
     with Store(context.settings.home) as store:
         image = get_image(store, arguments.image, arguments, context)
+        if not image.platform.matches(Platform.host()):
+            from hakobune.runtime.emulation import check_can_run  # most images are this machine's
+
+            check_can_run(image.platform, name=arguments.image)
         snapshots, hold = store.hold_image(image)
         with hold:
             lowers = tuple(d for snapshot in reversed(snapshots) for d in snapshot.lower_dirs())

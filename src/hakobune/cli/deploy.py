@@ -87,6 +87,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="IMAGE",
         help="serve this image, from here or its registry; nothing is built",
     )
+    parser.add_argument(
+        "--platform",
+        metavar="OS/ARCH",
+        help="of --image, which of several (default: this machine's); another CPU's runs where it is emulated",
+    )
     runs = parser.add_argument_group("how it runs (what is not given stays as it was)")
     runs.add_argument(
         "--port",
@@ -269,7 +274,7 @@ def choose_service(given: str | None, folder: Path | None, services: Sequence[Do
 
 
 def _have_image(arguments: argparse.Namespace, context: Context, lines: DeployLines) -> str:
-    """The image that is named, pulled if it is not here."""
+    """The image that is named, pulled if it is not here; with `--platform`, one of several, by its digest."""
     from hakobune.distribution.transfer import find_or_pull
     from hakobune.oci.platform import Platform
     from hakobune.oci.reference import Reference
@@ -278,8 +283,14 @@ def _have_image(arguments: argparse.Namespace, context: Context, lines: DeployLi
     name: str = arguments.image
     with Store(context.settings.home) as store:
         policy = pull_policy(arguments)
-        find_or_pull(store, Reference.parse(name), Platform.host(), lines, policy)
-    return name
+        reference = Reference.parse(name)
+        platform = Platform.parse(arguments.platform) if arguments.platform else Platform.host()
+        image = find_or_pull(store, reference, platform, lines, policy)
+    if not image.platform.matches(Platform.host()):
+        from hakobune.runtime.emulation import check_can_run  # most images are this machine's
+
+        check_can_run(image.platform, name=reference.short)
+    return f"{reference.name}@{image.digest}" if arguments.platform else name
 
 
 def _build(

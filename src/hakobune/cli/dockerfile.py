@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from hakobune.errors import HakoError, UsageError
 if TYPE_CHECKING:  # the build's imports take longer than `--help` may
     from hakobune.dockerfile.build import Built
     from hakobune.dockerfile.request import DockerfileRequest
+    from hakobune.oci.platform import Platform
     from hakobune.progress import Progress
 
 
@@ -43,7 +44,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def add_dockerfile_arguments(group: argparse._ActionsContainer) -> None:
     """The arguments that `hako dockerfile build` and `hako deploy --dockerfile` share."""
     group.add_argument("--target", default="", metavar="STAGE", help="the stage to build")
-    group.add_argument("--platform", default="", metavar="OS/ARCH", help="default: this machine's")
+    group.add_argument(
+        "--platform", default="", metavar="OS/ARCH[,…]",
+        help="what the image is for (default: this machine); several make an index of images",
+    )  # fmt: skip
     group.add_argument(
         "--build-arg", action="append", default=[], metavar="K[=V]",
         help="the value of an ARG; K alone copies the caller's variable",
@@ -54,7 +58,11 @@ def add_dockerfile_arguments(group: argparse._ActionsContainer) -> None:
     )  # fmt: skip
     group.add_argument("--label", action="append", default=[], metavar="K=V", help="add a label")
     group.add_argument("--no-cache", action="store_true", help="carry out every step")
-    pull = group.add_mutually_exclusive_group() if isinstance(group, argparse.ArgumentParser) else group
+    pull = (
+        group.add_mutually_exclusive_group()
+        if isinstance(group, argparse.ArgumentParser)
+        else group
+    )
     pull.add_argument(
         "--pull", dest="base_pull", action="store_const", const="always", default="missing",
         help="ask the registries for newer base images",
@@ -80,21 +88,29 @@ def request_from_arguments(
     folder: Path,
     file: str | None,
     names: Iterable[str],
+    several: bool = False,
 ) -> DockerfileRequest:
     """What the arguments of `add_dockerfile_arguments` ask for.
 
     Args:
         file: the Dockerfile, `-` for stdin, `None` for the folder's own.
+        several: `--platform` may name more than one; the request is for the first.
 
     Raises:
         UsageError: an argument cannot be understood.
     """
+    from hakobune.cli.platforms import parse_platforms
     from hakobune.dockerfile.request import DockerfileRequest
-    from hakobune.oci.platform import Platform
     from hakobune.oci.reference import Reference
 
     if not folder.is_dir():
         raise UsageError(f"{folder} is no folder", fix="name the folder that COPY and ADD read")
+    platforms = parse_platforms(arguments.platform)
+    if len(platforms) > 1 and not several:
+        raise UsageError(
+            f"--platform {arguments.platform}: one image is needed here",
+            fix=f"--platform {platforms[0]}",
+        )
     text = sys.stdin.read() if file == "-" else None
     return DockerfileRequest(
         context=folder.absolute(),
@@ -103,7 +119,7 @@ def request_from_arguments(
         target=arguments.target,
         args=_build_args(arguments.build_arg, context.env),
         secrets=_secrets(arguments.secret, context.env),
-        platform=Platform.parse(arguments.platform) if arguments.platform else Platform.host(),
+        platform=platforms[0],
         names=tuple(map(Reference.parse, names)),
         no_cache=arguments.no_cache,
         pull=arguments.base_pull,
@@ -123,6 +139,7 @@ def build_from_request(request: DockerfileRequest, context: Context, progress: P
 
 
 def _build(arguments: argparse.Namespace, context: Context) -> int:
+    from hakobune.cli.platforms import parse_platforms
     from hakobune.cli.step_progress import choose_progress
 
     request = request_from_arguments(
@@ -131,11 +148,16 @@ def _build(arguments: argparse.Namespace, context: Context) -> int:
         folder=Path(arguments.context),
         file=arguments.file,
         names=arguments.tag,
+        several=True,
     )
     progress = choose_progress(arguments.progress, context.err, context.env, quiet=arguments.quiet)
-    built = build_from_request(request, context, progress)
-    progress.finish(built.made)
-    digest = str(built.image.digest)
+    platforms = parse_platforms(arguments.platform)
+    if len(platforms) == 1:
+        built = build_from_request(request, context, progress)
+        made, digest = built.made, str(built.image.digest)
+    else:
+        made, digest = _build_several(request, platforms, context, progress)
+    progress.finish(made)
     if arguments.iidfile:
         try:
             Path(arguments.iidfile).write_text(digest)
@@ -144,6 +166,30 @@ def _build(arguments: argparse.Namespace, context: Context) -> int:
     name = f"{request.names[0].short}@" if request.names else ""
     print(f"{name}{digest}", file=context.out)
     return 0
+
+
+def _build_several(
+    request: DockerfileRequest,
+    platforms: Sequence[Platform],
+    context: Context,
+    progress: Progress,
+) -> tuple[int, str]:
+    """One image a platform, and the index of them, which alone gets the names; how many layers were made, its digest."""
+    from dataclasses import replace
+
+    from hakobune.cli.platforms import publish_index
+    from hakobune.dockerfile.build import build
+    from hakobune.oci.store import Store
+
+    with Store(context.settings.home) as store:
+        built = []
+        for platform in platforms:
+            progress.phase(str(platform))
+            one = replace(request, platform=platform, names=())
+            built.append(build(one, store, context.settings, progress))
+        index = publish_index(store, [one.image for one in built], request.names)
+        store.sync_later()
+    return sum(one.made for one in built), str(index)
 
 
 def _build_args(texts: Iterable[str], env: Mapping[str, str]) -> dict[str, str]:

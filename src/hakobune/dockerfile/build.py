@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from hakobune.distribution.transfer import find_or_pull
 from hakobune.dockerfile.cache import KEPT_FOR_S, StepCache
+from hakobune.dockerfile.emulated import check_emulation
 from hakobune.dockerfile.errors import DockerfileError
 from hakobune.dockerfile.execute import Globals, execute_stage
 from hakobune.dockerfile.file_digests import FileDigests
@@ -80,6 +81,7 @@ def build(
     report = Report(progress)
     bases = _Bases(request, store, progress)
     planned = _plan(dockerfile, request, bases)
+    check_emulation(planned)
     for warning in (*dockerfile.warnings, *planned.warnings):
         report.note(str(warning), warning=True)
     with _open_context(request, store) as context:

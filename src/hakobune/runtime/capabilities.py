@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from hakobune.oci.platform import Platform
 from hakobune.runtime import mount
+from hakobune.runtime.emulation import how_to_emulate
 from hakobune.runtime.machine import DEBIAN_KEYRING, GROUP, Machine, Program, read_machine
 from hakobune.runtime.network import choose_forward_chain, missing_docker_rules
 from hakobune.runtime.seccomp import MACHINES
@@ -64,6 +66,7 @@ def judge(machine: Machine, settings: Settings) -> tuple[Finding, ...]:
         _service_ports(machine, settings),
         _localhost_names(machine, settings),
         _forwarding(machine),
+        _emulation(machine),
         _group(machine),
         _supervisor(machine),
     )
@@ -322,6 +325,19 @@ def _forwarding(machine: Machine) -> Finding:
         detail=f"{drops}, and our rules for {machine.bridge} are not there",
         why=why,
         fix="hako serve --stop && hako serve",
+    )
+
+
+def _emulation(machine: Machine) -> Finding:
+    other = next(a for a in ("arm64", "amd64") if not Platform.host().matches(Platform("linux", a)))
+    return Finding(
+        name="emulation",
+        state=State.FOUND if machine.emulated else State.WITHOUT,
+        detail=f"programs for {', '.join(machine.emulated)} run here, about ten times slower"
+        if machine.emulated
+        else "no other CPU's programs run here",
+        why="--platform builds and runs images for other CPUs with it",
+        fix="" if machine.emulated else how_to_emulate(Platform("linux", other)),
     )
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from hakobune.errors import HakoError
 from hakobune.runtime import mount
 from hakobune.runtime.cgroup import Cgroups
+from hakobune.runtime.emulation import emulated_architectures, read_handlers
 from hakobune.runtime.mount import RootFs
 from hakobune.runtime.process import read_stat
 from hakobune.runtime.slot import make_slot, take_range
@@ -90,6 +91,7 @@ class Machine:
     forward_listing: str
     bridge: str
     supervisor: tuple[ProcessMemory, ...]
+    emulated: tuple[str, ...] = ()
 
 
 def read_machine(settings: Settings) -> Machine:
@@ -120,6 +122,7 @@ def read_machine(settings: Settings) -> Machine:
         forward_listing=_forward_listing(programs.get("iptables")),
         bridge=bridge,
         supervisor=processes,
+        emulated=emulated_architectures(read_handlers()),
     )
 
 

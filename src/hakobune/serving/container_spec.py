@@ -8,10 +8,8 @@ from pathlib import Path
 from hakobune.errors import HakoError
 from hakobune.oci.config import ImageConfig
 from hakobune.oci.image_user import ImageUser
-from hakobune.oci.platform import Platform
 from hakobune.oci.snapshot import Snapshot
 from hakobune.runtime.container import ContainerLimits, ContainerSpec, User
-from hakobune.serving.errors import FailedPreconditionError
 from hakobune.serving.instance import instance_labels
 from hakobune.serving.quantity import parse_cpu, parse_memory
 from hakobune.serving.revision import Revision
@@ -19,20 +17,6 @@ from hakobune.serving.revision import Revision
 
 class NoCommandError(HakoError):
     """Neither the revision nor the image says what to run."""
-
-
-def check_platform(image: Platform, host: Platform, *, name: str) -> None:
-    """Refuse an image that this machine's CPU cannot run.
-
-    Raises:
-        FailedPreconditionError: names both architectures.
-    """
-    if not image.matches(host):
-        raise FailedPreconditionError(
-            f"the image {name} is for {image}, this machine is {host}",
-            why="its programs would end with `exec format error`",
-            fix=f"build it for {host.os}/{host.architecture}",
-        )
 
 
 def make_container_spec(

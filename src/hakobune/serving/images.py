@@ -14,14 +14,14 @@ from hakobune.oci.config import ImageConfig
 from hakobune.oci.digest import Digest
 from hakobune.oci.image_user import ImageUser, resolve_user
 from hakobune.oci.manifest import Image
-from hakobune.oci.platform import Platform
 from hakobune.oci.reference import Reference
 from hakobune.oci.snapshot import Snapshot
 from hakobune.oci.store import Store
 from hakobune.runtime.container import ContainerSpec
+from hakobune.runtime.emulation import ForeignPlatformError, check_can_run
 from hakobune.serving.catalog import RevisionEntry
-from hakobune.serving.container_spec import check_platform, make_container_spec
-from hakobune.serving.errors import InvalidArgumentError
+from hakobune.serving.container_spec import make_container_spec
+from hakobune.serving.errors import FailedPreconditionError, InvalidArgumentError
 
 ROOM = "services"
 
@@ -48,7 +48,7 @@ class Images:
 
         Raises:
             InvalidArgumentError: no reference, or no such image here or in its registry.
-            FailedPreconditionError: it is for another CPU.
+            FailedPreconditionError: it is for another CPU, which nothing here emulates.
         """
         try:
             reference = Reference.parse(text)
@@ -59,7 +59,10 @@ class Images:
             raise InvalidArgumentError(
                 error.what, field=field, why=error.why, fix=error.fix
             ) from error
-        check_platform(image.config.platform, Platform.host(), name=reference.short)
+        try:
+            await asyncio.to_thread(check_can_run, image.platform, name=reference.short)
+        except ForeignPlatformError as error:
+            raise FailedPreconditionError(error.what, why=error.why, fix=error.fix) from error
         return image.digest
 
     async def _pull(self, reference: Reference) -> Image:

@@ -35,6 +35,7 @@ GOOD = Machine(
     localhost_names=True,
     forward_listing="-P FORWARD ACCEPT\n",
     bridge="hako0",
+    emulated=("arm64",),
     supervisor=(ProcessMemory("supervisor", 7, 12_000_000),),
 )
 

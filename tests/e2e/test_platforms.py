@@ -1,0 +1,187 @@
+"""Images for another CPU: built, run and served where it is emulated, refused in words where it is not."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hakobune.oci.platform import Platform
+from hakobune.oci.reference import Reference
+from hakobune.oci.store import Store
+from hakobune.runtime.emulation import find_emulator, read_handlers
+from tests.e2e.foreign import FOREIGN, REGISTRATION, emulated, foreign_busybox
+from tests.e2e.installation import Installation, new_installation
+
+pytestmark = [
+    pytest.mark.needs_root,
+    pytest.mark.skipif(not REGISTRATION.exists(), reason="qemu-user-static is not installed"),
+    pytest.mark.skipif(
+        find_emulator(FOREIGN, read_handlers()) is not None,
+        reason="this machine emulates the other CPU for everybody",
+    ),
+]
+
+DOCKERFILE = """\
+FROM scratch
+COPY busybox /bin/busybox
+RUN ["/bin/busybox", "--install", "-s", "/bin"]
+RUN uname -m >/machine
+CMD ["/bin/sh", "-c", "mkdir -p /tmp/www && uname -m >/tmp/www/index.html && exec httpd -f -p $PORT -h /tmp/www"]
+"""
+HERE, THERE = str(Platform.host()), f"linux/{FOREIGN}"
+MACHINES = {"arm64": "aarch64", "amd64": "x86_64"}
+
+
+@pytest.fixture(scope="module")
+def context(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A build context with a real busybox for the other CPU."""
+    folder = tmp_path_factory.mktemp("context")
+    shutil.copy(foreign_busybox(tmp_path_factory.mktemp("apt")), folder / "busybox")
+    (folder / "busybox").chmod(0o755)
+    (folder / "Dockerfile").write_text(DOCKERFILE)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def here(context: Path) -> Iterator[Installation]:
+    """An installation with the image `foreign`."""
+    with new_installation() as installation:
+        with emulated():
+            _build(installation, context, "-t", "foreign", "--platform", THERE)
+        yield installation
+
+
+def _build(
+    here: Installation, context: Path, *arguments: str, check: bool = True
+) -> subprocess.CompletedProcess[str]:
+    return here.hako("dockerfile", "build", *arguments, str(context), check=check)
+
+
+def test_run_steps_were_carried_out_on_the_other_cpu(here: Installation) -> None:
+    with Store(here.home) as store:
+        image = store.find_image(Reference.parse("foreign"))
+
+    assert image is not None
+    assert str(image.platform) == THERE
+
+
+def test_it_runs_where_it_is_emulated(here: Installation) -> None:
+    with emulated():
+        done = here.hako("container", "run", "foreign", "/bin/sh", "-c", "cat /machine; uname -m")
+
+    assert done.stdout.split() == [MACHINES[FOREIGN]] * 2
+
+
+def test_it_is_served_where_it_is_emulated(here: Installation) -> None:
+    with emulated():
+        url = here.hako("deploy", "foreign", "--image", "foreign", "--platform", THERE).stdout
+
+        page = subprocess.run(
+            ["curl", "-sS", "--max-time", "30", url.strip()], capture_output=True, text=True
+        )
+        here.hako("services", "delete", "foreign")
+
+    assert page.stdout == f"{MACHINES[FOREIGN]}\n"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("container", "run", "foreign", "uname"),
+        ("container", "run", "-d", "foreign"),
+        ("deploy", "foreign-app", "--image", "foreign"),
+        ("deploy", "foreign-app", "--image", "foreign", "--platform", THERE),
+    ],
+)
+def test_without_an_emulator_it_is_refused_with_both_architectures_before_anything_starts(
+    here: Installation, command: tuple[str, ...]
+) -> None:
+    done = here.hako(*command, check=False)
+
+    assert done.returncode in (1, 125)
+    assert f"foreign is for {THERE}, this machine is {HERE}" in done.stderr
+    assert "no emulator" in done.stderr
+    assert "fix: qemu is installed, but not registered: " in done.stderr
+    assert here.hako("container", "ls", "-a", "--format", "json").stdout.strip() == "[]"
+    assert "foreign-app" not in here.hako("services", "list", check=False).stdout
+
+
+def test_a_run_step_for_it_is_refused_at_its_line_before_anything_is_built(
+    here: Installation, context: Path
+) -> None:
+    done = _build(here, context, "--platform", THERE, "--no-cache", check=False)
+
+    assert done.returncode == 1
+    assert (
+        f"Dockerfile:3: the stage of this RUN is for {THERE}, this machine is {HERE}" in done.stderr
+    )
+    assert "--platform=$BUILDPLATFORM" in done.stderr
+    assert "COPY" not in done.stderr
+
+
+def test_a_stage_that_only_copies_may_be_for_any_cpu(here: Installation, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY file /file\n")
+
+    done = _build(here, tmp_path, "-t", "copied", "--platform", "linux/s390x,linux/riscv64")
+
+    index = done.stdout.strip().partition("@")[2]
+    with Store(here.home) as store:
+        assert str(store.find_digest(Reference.parse("copied"))) == index
+        for architecture in ("s390x", "riscv64"):
+            image = store.find_image(Reference.parse("copied"), Platform("linux", architecture))
+            assert image is not None
+            assert image.config.architecture == architecture
+
+
+def test_several_platforms_make_one_index(
+    here: Installation, context: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(context, tmp_path / "context")
+    (tmp_path / "context/Dockerfile").write_text(
+        "FROM --platform=$BUILDPLATFORM scratch AS made\n"
+        "ARG TARGETARCH\n"
+        "FROM scratch\n"
+        "ARG TARGETARCH\n"
+        "COPY busybox /$TARGETARCH\n"
+    )
+
+    built = _build(here, tmp_path / "context", "-t", "both:v1", "--platform", f"{HERE},{THERE}")
+    here.hako("image", "save", "both:v1", "--format", "oci-dir", "-o", str(tmp_path / "layout"))
+
+    digest = built.stdout.strip().partition("@")[2]
+    layout = json.loads((tmp_path / "layout/index.json").read_text())
+    assert [entry["digest"] for entry in layout["manifests"]] == [digest]
+    index = json.loads(
+        (tmp_path / "layout/blobs/sha256" / digest.removeprefix("sha256:")).read_text()
+    )
+    platforms = [
+        f"{m['platform']['os']}/{m['platform']['architecture']}" for m in index["manifests"]
+    ]
+    assert platforms == [HERE, THERE]
+
+
+@pytest.mark.parametrize(
+    "platforms", ["linux", "linux/amd64,linux/amd64", "linux/arm64,linux/arm64/v8"]
+)
+def test_platforms_that_are_none_or_twice_are_refused(
+    here: Installation, context: Path, platforms: str
+) -> None:
+    done = _build(here, context, "--platform", platforms, check=False)
+
+    assert done.returncode in (1, 2)
+    assert done.stderr.startswith("error: ")
+
+
+def test_doctor_says_what_is_emulated_and_how_it_would_be(here: Installation) -> None:
+    without = here.hako("doctor", check=False).stdout
+    with emulated():
+        with_it = here.hako("doctor", check=False).stdout
+
+    assert "no other CPU's programs run here" in without
+    assert f"programs for {FOREIGN} run here" in with_it
