@@ -11,6 +11,7 @@ import tarfile
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,7 @@ from hakobune.oci.store import Store
 from hakobune.oci.unpack import UnpackError
 from hakobune.progress import RecordedProgress, SilentProgress
 from tests.hostile_registry import (
+    Fault,
     Handler,
     HostileRegistry,
     cut_after,
@@ -756,3 +758,142 @@ def test_an_unchanged_image_costs_one_request(
     put(store, pulled, registry, access(tmp_path))
 
     assert [s.method for s in registry.seen[before:] if s.path != "/v2/"] == ["HEAD"]
+
+
+def test_a_push_that_is_killed_is_resumed_by_the_next(
+    store: Store, registry: HostileRegistry, pulled: Image, tmp_path: Path
+) -> None:
+    came = threading.Event()
+
+    def slowly(handler: Handler) -> bool:
+        session = handler.path.rsplit("/", 1)[-1]
+        registry.uploads[session] += handler.rfile.read(2_000_000)
+        came.set()
+        handler.registry.ended.wait(20)
+        return True
+
+    registry.fail("PATCH", "/uploads/", slowly, times=1)
+    command = (
+        "import sys; from pathlib import Path; from hakobune.distribution.transfer import push;"
+        "from hakobune.oci.store import Store; from hakobune.oci.reference import Reference;"
+        "from hakobune.progress import SilentProgress; store = Store(Path(sys.argv[1]));"
+        "name = Reference.parse(sys.argv[2]); push(store, store.find_image(name), name, SilentProgress())"
+    )
+    arguments = [sys.executable, "-c", command, str(store.home), str(web(registry))]
+    process = subprocess.Popen(arguments, env={**os.environ, "HOME": str(tmp_path)})
+    try:
+        assert came.wait(20)
+    finally:
+        process.kill()
+        process.wait()
+
+    put(store, pulled, registry, access(tmp_path))
+
+    assert_pushed(registry, pulled)
+    again = registry.requests("PATCH", "/uploads/")[1]
+    assert again.headers["content-range"].startswith("2000000-")
+    assert not list((store.home / "cache" / "uploads").iterdir())
+
+
+# Mirrors and proxies
+
+
+def with_mirror(registry: HostileRegistry, mirror: HostileRegistry, folder: Path) -> Access:
+    path = folder / "registries.conf"
+    path.write_text(
+        f'[[registry]]\nlocation = "{registry.host}"\n'
+        f'[[registry.mirror]]\nlocation = "{mirror.host}/mirrored"\n'
+    )
+    where = access(folder)
+    env = {"CONTAINERS_REGISTRIES_CONF": str(path), "HOME": str(folder)}
+    return replace(where, registries=Registries.read(env, folder))
+
+
+def test_a_mirror_gives_what_it_has(
+    store: Store, registry: HostileRegistry, tmp_path: Path
+) -> None:
+    blob = add_image(registry)
+    with hostile_registry() as mirror:
+        mirror.blobs, mirror.manifests = registry.blobs, registry.manifests
+
+        image = get(store, registry, with_mirror(registry, mirror, tmp_path))
+
+        assert_whole(store, image)
+        assert mirror.requests("GET", f"/v2/mirrored/shop/web/blobs/{blob}")
+        assert not registry.seen
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [status(404), status(429, Retry_After="9999"), status(403), cut_after(0)],
+    ids=["has nothing", "limits", "refuses", "breaks"],
+)
+def test_what_a_mirror_does_not_give_the_registry_does(
+    store: Store, registry: HostileRegistry, tmp_path: Path, fault: Fault
+) -> None:
+    blob = add_image(registry, size=100_000)
+    with hostile_registry() as mirror:
+        mirror.blobs, mirror.manifests = registry.blobs, registry.manifests
+        mirror.fail("GET", "/blobs/", fault)
+
+        image = get(store, registry, with_mirror(registry, mirror, tmp_path))
+
+    assert_whole(store, image)
+    assert registry.requests("GET", blob)
+
+
+def test_a_mirror_that_gives_other_bytes_is_not_believed(
+    store: Store, registry: HostileRegistry, tmp_path: Path
+) -> None:
+    blob = add_image(registry)
+    with hostile_registry() as mirror:
+        mirror.blobs, mirror.manifests = registry.blobs, registry.manifests
+        mirror.fail("GET", blob, send(lambda data: data[:-5] + b"wrong"))
+
+        image = get(store, registry, with_mirror(registry, mirror, tmp_path))
+
+    assert_whole(store, image)
+    assert registry.requests("GET", blob)
+
+
+def test_a_mirror_that_is_down_is_passed_over(
+    store: Store, registry: HostileRegistry, tmp_path: Path
+) -> None:
+    add_image(registry)
+    with hostile_registry() as mirror:
+        where = with_mirror(registry, mirror, tmp_path)
+
+    assert_whole(store, get(store, registry, where))
+
+
+def test_a_push_goes_to_no_mirror(
+    store: Store, registry: HostileRegistry, pulled: Image, tmp_path: Path
+) -> None:
+    with hostile_registry() as mirror:
+        put(store, pulled, registry, with_mirror(registry, mirror, tmp_path))
+
+        assert_pushed(registry, pulled)
+        assert not mirror.seen
+
+
+def test_a_proxy_is_asked_for_the_whole_url_with_its_own_password_alone(
+    store: Store, registry: HostileRegistry, tmp_path: Path
+) -> None:
+    """A name that only the proxy can resolve."""
+    add_image(registry)
+    path = tmp_path / "registries.conf"
+    path.write_text('[[registry]]\nlocation = "reg.invalid"\ninsecure = true\n')
+    env = {"CONTAINERS_REGISTRIES_CONF": str(path), "HOME": str(tmp_path)}
+    where = replace(
+        access(tmp_path),
+        registries=Registries.read(env, tmp_path),
+        proxies=Proxies(http=f"http://me:{SECRET}@{registry.host}"),
+    )
+
+    image = pull(
+        store, Reference.parse("reg.invalid/shop/web:1"), AMD64, SilentProgress(), access=where
+    )
+
+    assert_whole(store, image)
+    assert all(seen.headers["host"] == "reg.invalid" for seen in registry.seen)
+    assert all(seen.headers["proxy-authorization"].startswith("Basic ") for seen in registry.seen)

@@ -92,12 +92,15 @@ class RegistryClient:
             NotThereError: there is none.
             WrongContentError: it is not what the digest says, or longer than a manifest may be.
         """
-        with self.call(
-            "GET", self._path("manifests", reference), headers={"Accept": ACCEPT}
-        ) as answer:
-            raw = answer.read(DOCUMENT_LIMIT)
-            announced = answer.headers.get("docker-content-digest", "")
-            media_type = _media_type(answer, raw)
+        answer = self.call(
+            "GET",
+            self._path("manifests", reference),
+            headers={"Accept": ACCEPT},
+            read_limit=DOCUMENT_LIMIT,
+        )
+        raw = answer.body
+        announced = answer.headers.get("docker-content-digest", "")
+        media_type = _media_type(answer, raw)
         if len(raw) > DOCUMENT_LIMIT:
             raise self.wrong(f"the manifest {reference} is longer than 4 MiB")
         digest = _digest_of(raw, reference, announced)
@@ -154,8 +157,8 @@ class RegistryClient:
         """
         if blob.size > DOCUMENT_LIMIT:
             raise self.wrong(f"the config {blob.digest} is longer than 4 MiB")
-        with self.get_blob(blob.digest) as answer:
-            raw = answer.read(blob.size)
+        path = self._path("blobs", str(blob.digest))
+        raw = self.call("GET", path, read_limit=blob.size).body
         try:
             blob.digest.verify(raw)
         except DigestError as error:
@@ -205,9 +208,8 @@ class RegistryClient:
         seen: set[str] = set()
         while path and path not in seen and len(seen) < _PAGES:
             seen.add(path)
-            with self.call("GET", path) as answer:
-                raw = answer.read(_LIST_LIMIT)
-                path = _next_page(answer, path)
+            answer = self.call("GET", path, read_limit=_LIST_LIMIT)
+            raw, path = answer.body, _next_page(answer, path)
             if len(raw) > _LIST_LIMIT:
                 raise self.wrong("a page of its list is longer than 8 MiB")
             yield raw
@@ -223,8 +225,13 @@ class RegistryClient:
         expected: Iterable[int] = (200,),
         body: Body | None = None,
         again: bool = True,
+        read_limit: int | None = None,
     ) -> Answer:
-        """Send a request to a path of the registry (or a URL that it gave) and give the expected answer."""
+        """Send a request to a path of the registry (or a URL that it gave) and give the expected answer.
+
+        Args:
+            read_limit: read the body (and one byte more, if there is more), and close the answer.
+        """
         request = Request(
             method=method,
             url=path,
@@ -234,6 +241,7 @@ class RegistryClient:
             body=body,
             scopes=self._scopes,
             again=again,
+            read_limit=read_limit,
         )
         return self.session.send(request, self.endpoint)
 
@@ -279,7 +287,7 @@ def _describe_head(answer: Answer, reference: str) -> Descriptor | None:
     return Descriptor(
         media_type=answer.headers.get("content-type", "").partition(";")[0].strip(),
         digest=digest,
-        size=int(answer.headers.get("content-length") or 0),
+        size=answer.length or 0,
     )
 
 

@@ -40,6 +40,7 @@ class Answer:
         self.url = url
         self.status = response.status
         self.headers: Mapping[str, str] = response.headers
+        self.body = b""  # after `read_whole`
 
     def __enter__(self) -> Answer:
         return self
@@ -69,6 +70,21 @@ class Answer:
         """The body; more than *limit* bytes are cut one byte after it."""
         return self._response.read(limit + 1, decode_content=False) if limit >= 0 else b""
 
+    def read_whole(self, limit: int) -> None:
+        """Fill `body` with all, or with one byte more than *limit*, and close.
+
+        Raises:
+            one of TRANSPORT_ERRORS: it stalls, or ends before its announced length.
+        """
+        with self:
+            self.body = self.read(limit)
+
+    @property
+    def length(self) -> int | None:
+        """What the answer says about its body's length."""
+        text = self.headers.get("content-length", "")
+        return int(text) if text.isdecimal() else None
+
     def start_of_body(self) -> bytes:
         """What can be had of the body, for an error message."""
         try:
@@ -78,7 +94,8 @@ class Answer:
 
     def close(self) -> None:
         """Give the connection back; what is left of the body is read if that is little, else the connection ends."""
-        if self._bodyless or int(self.headers.get("content-length") or _SMALL + 1) <= _SMALL:
+        length = self.length
+        if self._bodyless or (length is not None and length <= _SMALL):
             with contextlib.suppress(*TRANSPORT_ERRORS):
                 self._response.read(decode_content=False)
         self._response.release_conn() if self._response.closed else self._response.close()

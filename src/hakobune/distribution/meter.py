@@ -32,7 +32,7 @@ class Meter:
             self._total += size
 
     def advance(self, size: int) -> None:
-        """That many bytes are through; negative if they were wrong and come again."""
+        """That many bytes are through; what is sent twice counts twice, up to the whole."""
         with self._lock:
             self._done += size
             now = time.monotonic()

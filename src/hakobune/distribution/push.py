@@ -10,6 +10,7 @@ from hakobune.distribution.parallel import StopSign, run_all
 from hakobune.distribution.session import Session
 from hakobune.distribution.sources import wanted
 from hakobune.distribution.upload import upload_blob
+from hakobune.distribution.upload_notes import UploadNotes
 from hakobune.errors import HakoError
 from hakobune.oci.blobs import COPY_SIZE
 from hakobune.oci.descriptor import Descriptor
@@ -88,7 +89,11 @@ class Push:
             return
         self._meter.expect(blob.size)
         mounted = upload_blob(
-            client, blob, lambda offset: self._read(blob, offset), mount_from=neighbour
+            client,
+            blob,
+            lambda offset: self._read(blob, offset),
+            mount_from=neighbour,
+            notes=UploadNotes(self._store.home / "cache" / "uploads"),
         )
         if mounted:
             self._meter.advance(blob.size)

@@ -72,6 +72,7 @@ class Request:
     scopes: tuple[str, ...] = ()
     anonymous: bool = False  # a foreign layer's URL gets no credentials
     again: bool = True  # sending it twice does no harm
+    read_limit: int | None = None  # read the body up to one byte more, and close the answer
 
 
 class Session:
@@ -131,6 +132,8 @@ class Session:
             attempt += 1
             try:
                 answer = self._authorized(request, endpoint)
+                if answer.status in request.expected and request.read_limit is not None:
+                    answer.read_whole(request.read_limit)
             except TRANSPORT_ERRORS as error:
                 self._wait(
                     request, attempt, None, no_answer(request.what, host=endpoint.host, error=error)
@@ -298,8 +301,6 @@ class Session:
                         return base
             except TRANSPORT_ERRORS as error:
                 failures.append(error)
-                if _is_final(no_answer(what, host=endpoint.host, error=error)):
-                    break
         if failures:
             raise no_answer(what, host=endpoint.host, error=failures[0])
         return f"{schemes[0]}://{endpoint.host}"

@@ -12,6 +12,7 @@ from hakobune.distribution.client import RegistryClient
 from hakobune.distribution.connections import TRANSPORT_ERRORS
 from hakobune.distribution.errors import NotThereError, RegistryError
 from hakobune.distribution.patience import wait_s
+from hakobune.distribution.upload_notes import UploadNotes
 from hakobune.oci.descriptor import Descriptor
 
 # Sent with the request that closes the upload: one round trip less.
@@ -24,28 +25,44 @@ Read = Callable[[int], Iterator[bytes]]
 
 
 def upload_blob(
-    client: RegistryClient, blob: Descriptor, read: Read, *, mount_from: str | None = None
+    client: RegistryClient,
+    blob: Descriptor,
+    read: Read,
+    *,
+    mount_from: str | None = None,
+    notes: UploadNotes | None = None,
 ) -> bool:
     """Put a blob into the repository; `True` if it was mounted and nothing was sent.
 
     Args:
         mount_from: a repository of the same registry that may have it.
+        notes: where the uploads of processes that were killed are found again.
 
     Raises:
         RegistryError: the registry refuses, or finds other bytes than the digest says.
     """
-    location = _begin(client, blob, mount_from or "")
-    if not location:
+    location = _begin(client, blob, mount_from) if mount_from else None
+    if location == "":
         return True
     if blob.size <= _SMALL:
         data = b"".join(read(0))
-        _close(client, location, blob, data)
-    else:
-        _close(client, _stream(client, location, blob, read), blob, b"")
+        _close(client, location or _begin(client, blob, None), blob, data)
+        return False
+    place = f"{client.host}/{client.endpoint.repository}"
+    found = None
+    if notes is not None:
+        earlier = notes.find(place, blob.digest)
+        found = _status(client, earlier) if earlier else None
+    where = found or (location or _begin(client, blob, None), 0)
+    if notes is not None:
+        notes.note(place, blob.digest, where[0])
+    _close(client, _stream(client, where, blob, read), blob, b"")
+    if notes is not None:
+        notes.forget(place, blob.digest)
     return False
 
 
-def _begin(client: RegistryClient, blob: Descriptor, mount_from: str) -> str:
+def _begin(client: RegistryClient, blob: Descriptor, mount_from: str | None) -> str:
     """The URL of a new upload session; empty if the blob was mounted instead."""
     path = client.upload_path()
     if mount_from:
@@ -55,9 +72,9 @@ def _begin(client: RegistryClient, blob: Descriptor, mount_from: str) -> str:
         return "" if answer.status == 201 else client.locate(answer)
 
 
-def _stream(client: RegistryClient, location: str, blob: Descriptor, read: Read) -> str:
-    """Send all bytes; the URL at which to close the upload."""
-    at, failures = 0, 0
+def _stream(client: RegistryClient, where: tuple[str, int], blob: Descriptor, read: Read) -> str:
+    """Send all bytes that the session does not have; the URL at which to close the upload."""
+    (location, at), failures = where, 0
     while True:
         before = at
         try:
@@ -65,11 +82,7 @@ def _stream(client: RegistryClient, location: str, blob: Descriptor, read: Read)
         except (RegistryError, *TRANSPORT_ERRORS) as error:
             if isinstance(error, RegistryError) and error.status not in _RESUMABLE:
                 raise
-            resumed = _status(client, location, error)
-            if resumed is None:
-                location, at = _begin(client, blob, ""), 0
-            else:
-                location, at = resumed
+            location, at = _status(client, location) or (_begin(client, blob, None), 0)
             failures = 1 if at > before else failures + 1
             seconds = wait_s(failures, asked_s=None, random=random.random())
             if seconds is None:
@@ -93,11 +106,13 @@ def _patch(client: RegistryClient, location: str, blob: Descriptor, at: int, rea
         return client.locate(answer)
 
 
-def _status(client: RegistryClient, location: str, error: BaseException) -> tuple[str, int] | None:
-    """Where the session is now and how many bytes it has; `None` if it is gone.
+def _status(client: RegistryClient, location: str) -> tuple[str, int] | None:
+    """Where the session is now and how many bytes it has; `None` if it is gone, or cannot go on.
+
+    distribution itself lets a session go on only at the offset that its last whole answer gave: 416 else.
 
     Raises:
-        RegistryError: nobody answers.
+        NoAnswerError: nobody answers.
     """
     try:
         with client.call("GET", location, expected=(200, 202, 204)) as answer:
@@ -106,12 +121,10 @@ def _status(client: RegistryClient, location: str, error: BaseException) -> tupl
             last = int(found[1]) if found else 0
             here = answer.headers.get("location")
             return (client.locate(answer) if here else location), (last + 1 if last else 0)
-    except NotThereError:
-        return None
-    except RegistryError as gone:
-        if gone.status in (400, 405):
+    except RegistryError as error:
+        if 400 <= error.status < 500:
             return None
-        raise gone from error
+        raise
 
 
 def _close(client: RegistryClient, location: str, blob: Descriptor, data: bytes) -> None:
@@ -119,4 +132,11 @@ def _close(client: RegistryClient, location: str, blob: Descriptor, data: bytes)
         location + ("&" if "?" in location else "?") + f"digest={quote(str(blob.digest), safe=':')}"
     )
     headers = {"Content-Length": str(len(data)), "Content-Type": _OCTETS}
-    client.call("PUT", url, headers=headers, expected=(201, 202, 204), body=lambda: data).close()
+    try:
+        client.call(
+            "PUT", url, headers=headers, expected=(201, 202, 204), body=lambda: data
+        ).close()
+    except NotThereError:
+        # An answer may have been lost: closed is closed.
+        if not client.has_blob(blob.digest):
+            raise
