@@ -387,15 +387,17 @@ class Fleet:
         self.poke()
 
     async def _thaw(self, instance: Instance) -> None:
+        """Let it run, and let requests to it in the meantime: what comes too early waits in its socket's backlog."""
+        thawed = asyncio.ensure_future(self._link.thaw(instance.id))
+        await asyncio.sleep(0)  # the supervisor is asked first
+        instance.state = InstanceState.READY
+        instance.idle_since = time.monotonic()
+        await self._route()
         try:
-            await self._link.thaw(instance.id)
+            await thawed
         except HakoError:
             await self._look_again(instance)
             raise
-        if instance.state is InstanceState.THAWING:
-            instance.state = InstanceState.READY
-            instance.idle_since = time.monotonic()
-            await self._route()
 
     async def _freeze(self, instance: Instance) -> None:
         """No new requests; then, if none has slipped in, no CPU."""

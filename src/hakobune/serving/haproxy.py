@@ -101,9 +101,9 @@ class HAProxy:
 
     async def _apply(self, table: RoutingTable) -> None:
         known = self._known or await self._read_known()
-        await self._tell(opening_commands(known, table))
         changes = map_changes(known, table, self.start.map_path)
-        await self._tell([command for change in changes for command in change.commands])
+        routing = [command for change in changes for command in change.commands]
+        await self._tell([*opening_commands(known, table), *routing])
         for change in changes:
             if change.swap:
                 await self._swap(change)
