@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from typing import TextIO
@@ -73,6 +72,8 @@ class JsonProgress(StepProgress):
         self._put("finished", made=made, seconds=round(time.monotonic() - self._started, 3))
 
     def _put(self, event: str, **fields: object) -> None:
+        import json
+
         self._say(json.dumps({"event": event, **fields}, ensure_ascii=False))
 
 

@@ -12,9 +12,10 @@ import stat
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from posixpath import dirname, join
 from typing import IO, cast
+
+from msgspec import Struct, field
 
 from hakobune.dockerfile.copy_into import Copier, CopyError, Entry, Owner
 
@@ -79,8 +80,7 @@ def unpack_archive(
         os.close(root)
 
 
-@dataclass(slots=True)
-class _Unpacking:
+class _Unpacking(Struct, eq=False):
     """One archive on its way into a folder, which `copier` takes for its root."""
 
     tar: tarfile.TarFile

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock, Thread
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from hakobune.distribution.transfer import find_or_pull
@@ -41,7 +40,7 @@ from hakobune.dockerfile.stage_state import StageState
 from hakobune.dockerfile.step_layers import StageLayers
 from hakobune.dockerfile.workshop import CancelledError, Workshop
 from hakobune.errors import HakoError
-from hakobune.oci.manifest import Image
+from hakobune.oci.manifest import Image, Layer
 from hakobune.oci.platform import Platform
 from hakobune.oci.reference import Reference
 from hakobune.oci.store import Store
@@ -49,8 +48,7 @@ from hakobune.progress import Progress
 from hakobune.settings import Settings
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Built:
+class Built(Struct, frozen=True, kw_only=True):
     """What came of a build.
 
     Attributes:
@@ -202,6 +200,25 @@ def _open_context(request: DockerfileRequest, store: Store) -> Iterator[SourceTr
         os.close(root)
 
 
+class _Outcome:
+    """What becomes of a stage that some thread builds."""
+
+    def __init__(self) -> None:
+        self.ended = Event()
+        self.stage: StageState | None = None
+
+    def wait(self) -> StageState:
+        """The finished stage.
+
+        Raises:
+            CancelledError: it has failed; the reason is told once, by its own thread.
+        """
+        self.ended.wait()
+        if self.stage is None:
+            raise CancelledError
+        return self.stage
+
+
 class _Build:
     """One run."""
 
@@ -228,9 +245,8 @@ class _Build:
             for one in planned.stages
             for name, source in one.sources.items()
         }
-        self._stages: dict[int, Future[StageState]] = {
-            one.stage.index: Future() for one in planned.stages
-        }
+        self._stages = {one.stage.index: _Outcome() for one in planned.stages}
+        self._errors: list[BaseException] = []
         self._workshop = Workshop(
             request=request,
             store=store,
@@ -249,7 +265,7 @@ class _Build:
                 self._run_stages()
             finally:
                 self._workshop.layers.close()
-            image = self._publish(self._stages[self._plan.target].result())
+            image = self._publish(self._stages[self._plan.target].wait())
         finally:
             self._workshop.rooms.close()
         if self._workshop.made:
@@ -261,19 +277,27 @@ class _Build:
         stages = self._plan.stages
         if len(stages) == 1:
             self._run_stage(stages[0])
-            self._stages[stages[0].stage.index].result()
-            return
-        with ThreadPoolExecutor(len(stages), thread_name_prefix="stage") as threads:
-            running = [threads.submit(self._run_stage, one) for one in stages]
+        else:
+            threads = [
+                Thread(target=self._run_stage, args=(one,), name=one.stage.label) for one in stages
+            ]
+            for thread in threads:
+                thread.start()
             try:
-                wait(running, return_when=FIRST_EXCEPTION)
+                for one in stages:
+                    self._stages[one.stage.index].ended.wait()
+                    if self._errors:
+                        break
             finally:
-                if not all(one.done() and not one.exception() for one in running):
+                if not all(outcome.stage for outcome in self._stages.values()):
                     self._cancel()
-        errors = [error for one in running if (error := one.exception()) is not None]
-        first = [error for error in errors if not isinstance(error, CancelledError)]
-        if errors:
-            raise (first or errors)[0]
+                for thread in threads:
+                    thread.join()
+        for error in self._errors:
+            if not isinstance(error, CancelledError):
+                raise error
+        if self._errors:
+            raise self._errors[0]
 
     def _cancel(self) -> None:
         """End what other stages do now."""
@@ -282,21 +306,23 @@ class _Build:
             sandbox.interrupt()
 
     def _run_stage(self, planned: PlannedStage) -> None:
-        future = self._stages[planned.stage.index]
+        outcome = self._stages[planned.stage.index]
+        stage: StageState | None = None
         try:
             stage = self._begin(planned)
             execute_stage(self._workshop, stage, planned, self._globals)
-        except BaseException as error:
-            # Whoever waits for this stage is ended; the reason is told once.
-            future.set_exception(CancelledError())
-            raise error
-        future.set_result(stage)
+            outcome.stage = stage
+        except BaseException as error:  # raised again by the thread that waits for all stages
+            self._errors.append(error)
+            self._cancel()
+        finally:
+            outcome.ended.set()
 
     def _begin(self, planned: PlannedStage) -> StageState:
         label = planned.stage.name or f"stage-{planned.stage.index}"
         match planned.base:
             case StageSource(index):
-                return StageState.on_stage(label, self._stages[index].result())
+                return StageState.on_stage(label, self._stages[index].wait())
             case ImageSource() as source:
                 image = _base_image(planned, source, self._bases)
                 return StageState.on_image(
@@ -311,7 +337,7 @@ class _Build:
         source, platform = self._sources[name]
         match source:
             case StageSource(index):
-                return self._stages[index].result()
+                return self._stages[index].wait()
             case ImageSource():
                 image = self._bases.find(source.name, platform)
                 return StageState.on_image(
@@ -323,8 +349,6 @@ class _Build:
                 raise HakoError(f"there is no build context {name!r}")
 
     def _publish(self, stage: StageState) -> Image:
-        from hakobune.oci.layer import Layer
-
         request = self._request
         config = stage.dated_config()
         if not config.created:

@@ -10,8 +10,9 @@ import contextlib
 import os
 import stat
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from posixpath import basename, dirname, normpath
+
+from msgspec import Struct, field
 
 from hakobune.errors import HakoError
 
@@ -26,8 +27,7 @@ class CopyError(HakoError):
     """Something cannot be put where it should go."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """One thing to copy.
 
     Attributes:
@@ -42,8 +42,7 @@ class Entry:
     status: os.stat_result
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(Struct, frozen=True, eq=False):
     """One source of an instruction, with links in its path followed.
 
     Attributes:
@@ -56,14 +55,12 @@ class Source:
     entries: Iterable[Entry]
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
+class Owner(Struct, frozen=True):
     uid: int
     gid: int
 
 
-@dataclass(slots=True)
-class Copier:
+class Copier(Struct, eq=False):
     """Copies into one root.
 
     Attributes:

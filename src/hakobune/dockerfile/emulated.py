@@ -6,7 +6,6 @@ from hakobune.dockerfile.errors import DockerfileError
 from hakobune.dockerfile.graph import Plan, PlannedStage
 from hakobune.dockerfile.instructions import Run
 from hakobune.oci.platform import Platform
-from hakobune.runtime.emulation import ForeignPlatformError, check_can_run
 
 
 def check_emulation(plan: Plan) -> None:
@@ -25,6 +24,8 @@ def _check_stage(planned: PlannedStage) -> None:
     first = next((i for i in planned.stage.instructions if isinstance(i, Run)), None)
     if first is None:
         return
+    from hakobune.runtime.emulation import ForeignPlatformError, check_can_run
+
     try:
         check_can_run(planned.platform, name="the stage of this RUN")
     except ForeignPlatformError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 from hakobune.errors import HakoError
 
@@ -52,6 +51,8 @@ class TextError(Exception):
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`did you mean RUN?`, or nothing if no known word is near."""
+    from difflib import get_close_matches  # only needed when something is wrong
+
     by_fold = {name.casefold(): name for name in known}
     near = get_close_matches(word.casefold(), by_fold, n=1, cutoff=0.6)
     return f"did you mean {by_fold[near[0]]}?" if near else ""

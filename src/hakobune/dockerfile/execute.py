@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from hakobune.dockerfile.chown import resolve_owner
@@ -33,8 +33,7 @@ from hakobune.dockerfile.workshop import Workshop
 _WITH_BANNER = (Run, Copy, Add, Workdir)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Globals:
+class Globals(Struct, frozen=True, kw_only=True):
     """What instructions need of the file as a whole.
 
     Attributes:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
 from threading import Lock
+
+from msgspec import Struct, field
 
 from hakobune.progress import Progress
 
 _KEPT_LINES = 20
 
 
-@dataclass(slots=True)
-class StepReport:
+class StepReport(Struct, eq=False):
     """One step: its banner has been told. Its output is cut into lines; each says whose it is.
 
     Attributes:

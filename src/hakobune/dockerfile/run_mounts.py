@@ -7,9 +7,10 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from posixpath import join, normpath
+
+from msgspec import Struct, field
 
 from hakobune.dockerfile.errors import DockerfileError, TextError
 from hakobune.dockerfile.instructions import Mount, MountType, Position, Sharing
@@ -26,8 +27,7 @@ from hakobune.support.locks import open_lock
 _SECRETS = "/run/secrets"
 
 
-@dataclass(slots=True)
-class Given:
+class Given(Struct, eq=False):
     """What a sandbox is given for one RUN."""
 
     mounts: list[GivenMount] = field(default_factory=list)

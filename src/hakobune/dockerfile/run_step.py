@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from hakobune.dockerfile.cache import Inputs
 from hakobune.dockerfile.errors import DockerfileError
@@ -48,8 +49,7 @@ class StepFailedError(DockerfileError):
         self.status = exit_code
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Command:
+class _Command(Struct, frozen=True, kw_only=True):
     """What is to be run, all decided."""
 
     instruction: Run

@@ -10,7 +10,8 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from hakobune.dockerfile.copy_into import Entry, Source, name_of, resolve_inside
 from hakobune.dockerfile.file_digests import FileDigests
@@ -25,8 +26,7 @@ class SourceMissingError(HakoError):
     """A source is not there."""
 
 
-@dataclass(frozen=True, slots=True)
-class SourceTree:
+class SourceTree(Struct, frozen=True, eq=False):
     """An open tree.
 
     Attributes:
@@ -186,8 +186,7 @@ class SourceTree:
         return content
 
 
-@dataclass(frozen=True, slots=True)
-class _OneFile:
+class _OneFile(Struct, frozen=True, eq=False):
     """The entries of a source that is no folder."""
 
     root: int
@@ -198,8 +197,7 @@ class _OneFile:
         yield Entry("", self.root, self.path, self.status)
 
 
-@dataclass(frozen=True, slots=True)
-class _Folder:
+class _Folder(Struct, frozen=True, eq=False):
     """The entries of a folder, parents first, sorted in each; walked anew at each use."""
 
     tree: SourceTree

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from hakobune.dockerfile.image_config import begin_stage, date_history
 from hakobune.dockerfile.scope import Scope
@@ -12,8 +13,7 @@ from hakobune.oci.config import ImageConfig
 from hakobune.oci.digest import Digest
 
 
-@dataclass(slots=True)
-class StageState:
+class StageState(Struct, eq=False):
     """What the next instruction starts from.
 
     Attributes:

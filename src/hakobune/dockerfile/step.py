@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from hakobune.dockerfile.cache import Inputs, StepRecord, step_key
 from hakobune.dockerfile.image_config import with_history
@@ -16,8 +17,7 @@ from hakobune.oci.descriptor import Descriptor
 from hakobune.oci.digest import Digest
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class Step(Struct, frozen=True, kw_only=True, eq=False):
     """An instruction that gives a layer.
 
     Attributes:

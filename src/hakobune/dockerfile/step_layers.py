@@ -9,12 +9,12 @@ import fcntl
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from hakobune.oci.descriptor import Descriptor
 from hakobune.oci.digest import Digest
@@ -23,14 +23,15 @@ from hakobune.oci.snapshot import LOCK, TREE, Snapshot
 from hakobune.oci.store import Store
 
 if TYPE_CHECKING:  # a build that finds everything in its cache writes no layer
+    from concurrent.futures import Future, ThreadPoolExecutor
+
     from hakobune.oci.layer import Layer
     from hakobune.oci.seal import Sealed
 
 Written = Callable[[Descriptor, Digest], None]
 
 
-@dataclass(slots=True, eq=False)
-class StepLayer:
+class StepLayer(Struct, eq=False):
     """One layer of a stage. Made by `StageLayers`.
 
     Attributes:
@@ -63,8 +64,7 @@ class StepLayer:
         return self.blob, self.diff_id
 
 
-@dataclass(frozen=True, slots=True)
-class Top:
+class Top(Struct, frozen=True):
     """A fresh top for one step; `folder` is for the mount, `up` has what is written."""
 
     begun: Path
@@ -155,6 +155,8 @@ class StageLayers:
         self._holds.append(lock)
         layer = StepLayer(created=created, tree=tree)
         if self._writer is None:
+            from concurrent.futures import ThreadPoolExecutor
+
             self._writer = ThreadPoolExecutor(1, thread_name_prefix="layers")
         layer.writing = self._writer.submit(self._write, layer, top, sealed, written)
         return layer

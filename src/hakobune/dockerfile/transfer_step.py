@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
 from posixpath import dirname
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from hakobune.dockerfile.cache import Inputs
 from hakobune.dockerfile.chown import resolve_owner
@@ -33,8 +35,7 @@ from hakobune.dockerfile.workshop import Workshop
 Transfer = Copy | Add
 
 
-@dataclass(frozen=True, slots=True)
-class _Picked:
+class _Picked(Struct, frozen=True):
     """The sources of one word of the instruction, in the tree that they come from."""
 
     tree: SourceTree

@@ -6,9 +6,10 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from threading import Event
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 from hakobune.dockerfile.cache import StepCache
 from hakobune.dockerfile.report import Report
@@ -32,8 +33,7 @@ class CancelledError(HakoError):
         super().__init__("the build was ended")
 
 
-@dataclass(slots=True)
-class Workshop:
+class Workshop(Struct, eq=False):
     """Threads, one a stage, share it.
 
     Attributes:

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final, TypeAlias
 
+from hakobune.oci.manifest import Layer
 from hakobune.oci.plain_tar import PlainTar
 from hakobune.oci.tar_header import EntryType, encode_header, uniform_encoder
-from hakobune.oci.tar_stream import BlobSink, BlobWriter, Layer, TarStream, open_tar_stream
+from hakobune.oci.tar_stream import BlobSink, BlobWriter, TarStream, open_tar_stream
 from hakobune.oci.tree_walk import FOLDER_FLAGS, Found, LayerError, open_file, pick, walk
 
 __all__ = [

@@ -72,6 +72,14 @@ class Index(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, renam
         return None
 
 
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A stored layer under its two names."""
+
+    blob: Descriptor  # the compressed bytes, as a registry names them
+    diff_id: Digest  # of the tar inside (image-spec config.md "Layer DiffID")
+
+
 _decode_manifest: Final = document_decoder(Manifest, "manifest")
 _decode_index: Final = document_decoder(Index, "index")
 

@@ -12,7 +12,6 @@ import queue
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 from isal import isal_zlib
@@ -20,19 +19,12 @@ from isal import isal_zlib
 from hakobune.oci import deflate
 from hakobune.oci.descriptor import LAYER_GZIP, Descriptor
 from hakobune.oci.digest import Digest
+from hakobune.oci.manifest import Layer
 from hakobune.oci.tar_header import BLOCK
 from hakobune.oci.tree_walk import LayerError
 
 _BLOCKS_IN_FLIGHT: Final = 16
 _PADDING: Final = tuple(bytes(-size % BLOCK) for size in range(BLOCK))
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """A stored layer under its two names."""
-
-    blob: Descriptor  # the compressed bytes, as a registry names them
-    diff_id: Digest  # of the tar inside (image-spec config.md "Layer DiffID")
 
 
 class BlobWriter(Protocol):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +52,8 @@ def parse_toml(data: bytes, *, name: str) -> dict[str, Any]:
     Raises:
         DocumentError: not UTF-8 or not TOML; names the line and column.
     """
+    import tomllib  # every command writes files; few read TOML
+
     try:
         return tomllib.loads(data.decode("utf-8"))
     except UnicodeDecodeError as error:
