@@ -147,8 +147,9 @@ def _limit(plan: Plan) -> None:
     if plan.cgroup is not None:
         plan.cgroup.enter()
     linux.unshare(linux.CLONE_NEWCGROUP)
-    with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-        file.write(str(plan.oom_score))
+    # As bytes: a codec is a module, and another thread may have been importing it when this process was forked.
+    with open("/proc/self/oom_score_adj", "wb", buffering=0) as file:
+        file.write(b"%d" % plan.oom_score)
     with contextlib.suppress(OSError):
         linux.set_idle_io()
 

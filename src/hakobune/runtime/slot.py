@@ -15,6 +15,7 @@ import os
 import socket
 import struct
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 
@@ -179,6 +180,9 @@ def make_slot(ids: IdRange) -> Slot:
                 os.close(userns_fd)
                 raise
         finally:
+            with suppress(OSError):
+                # Said, not shown by closing: a child that another thread has forked meanwhile holds a copy of `ours`.
+                ours.send(b"done")
             ours.close()
             os.waitpid(child, 0)
     return Slot(userns_fd, netns_fd, ids)
@@ -205,10 +209,11 @@ def prepare_network_namespace() -> None:
     """In a fresh network namespace of ours: loopback up, every port and ping for every id of the range."""
     set_interface_up("lo")
     for name, value in (
-        ("ipv4/ip_unprivileged_port_start", "0"),
-        ("ipv4/ping_group_range", f"0 {RANGE_SIZE - 1}"),
+        ("ipv4/ip_unprivileged_port_start", b"0"),
+        ("ipv4/ping_group_range", b"0 %d" % (RANGE_SIZE - 1)),
     ):
-        with open(f"/proc/sys/net/{name}", "w", encoding="ascii") as file:
+        # As bytes: a codec is a module, and another thread may have been importing it when this process was forked.
+        with open(f"/proc/sys/net/{name}", "wb", buffering=0) as file:
             file.write(value)
 
 
