@@ -7,7 +7,8 @@ nested anywhere. Where each instruction uses them is `substitute.py`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from hakobune.dockerfile import shell_pattern
 from hakobune.dockerfile.errors import TextError
@@ -16,8 +17,7 @@ SPECIAL_PARAMETERS = "@*#?-$!0"
 _BAD_SUBSTITUTION_FIX = r"write ${NAME}, or \${ for the two characters themselves"
 
 
-@dataclass(frozen=True, slots=True)
-class Expansion:
+class Expansion(Struct, frozen=True):
     """What came out.
 
     Attributes:
@@ -79,8 +79,7 @@ def expansion(
     )
 
 
-@dataclass(slots=True)
-class _Piece:
+class _Piece(Struct):
     """A result while it grows, whole and split into words."""
 
     chars: list[str] = field(default_factory=list)
@@ -110,8 +109,7 @@ class _Piece:
         self._word.clear()
 
 
-@dataclass(slots=True, kw_only=True)
-class _Reader:
+class _Reader(Struct, kw_only=True):
     """Reads one text from left to right."""
 
     text: str

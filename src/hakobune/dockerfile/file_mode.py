@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from hakobune.dockerfile.errors import TextError
 
@@ -14,15 +15,13 @@ _BITS = {"r": 4, "w": 2, "x": 1}
 _SPECIAL = {"u": ("s", 0o4000), "g": ("s", 0o2000), "o": ("t", 0o1000)}
 
 
-@dataclass(frozen=True, slots=True)
-class _Action:
+class _Action(Struct, frozen=True):
     who: str
     operator: str
     what: str
 
 
-@dataclass(frozen=True, slots=True)
-class FileMode:
+class FileMode(Struct, frozen=True):
     """A change of permissions; an octal number replaces them, clauses change them one after the other."""
 
     octal: int | None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import Enum
+
+from msgspec import Struct, field
 
 from hakobune.dockerfile.errors import TextError, did_you_mean
 
@@ -15,8 +16,7 @@ class FlagKind(Enum):
     TEXTS = "texts"
 
 
-@dataclass(frozen=True, slots=True)
-class Flags:
+class Flags(Struct, frozen=True):
     """The flags that were given, by name without the dashes."""
 
     bools: Mapping[str, bool] = field(default_factory=dict)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from posixpath import normpath
 from urllib.parse import parse_qsl
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from hakobune.dockerfile.errors import TextError, did_you_mean
 
@@ -28,8 +30,7 @@ _QUERY = (
 _BOOLS = {"": True, "1": True, "true": True, "0": False, "false": False}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GitSource:
+class GitSource(Struct, frozen=True, kw_only=True):
     """A commit of a repository, or a folder of it.
 
     Attributes:

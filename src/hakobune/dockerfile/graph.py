@@ -7,7 +7,9 @@ stages. Call `plan` again with the triggers then.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from hakobune.dockerfile.errors import DockerfileError, TextError, did_you_mean
 from hakobune.dockerfile.expand import expansion
@@ -27,27 +29,23 @@ from hakobune.oci.platform import Platform, PlatformError
 SCRATCH = "scratch"
 
 
-@dataclass(frozen=True, slots=True)
-class StageSource:
+class StageSource(Struct, frozen=True):
     """An earlier stage of the same file."""
 
     index: int
 
 
-@dataclass(frozen=True, slots=True)
-class ImageSource:
+class ImageSource(Struct, frozen=True):
     """An image, by the name it has in the file (after expansion)."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class ScratchSource:
+class ScratchSource(Struct, frozen=True):
     """Nothing at all."""
 
 
-@dataclass(frozen=True, slots=True)
-class ContextSource:
+class ContextSource(Struct, frozen=True):
     """A named context (`--build-context NAME=…`)."""
 
     name: str
@@ -56,8 +54,7 @@ class ContextSource:
 Source = StageSource | ImageSource | ScratchSource | ContextSource
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlannedStage:
+class PlannedStage(Struct, frozen=True, kw_only=True):
     """A stage that is needed.
 
     Attributes:
@@ -75,8 +72,7 @@ class PlannedStage:
     needs: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Plan(Struct, frozen=True, kw_only=True):
     """What is to be built.
 
     Attributes:
@@ -155,8 +151,7 @@ def find_target(dockerfile: Dockerfile, target: str) -> int:
     )
 
 
-@dataclass(slots=True, kw_only=True)
-class _Planner:
+class _Planner(Struct, kw_only=True):
     """Answers questions about single stages; each is answered only if somebody asks."""
 
     dockerfile: Dockerfile

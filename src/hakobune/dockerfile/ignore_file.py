@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from hakobune.dockerfile.errors import DockerfileError, TextError
 from hakobune.dockerfile.patterns import Pattern, PatternSet
@@ -12,8 +13,7 @@ NAME = ".dockerignore"
 _NOTHING = PatternSet(())
 
 
-@dataclass(frozen=True, slots=True)
-class IgnoreFile:
+class IgnoreFile(Struct, frozen=True):
     """A parsed ignore file; without one nothing is ignored.
 
     Attributes:

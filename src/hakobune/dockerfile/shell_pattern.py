@@ -5,8 +5,9 @@ Bracket expressions are literal text, as in BuildKit. Matching takes time propor
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+
+from msgspec import Struct
 
 from hakobune.dockerfile.errors import TextError
 
@@ -19,8 +20,7 @@ class _Wildcard(Enum):
 _Token = str | _Wildcard
 
 
-@dataclass(frozen=True, slots=True)
-class ShellPattern:
+class ShellPattern(Struct, frozen=True):
     """A parsed pattern; a token is one character or a wildcard."""
 
     tokens: tuple[_Token, ...]

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from hakobune.dockerfile.errors import DockerfileError, TextError, did_you_mean
 from hakobune.dockerfile.expand import expansion
@@ -39,8 +41,7 @@ _DIGEST = re.compile(r"[a-z0-9]+(?:[+._-][a-z0-9]+)*:[0-9a-fA-F]{32,}")
 _COMMIT = re.compile(r"[0-9a-fA-F]{40}(?:[0-9a-fA-F]{24})?")
 
 
-@dataclass(frozen=True, slots=True)
-class Substituted:
+class Substituted(Struct, frozen=True):
     """An instruction with its values.
 
     Attributes:
@@ -91,8 +92,7 @@ def substitute(
     return Substituted(result, frozenset(words.used), warnings)
 
 
-@dataclass(slots=True)
-class _Words:
+class _Words(Struct):
     """Expands words and remembers which variables they asked for."""
 
     variables: Mapping[str, str]

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from hakobune.dockerfile.errors import TextError
 
 BLANKS = re.compile(r"[\t\v\f\r ]+")
 
 
-@dataclass(frozen=True, slots=True)
-class Split:
+class Split(Struct, frozen=True):
     """`KEYWORD --flag… rest`; flags are without their quotes."""
 
     keyword: str

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from hakobune.dockerfile.errors import DockerfileError
 from hakobune.dockerfile.instructions import (
@@ -20,12 +21,22 @@ from hakobune.dockerfile.instructions import (
     Label,
     Network,
     Onbuild,
+    Position,
     Run,
     Security,
     Shell,
+    Stage,
     Volume,
 )
 from hakobune.dockerfile.parse import decode, parse, parse_triggers
+
+NOWHERE = Position("", 0, 0)
+
+
+def without_places(stage: Stage) -> Stage:
+    """The stage as if it stood nowhere, to compare it."""
+    instructions = tuple(replace(one, at=NOWHERE) for one in stage.instructions)
+    return replace(stage, at=NOWHERE, instructions=instructions)
 
 
 def one(line: str) -> Instruction:
@@ -84,7 +95,7 @@ def test_two_files_that_differ_in_blank_lines_and_comments_have_equal_instructio
     first = parse("FROM a\nRUN x\nCOPY a b\n", "one").stages[0]
     second = parse("# c\n\nFROM a\n\nRUN x\n# d\nCOPY a b", "two").stages[0]
 
-    assert first == second
+    assert without_places(first) == without_places(second)
 
 
 def test_directives_are_read_at_the_top_only():
@@ -246,7 +257,7 @@ def test_onbuild_holds_its_text_for_the_image_and_the_instruction_for_a_check():
 
     assert isinstance(instruction, Onbuild)
     assert instruction.expression == "RUN <<E\nx\nE"
-    assert instruction.trigger == run("RUN <<E\nx\nE")
+    assert instruction.trigger == replace(run("RUN <<E\nx\nE"), text="RUN <<E")
 
 
 def test_triggers_of_a_base_image_stand_where_from_stands():
@@ -317,7 +328,7 @@ def test_the_canonical_text_parses_to_the_same_instructions(lines: list[str]):
 
     again = parse("\n".join([stage.text, *(i.text for i in stage.instructions)]), "Dockerfile")
 
-    assert again.stages == (stage,)
+    assert [without_places(one) for one in again.stages] == [without_places(stage)]
 
 
 @given(_LINES, st.integers(1, 20))
@@ -331,4 +342,5 @@ def test_a_continuation_between_words_changes_nothing_but_blanks(line: str, at: 
     except DockerfileError:
         return
 
-    assert parse(f"FROM a\n{broken}", "Dockerfile").stages == whole.stages
+    (stage,) = parse(f"FROM a\n{broken}", "Dockerfile").stages
+    assert without_places(stage) == without_places(whole.stages[0])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from hakobune.dockerfile.errors import DockerfileError
 from hakobune.dockerfile.instructions import Copy, Expose, Instruction, MountType, Run
@@ -41,17 +42,7 @@ def put_in(line: str) -> Substituted:
 def test_each_instruction_replaces_what_it_should(line: str, equal: str):
     plain = substitute(one(equal), {"A": "$A"}).instruction
 
-    result = put_in(line).instruction
-
-    assert {**asdict(result), "text": ""} == {**asdict(plain), "text": ""}
-
-
-def asdict(instruction: Instruction) -> dict[str, object]:
-    import dataclasses
-
-    return {
-        f.name: getattr(instruction, f.name) for f in dataclasses.fields(instruction) if f.compare
-    }
+    assert replace(put_in(line).instruction, text=plain.text) == plain
 
 
 def test_ports_are_spread_out_after_substitution():
