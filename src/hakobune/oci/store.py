@@ -79,6 +79,7 @@ class Store:
 
     Args:
         home: `HAKO_HOME`.
+        platform: whose image of an index is meant where nobody says; this machine's by default.
         boot: the kernel's boot id; what an older boot left unsynced is checked or dropped.
         reached: called at each commit point, for tests that kill the process there.
 
@@ -86,8 +87,16 @@ class Store:
         StoreFormatError: a newer version wrote this folder.
     """
 
-    def __init__(self, home: Path, *, boot: str | None = None, reached: Reached = pass_by) -> None:
+    def __init__(
+        self,
+        home: Path,
+        *,
+        platform: Platform | None = None,
+        boot: str | None = None,
+        reached: Reached = pass_by,
+    ) -> None:
         self.home = home
+        self._platform = platform
         self.layout = home / "images"
         self._reached = reached
         self._parts = StoreParts.of(home, boot or boot_id())
@@ -219,7 +228,7 @@ class Store:
             PlatformUnknownError: the index has none for the platform.
             DocumentFormatError, ManifestError, DigestError: they are no manifest and config, or damaged.
         """
-        return self._parts.read_image(digest, platform)
+        return self._parts.read_image(digest, platform or self._platform)
 
     def find_index(self, reference: Reference) -> Index | None:
         """The index that the name stands for; `None` if it is an image's, or not here."""
