@@ -180,7 +180,7 @@ def _tags(arguments: argparse.Namespace, context: Context) -> int:
     with open_repository(
         name, SilentProgress(), home=context.settings.home, what=what
     ) as repository:
-        tags = list(repository.tags())
+        tags = sorted(repository.tags())
     if arguments.format == "json":
         print_json(tags, context.out)
     else:
