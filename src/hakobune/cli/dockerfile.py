@@ -126,6 +126,7 @@ def request_from_arguments(
         network=arguments.run_network,
         labels=dict(_pair(text, "--label") for text in arguments.label),
         epoch=_timestamp(arguments.timestamp),
+        env=context.env,
     )
 
 

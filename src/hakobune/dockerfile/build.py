@@ -192,6 +192,7 @@ def _open_context(request: DockerfileRequest, store: Store) -> Iterator[SourceTr
             root,
             ignored=ignore.ignores if ignore.patterns.patterns else None,
             may_return=ignore.may_return,
+            reason=ignore.reason,
             digests=digests,
             owners=False,
         )

@@ -26,6 +26,7 @@ class DockerfileRequest:
         network: of RUNs that do not say.
         labels: added to the image's.
         epoch: the time of the image, its history and what its layers add (seconds since 1970); `None`: the real one.
+        env: the caller's environment, for git and ssh alone (`ADD` of a repository).
     """
 
     context: Path
@@ -41,3 +42,4 @@ class DockerfileRequest:
     network: Literal["default", "none"] = "default"
     labels: Mapping[str, str] = field(default_factory=dict)
     epoch: int | None = None
+    env: Mapping[str, str] = field(default_factory=dict)

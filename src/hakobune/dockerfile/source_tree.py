@@ -35,6 +35,7 @@ class SourceTree(Struct, frozen=True, eq=False):
         may_return: something below an ignored folder may be taken in again.
         digests: remembers what unchanged files contain.
         owners: whether owners and attributes of the files count (they do not in a build context).
+        reason: which line of which file leaves a path out; empty if none does.
     """
 
     root: int
@@ -42,6 +43,7 @@ class SourceTree(Struct, frozen=True, eq=False):
     may_return: bool = False
     digests: FileDigests | None = None
     owners: bool = True
+    reason: Callable[[str], str] = lambda path: ""
 
     def select(self, pattern: str, *, exclude: Matches | None = None) -> tuple[Source, ...]:
         """The sources that a path or glob names, sorted; none if a glob matches nothing.
@@ -73,6 +75,11 @@ class SourceTree(Struct, frozen=True, eq=False):
     def has(self, path: str) -> bool:
         """Whether something is there that is not ignored."""
         return self._status(resolve_inside(self.root, path)) is not None
+
+    def neighbours(self, path: str) -> list[str]:
+        """Paths of what lies in the same folder as *path*, for a suggestion."""
+        folder, slash, _ = path.rstrip("/").rpartition("/")
+        return [f"{folder}{slash}{name}" for name in self._names(folder)]
 
     def digest(self, sources: Sequence[Source]) -> str:
         """Of names, kinds, modes, contents (and owners) of all that *sources* have; times do not count."""

@@ -15,8 +15,7 @@ from msgspec.structs import replace
 from hakobune.dockerfile.errors import DockerfileError, TextError, did_you_mean
 from hakobune.dockerfile.expand import expansion
 from hakobune.dockerfile.file_mode import FileMode
-from hakobune.dockerfile.git_source import is_git as is_git
-from hakobune.dockerfile.git_source import read_git_source, with_flags
+from hakobune.dockerfile.git_source import is_git, read_git_source, with_flags
 from hakobune.dockerfile.instructions import (
     Add,
     Copy,

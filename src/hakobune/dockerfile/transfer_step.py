@@ -19,8 +19,9 @@ from hakobune.dockerfile.copy_into import (
     Source,
     clean_destination,
 )
-from hakobune.dockerfile.errors import DockerfileError, TextError
+from hakobune.dockerfile.errors import DockerfileError, TextError, did_you_mean
 from hakobune.dockerfile.file_mode import FileMode
+from hakobune.dockerfile.git_source import is_git
 from hakobune.dockerfile.image_config import transfer_created_by, working_dir
 from hakobune.dockerfile.instructions import Add, Copy, Heredoc
 from hakobune.dockerfile.patterns import PatternSet, has_wildcards
@@ -29,7 +30,7 @@ from hakobune.dockerfile.source_tree import SourceMissingError, SourceTree
 from hakobune.dockerfile.stage_state import StageState
 from hakobune.dockerfile.step import Step
 from hakobune.dockerfile.step_layers import StepLayer, Top
-from hakobune.dockerfile.substitute import is_git, is_url
+from hakobune.dockerfile.substitute import is_url
 from hakobune.dockerfile.workshop import Workshop
 
 Transfer = Copy | Add
@@ -123,12 +124,8 @@ def _open_sources(
     picked = []
     for word in instruction.sources:
         if isinstance(instruction, Add) and is_git(word):
-            raise DockerfileError(
-                f"ADD {word} cannot be cloned by this version",
-                file=instruction.at.file,
-                line=instruction.at.line,
-                fix="clone it in a RUN, or copy it from the build context",
-            )
+            picked.append(_clone(workshop, instruction, word, undo))
+            continue
         if isinstance(instruction, Add) and is_url(word):
             picked.append(_download(workshop, instruction, word, undo))
             continue
@@ -158,7 +155,8 @@ def _download(workshop: Workshop, instruction: Add, url: str, undo: ExitStack) -
 
     folder = workshop.store.home / "dockerfile" / "downloads"
     try:
-        file = download(url, folder, checksum=instruction.checksum)
+        file = workshop.downloaded.get(url) or download(url, folder, checksum=instruction.checksum)
+        workshop.downloaded[url] = file
     except DownloadError as error:
         at = instruction.at
         raise DockerfileError(
@@ -169,6 +167,24 @@ def _download(workshop: Workshop, instruction: Add, url: str, undo: ExitStack) -
     tree = SourceTree(root)
     found = tree.select_path(file.path.name)
     return _Picked(tree, (replace(found, name=file.name),), bool(instruction.unpack))
+
+
+def _clone(workshop: Workshop, instruction: Add, word: str, undo: ExitStack) -> _Picked:
+    from hakobune.dockerfile.add_git import GitError, check_out
+    from hakobune.dockerfile.git_source import read_git_source, with_flags
+
+    at = instruction.at
+    source = with_flags(read_git_source(word), instruction.checksum, instruction.keep_git_dir)
+    folder = workshop.store.home / "dockerfile" / "git"
+    try:
+        done = check_out(source, folder, workshop.request.env)
+    except GitError as error:
+        raise DockerfileError(
+            error.what, file=at.file, line=at.line, why=error.why, fix=error.fix
+        ) from error
+    root = os.open(done.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    undo.callback(os.close, root)
+    return _Picked(tree := SourceTree(root), _select(tree, instruction, source.folder or "/", word))
 
 
 def _select(tree: SourceTree, instruction: Transfer, word: str, from_: str) -> tuple[Source, ...]:
@@ -187,14 +203,24 @@ def _select(tree: SourceTree, instruction: Transfer, word: str, from_: str) -> t
         at = instruction.at
         raise DockerfileError(error.problem, file=at.file, line=at.line, fix=error.fix) from error
     except SourceMissingError as error:
-        place = f"the stage or image {from_!r}" if from_ else "the build context"
+        why, fix = _why_missing(tree, word, from_)
         raise DockerfileError(
             f"{instruction.keyword} {word}: {error.what}",
             file=instruction.at.file,
             line=instruction.at.line,
-            why=f"{place} has no such file"
-            + ("" if from_ else ", or the ignore file leaves it out"),
+            why=why,
+            fix=fix,
         ) from error
+
+
+def _why_missing(tree: SourceTree, word: str, from_: str) -> tuple[str, str]:
+    """Why a source is not there, and what to write instead."""
+    path = clean_destination(word).strip("/")
+    if reason := tree.reason(path):
+        return f"{reason} leaves it out", f"write !{path} below that line"
+    near = did_you_mean(word, tree.neighbours(word))
+    place = f"the stage or image {from_!r}" if from_ else "the build context"
+    return f"{place} has no such file", near
 
 
 def _write_heredocs(files: Sequence[Heredoc], undo: ExitStack) -> _Picked:

@@ -4,10 +4,11 @@ import pytest
 from msgspec.structs import replace
 
 from hakobune.dockerfile.errors import DockerfileError
+from hakobune.dockerfile.git_source import is_git
 from hakobune.dockerfile.instructions import Copy, Expose, Instruction, MountType, Run
 from hakobune.dockerfile.parse import parse
 from hakobune.dockerfile.run_input import RunInput, run_input
-from hakobune.dockerfile.substitute import Substituted, is_git, is_url, substitute
+from hakobune.dockerfile.substitute import Substituted, is_url, substitute
 
 VARIABLES = {"A": "aa", "B": "x y", "PORT": "80-81", "EMPTY": ""}
 
