@@ -56,6 +56,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     prune.add_argument(
         "--all", action="store_true", help="also the names of images that nothing uses"
     )
+    prune.add_argument(
+        "--build-cache",
+        action="store_true",
+        help="also what builds from Dockerfiles keep: steps, cache mounts, downloads",
+    )
     add_format(prune)
     prune.set_defaults(run=_prune)
 
@@ -280,6 +285,10 @@ def _prune(arguments: argparse.Namespace, context: Context) -> int:
             if not store.is_rooted(digest):
                 store.untag(name)
                 print(f"removed {name.short}", file=context.err)
+    if arguments.build_cache:
+        from hakobune.dockerfile.prune import forget_build_cache
+
+        print(f"forgot {forget_build_cache(store)} steps of Dockerfiles", file=context.err)
     store.close()
     collected = store.collect()
     if arguments.format == "json":

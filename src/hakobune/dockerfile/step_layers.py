@@ -175,7 +175,7 @@ class StageLayers:
         from hakobune.oci.layer import write_base_layer
 
         assert layer.tree is not None
-        made: Layer = write_base_layer(self._store, layer.tree)
+        made: Layer = write_base_layer(self._store, layer.tree, latest_mtime=self._epoch)
         rmtree(top.folder, ignore_errors=True)
         rmtree(top.begun / "scratch", ignore_errors=True)
         with self._moving:

@@ -23,6 +23,7 @@ from hakobune.oci.store import Store
 from hakobune.settings import Settings
 
 if TYPE_CHECKING:  # a build that finds everything in its cache opens no sandbox
+    from hakobune.dockerfile.add_url import Download
     from hakobune.runtime.sandbox import Sandbox
 
 
@@ -41,6 +42,7 @@ class Workshop(Struct, eq=False):
         find_source: the stage, or the image as a stage, that a `from` names; waits until it is built.
         cancelled: set when the build has failed elsewhere.
         running: sandboxes in which something runs now.
+        downloaded: by URL, what this build has asked for already.
         made: how many layers this build has made.
     """
 
@@ -55,6 +57,7 @@ class Workshop(Struct, eq=False):
     find_source: Callable[[str], StageState]
     cancelled: Event = field(default_factory=Event)
     running: set[Sandbox] = field(default_factory=set)
+    downloaded: dict[str, Download] = field(default_factory=dict)
     made: int = 0
 
     def now(self) -> str:
