@@ -111,7 +111,7 @@ def new_installation(seed: Path | None = None) -> Iterator[Installation]:
     if seed is not None:
         for name in ("images", "snapshots", "roots", "cache", "format"):
             if (seed / name).exists():
-                subprocess.run(["cp", "-al", str(seed / name), str(home)], check=True)
+                link_tree(seed / name, home / name)
     installation = Installation(home=home, port=free_ports(41))
     try:
         yield installation
@@ -125,9 +125,24 @@ def new_installation(seed: Path | None = None) -> Iterator[Installation]:
         assert not left, f"`hako serve --stop` left {len(left)} processes"
 
 
+def link_tree(source: Path, target: Path) -> None:
+    """Copy a tree by hard links; it may be in use: what vanishes meanwhile (a file on its way to its name) is left out."""
+    for _ in range(5):
+        done = subprocess.run(["cp", "-al", source, target], capture_output=True, text=True)
+        if done.returncode == 0:
+            return
+        shutil.rmtree(target, ignore_errors=True)
+    raise AssertionError(done.stderr)
+
+
 def free_ports(count: int) -> int:
-    """The first of *count* successive ports of loopback on which nobody listens now."""
-    for first in range(21000, 32000, count):
+    """The first of *count* successive ports of loopback on which nobody listens now.
+
+    Where to look first depends on the process: tests that run side by side would else choose the same ones.
+    """
+    every = range(21000, 32000, count)
+    begin = os.getpid() * 7 % len(every)
+    for first in (*every[begin:], *every[:begin]):
         with contextlib.ExitStack() as stack:
             try:
                 for port in range(first, first + count):

@@ -39,6 +39,7 @@ class Load:
         0  # how long a request that got no answer is sent again, as clients do with a GET
     )
     answers: list[Answer] = field(default_factory=list)
+    refused: int = 0  # connections on which nobody listened
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
@@ -79,6 +80,7 @@ class Load:
         end = time.monotonic() + self.patience_s
         while True:
             answer = ask(self.port, self.host, self.path, timeout_s=self.timeout_s)
+            self.refused += b"ConnectionRefused" in answer.body and not answer.status
             if answer.status or time.monotonic() > end:
                 self.answers.append(answer)
                 return

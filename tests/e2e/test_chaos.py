@@ -1,7 +1,4 @@
-"""Supervisor, build and HAProxy killed with -9 in the middle of a deploy under load, several times, and a reboot.
-
-The controller's deaths are in `test_serving_restarts.py`.
-"""
+"""Supervisor, controller, build and HAProxy killed with -9 in the middle of a deploy under load, several times, and a reboot."""
 
 from __future__ import annotations
 
@@ -61,8 +58,9 @@ def build_pid(installation: Installation) -> int:
 
 VICTIMS: dict[str, tuple[Callable[[Installation], int], float]] = {
     "supervisor": (supervisor_pid, 0),
+    "controller": (lambda i: program_pid(i, "controller"), 0),
     "build": (build_pid, 0),
-    # HAProxy is the path of a request: a client that repeats a GET which got no answer notices nothing.
+    # HAProxy is the path of a request: what it had accepted is cut, and a client repeats such a GET. Nobody is refused.
     "haproxy": (lambda i: program_pid(i, "haproxy"), 10),
 }
 
@@ -88,22 +86,29 @@ def test_a_kill_in_the_middle_of_a_deploy_fails_no_request(
             assert ask(installation.port, "shop.localhost").body == str(number).encode()
 
     assert load.failures() == []
+    assert load.refused == 0
     assert load.bodies() <= {str(number).encode() for number in range(ROUNDS + 1)}
 
 
 def test_after_a_reboot_everything_serves_again(installation: Installation, shop: Path):
     installation.deploy(shop)
-    for pid in sorted(installation.pids(), reverse=True):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not kill_processes(installation), what="the end of every process")
     kill_containers(installation)
-    wait_until(lambda: not installation.pids(), what="the end of every process")
     shutil.rmtree(installation.home / "run")
 
     installation.hako("serve")
 
     answer = ask(installation.port, "shop.localhost")
     assert (answer.status, answer.body) == (200, b"0")
+
+
+def kill_processes(installation: Installation) -> set[int]:
+    """Kill what there is, also what a supervisor has just started again; those that were found."""
+    found = installation.pids()
+    for pid in found:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return found
 
 
 def kill_containers(installation: Installation) -> None:
