@@ -382,7 +382,7 @@ def test_a_password_lets_us_in_and_none_or_a_wrong_one_does_not(
             push(store, image, name, QUIET, access=where)
 
     assert "no credentials were found" in nobody.value.why
-    assert f"`docker login {host}`" in nobody.value.fix
+    assert f"`hako auth login {host}`" in nobody.value.fix
     assert f"user {USER!r}" in wrong.value.why
     assert "wrong-Passw0rd" not in f"{wrong.value}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +13,9 @@ import pytest
 from hakobune.errors import HakoError
 from hakobune.oci.reference import Reference
 from hakobune.oci.store import Store
-from tests.e2e.installation import ROOT, Installation, new_installation
+from tests.e2e.installation import HAKO, ROOT, Installation, new_installation
 from tests.image_maker import an_image
-from tests.real_registry import registry
+from tests.real_registry import PASSWORD, USER, registry
 
 pytestmark = pytest.mark.needs_root
 
@@ -203,3 +204,40 @@ def test_what_goes_wrong_is_told_in_one_error(
     assert "Traceback" not in done.stderr
     for fact in facts:
         assert fact.replace("HOST", host) in done.stderr
+
+
+def test_a_login_lets_us_in_until_a_logout(here: Installation, tmp_path: Path) -> None:
+    with Store(here.home) as store:
+        an_image(store, "web")
+
+    def log_in(host: str, password: str) -> subprocess.CompletedProcess[str]:
+        arguments = ["auth", "login", host, "--username", USER, "--password-stdin"]
+        return subprocess.run(
+            [HAKO, *arguments], env=here.env, input=password, capture_output=True, text=True
+        )
+
+    with registry(tmp_path / "private", users=True) as host:
+        wrong = log_in(host, "wrong")
+        stranger = here.hako("image", "push", "web", f"{host}/web:1", check=False)
+        right = log_in(host, PASSWORD + "\n")
+        pushed = here.hako("image", "push", "web", f"{host}/web:1", check=False)
+        here.hako("auth", "logout", host)
+        again = here.hako("image", "pull", f"{host}/web:1", check=False)
+        arguments = [HAKO, "auth", "login", host]
+        nobody = subprocess.run(
+            arguments, env=here.env, stdin=subprocess.DEVNULL, capture_output=True, text=True
+        )
+
+    assert wrong.returncode == 1
+    assert wrong.stderr.startswith(
+        f"error: cannot log in to {host}\n  why: {host} does not accept user 'ci'"
+    )
+    for refused in (stranger, again):
+        assert refused.returncode == 1
+        assert f"fix: `hako auth login {host}`" in refused.stderr
+    assert right.returncode == 0, right.stderr
+    assert right.stderr == f"logged in to {host} as 'ci', kept in {tmp_path}/.docker/config.json\n"
+    assert pushed.returncode == 0
+    assert nobody.returncode == 2
+    assert "--password-stdin" in nobody.stderr
+    assert PASSWORD not in "".join(d.stdout + d.stderr for d in (wrong, right, pushed, again))

@@ -19,13 +19,13 @@ from hakobune.errors import HakoError
 from hakobune.oci.reference import DEFAULT_REGISTRY
 
 # What docker calls the Hub in its files; the other names are older or written by hand.
-_HUB_KEYS: Final = (
+HUB_KEYS: Final = (
     "https://index.docker.io/v1/",
     "index.docker.io",
     "docker.io",
     "registry-1.docker.io",
 )
-_HELPER_TIME_LIMIT_S: Final = 30
+HELPER_TIME_LIMIT_S: Final = 30
 _TOKEN_USER: Final = "<token>"
 
 
@@ -107,7 +107,7 @@ class CredentialFiles:
                 [program, "get"],
                 input=key.encode(),
                 capture_output=True,
-                timeout=_HELPER_TIME_LIMIT_S,
+                timeout=HELPER_TIME_LIMIT_S,
                 env=self._env,
                 check=False,
             )
@@ -149,7 +149,13 @@ def _paths(env: Mapping[str, str], uid: int) -> Iterator[Path]:
         yield Path("/run/containers/0/auth.json")
     config = Path(env.get("XDG_CONFIG_HOME") or home / ".config")
     yield config / "containers" / "auth.json"
-    yield Path(env.get("DOCKER_CONFIG") or home / ".docker") / "config.json"
+    yield docker_config(env)
+
+
+def docker_config(env: Mapping[str, str]) -> Path:
+    """The file that `docker login` writes."""
+    folder = env.get("DOCKER_CONFIG") or Path(env.get("HOME") or "/") / ".docker"
+    return Path(folder) / "config.json"
 
 
 def _documents(paths: Sequence[Path]) -> Iterator[tuple[Path, Mapping[str, Any]]]:
@@ -179,14 +185,14 @@ def _mapping(document: Mapping[str, Any], key: str, path: Path) -> Mapping[str, 
 
 def _host_keys(host: str) -> tuple[str, ...]:
     """How a registry may be called in these files, the usual way first."""
-    if host in _HUB_KEYS or host == DEFAULT_REGISTRY:
-        return _HUB_KEYS
+    if host in HUB_KEYS or host == DEFAULT_REGISTRY:
+        return HUB_KEYS
     return (host, f"https://{host}", f"http://{host}", f"https://{host}/v1/", f"https://{host}/v2/")
 
 
 def _scoped_keys(host: str, repository: str) -> tuple[str, ...]:
     """Podman's keys can be of a repository or of a part of its path; the longest counts."""
-    registry = DEFAULT_REGISTRY if host in _HUB_KEYS else host
+    registry = DEFAULT_REGISTRY if host in HUB_KEYS else host
     parts = repository.split("/")
     scoped = [f"{registry}/{'/'.join(parts[:count])}" for count in range(len(parts), 0, -1)]
     return (*scoped, *_host_keys(host))

@@ -132,7 +132,7 @@ def describe_answer(
 def login_hint(host: str) -> str:
     """How to give credentials for *host*."""
     shown = "" if host in ("docker.io", "registry-1.docker.io") else f" {host}"
-    return f"`docker login{shown}` or `podman login{shown or ' docker.io'}`"
+    return f"`hako auth login{shown}` (or `docker login{shown}`)"
 
 
 def no_answer(what: str, *, host: str, error: BaseException) -> NoAnswerError:

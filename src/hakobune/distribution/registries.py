@@ -131,13 +131,14 @@ class Registries:
         return TlsFiles()
 
     def _own(self, name: str, entry: _Entry | None) -> Endpoint:
-        location = name if entry is None else entry.location + name[len(entry.prefix) :]
+        moved = entry is not None and entry.location != entry.prefix
+        location = entry.location + _below(entry, name) if entry is not None and moved else name
         insecure = entry is not None and entry.insecure
         return self._endpoint(location, insecure=insecure, mirror=False)
 
     def _mirrors(self, reference: Reference, entry: _Entry | None) -> Iterable[Endpoint]:
         if entry is not None:
-            rest = reference.name[len(entry.prefix) :]
+            rest = _below(entry, reference.name)
             for mirror in entry.mirrors:
                 wanted = "digest-only" if reference.digest is not None else "tag-only"
                 if mirror.pulls in ("all", wanted) and (
@@ -203,7 +204,16 @@ def _most_specific(entries: Sequence[_Entry], name: str) -> _Entry | None:
 
 
 def _fits(prefix: str, name: str) -> bool:
+    if prefix.startswith("*."):  # all subdomains, with any port
+        return bare_host(name.partition("/")[0]).endswith(prefix[1:])
     return name == prefix or (name.startswith(prefix) and name[len(prefix)] in "/:@")
+
+
+def _below(entry: _Entry, name: str) -> str:
+    """What of *name* follows the prefix and is kept behind a location; the whole repository for a table of subdomains."""
+    if entry.prefix.startswith("*."):
+        return name[name.index("/") :]
+    return name[len(entry.prefix) :]
 
 
 def _configuration_files(env: Mapping[str, str], home: Path, user: Path) -> tuple[Path, ...]:

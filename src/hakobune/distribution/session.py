@@ -332,6 +332,8 @@ def _why_not_followed(url: str, target: str, *, insecure: bool) -> str:
 
 def plain_scopes(repository: str, actions: str, also: Sequence[str] = ()) -> tuple[str, ...]:
     """The scopes of a token for *repository*, and for pulling from the repositories *also* (mounts)."""
+    if not actions:
+        return ()
     return (
         f"repository:{repository}:{actions}",
         *(f"repository:{other}:pull" for other in also),

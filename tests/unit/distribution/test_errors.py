@@ -33,7 +33,7 @@ def test_nobody_is_told_how_to_log_in():
     error = describe_answer(WHAT, host="r.test", status=401, body=b"", user="")
 
     assert "no credentials were found" in error.why
-    assert "`docker login r.test`" in error.fix
+    assert "`hako auth login r.test`" in error.fix
 
 
 def test_what_is_not_there_and_what_is_limited_have_classes_of_their_own():

@@ -96,6 +96,25 @@ def test_the_longest_prefix_counts_and_a_later_file_replaces(tmp_path: Path):
     assert places(Registries.read(env, tmp_path), "r.test/x:1") == ["r.test/x"]
 
 
+def test_a_table_may_be_of_all_subdomains(tmp_path: Path):
+    registries = read(
+        tmp_path,
+        """
+        [[registry]]
+        prefix = "*.r.test"
+        insecure = true
+        [[registry.mirror]]
+        location = "m.test/all"
+        """,
+    )
+
+    assert places(registries, "a.r.test:5000/x/y:1") == [
+        "m.test/all/x/y mirror",
+        "a.r.test:5000/x/y insecure",
+    ]
+    assert places(registries, "r.test/x:1") == ["r.test/x"]
+
+
 def test_a_blocked_registry_is_an_error(tmp_path: Path):
     registries = read(tmp_path, '[[registry]]\nlocation = "bad.test"\nblocked = true\n')
 
