@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from hakobune.dockerfile.parse import parse
@@ -53,3 +56,14 @@ def test_a_warning_reads_as_one_line():
         str(warning)
         == 'Dockerfile:2: write "ENV key=value", not "ENV key value" (LegacyKeyValueFormat)'
     )
+
+
+def test_every_rule_is_documented():
+    root = Path(__file__).parents[3]
+    code = "".join(path.read_text() for path in (root / "src/hakobune/dockerfile").glob("*.py"))
+    page = (root / "docs/reference/dockerfile.md").read_text()
+    table = page.partition("## Warnings")[2].partition("## Errors")[0]
+
+    documented = re.findall(r"`([A-Z]\w+)`", table.partition("| --- | --- |")[2])
+    named = set(re.findall(r"`(CMD|ENTRYPOINT|HEALTHCHECK|WORKDIR|EXPOSE)`", table))
+    assert set(documented) - named == set(re.findall(r'rule="(\w+)"', code))
