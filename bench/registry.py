@@ -40,8 +40,8 @@ from tests.real_registry import registry  # the path comes first
 
 # In this order until the size is reached; each is a layer.
 TREES = (
-    "/usr/share", "/usr/local/go", "/usr/lib/gcc", "/usr/bin", "/usr/lib/x86_64-linux-gnu",
-    "/usr/lib/aarch64-linux-gnu", "/usr/lib/python3", "/usr/sbin",
+    "/usr/bin", "/usr/local/go", "/usr/lib/gcc", "/usr/lib/python3", "/usr/share/doc",
+    "/usr/share/locale", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu",
 )  # fmt: skip
 HAKO = str(ROOT / "hako")
 

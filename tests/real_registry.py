@@ -145,6 +145,38 @@ def go_tool(name: str) -> str:
     return str(folder / name)
 
 
+@contextlib.contextmanager
+def docker_daemon(folder: Path) -> Iterator[dict[str, str]]:
+    """A docker daemon with a data root of its own and no network; gives the client's environment."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "log", "wb") as log:
+        daemon = subprocess.Popen(
+            [
+                "dockerd", f"--host=unix://{folder}/docker.sock", f"--data-root={folder}/data",
+                f"--exec-root={folder}/exec", f"--pidfile={folder}/pid",
+                "--iptables=false", "--ip6tables=false", "--bridge=none",
+            ],
+            stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+    # The client of the daemon's own package.
+    env = {
+        **os.environ,
+        "DOCKER_HOST": f"unix://{folder}/docker.sock",
+        "PATH": f"/usr/bin:{os.environ['PATH']}",
+    }
+    try:
+        end = time.monotonic() + 60
+        while subprocess.run(["docker", "version"], env=env, capture_output=True).returncode:
+            alive = daemon.poll() is None and time.monotonic() < end
+            assert alive, (folder / "log").read_text()
+            time.sleep(0.2)
+        yield env
+    finally:
+        daemon.terminate()
+        daemon.wait(30)
+        subprocess.run(["umount", folder / "exec/netns/default"], capture_output=True)
+
+
 # A token server
 
 

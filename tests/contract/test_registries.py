@@ -31,6 +31,7 @@ from tests.image_maker import a_layer, an_image
 from tests.real_registry import (
     PASSWORD,
     USER,
+    docker_daemon,
     go_tool,
     make_tls,
     registry,
@@ -310,6 +311,28 @@ def test_podman_and_buildah_pull_what_we_push_and_we_pull_what_they_push(
     pulled = pull(
         other, Reference.parse(f"{host}/{tool}/back:1"), AMD64, QUIET, access=access(tmp_path)
     )
+    assert trees(other, pulled) == trees(store, image)
+
+
+@pytest.mark.slow
+def test_docker_pulls_what_we_push_and_we_pull_what_it_pushes(
+    host: str, folder: Path, store: Store, other: Store, tmp_path: Path
+) -> None:
+    if not shutil.which("dockerd"):
+        pytest.skip("dockerd is not installed")
+    image = some_layers(store)
+    name, back = f"{host}/docker/web:1", f"{host}/docker/back:1"
+    push(store, image, Reference.parse(name), QUIET, access=access(tmp_path))
+
+    with docker_daemon(folder / f"docker-{host.partition(':')[2]}") as env:
+        run("docker", "pull", name, env=env)
+        shown = run("docker", "inspect", "--format", "{{json .RootFS.Layers}}", name, env=env)
+        run("docker", "tag", name, back, env=env)
+        run("docker", "push", back, env=env)
+
+    assert json.loads(shown) == [str(diff_id) for diff_id in image.diff_ids]
+    pulled = pull(other, Reference.parse(back), AMD64, QUIET, access=access(tmp_path))
+    assert pulled.diff_ids == image.diff_ids
     assert trees(other, pulled) == trees(store, image)
 
 
