@@ -10,12 +10,17 @@ from pathlib import Path
 
 import pytest
 
+from hakobune.cli.platforms import publish_index
+from hakobune.oci.config import ImageConfig, RootFs
+from hakobune.oci.layer import Owner, Tree, write_layer
 from hakobune.oci.platform import Platform
 from hakobune.oci.reference import Reference
 from hakobune.oci.store import Store
 from hakobune.runtime.emulation import find_emulator, read_handlers
 from tests.e2e.foreign import FOREIGN, REGISTRATION, emulated, foreign_busybox
+from tests.e2e.foreign_builder import publish_foreign_builder
 from tests.e2e.installation import Installation, new_installation
+from tests.small_root import PROGRAMS, make_small_root
 
 pytestmark = [
     pytest.mark.needs_root,
@@ -185,3 +190,97 @@ def test_doctor_says_what_is_emulated_and_how_it_would_be(here: Installation) ->
 
     assert "no other CPU's programs run here" in without
     assert f"programs for {FOREIGN} run here" in with_it
+
+
+# Buildpacks
+
+
+@pytest.fixture
+def builder(here: Installation) -> str:
+    with Store(here.home) as store:
+        base = store.find_image(Reference.parse("foreign"))
+        assert base is not None
+        publish_foreign_builder(store, base, Platform.parse(THERE))
+    return "test/builder"
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app/file").write_text("x")
+    return tmp_path / "app"
+
+
+def _buildpacks(
+    here: Installation, source: Path, *arguments: str, name: str = "made", check: bool = True
+) -> subprocess.CompletedProcess[str]:
+    return here.hako("build", name, "--path", str(source), *arguments, check=check)
+
+
+def test_a_builder_for_the_other_cpu_builds_there(
+    here: Installation, builder: str, source: Path
+) -> None:
+    with emulated():
+        built = _buildpacks(here, source, "-B", builder, "--platform", THERE)
+        again = _buildpacks(here, source, "-B", builder, "--platform", THERE)
+        done = here.hako("container", "run", "made")
+
+    assert f"built on {MACHINES[FOREIGN]}" in built.stderr
+    assert "nothing that goes in has changed" in again.stderr
+    assert built.stdout == again.stdout
+    assert done.stdout.split() == [MACHINES[FOREIGN]] * 2
+    with Store(here.home) as store:
+        image = store.find_image(Reference.parse("made"))
+        assert image is not None
+        assert str(image.platform) == THERE
+
+
+def test_several_platforms_are_built_and_make_one_index(
+    here: Installation, builder: str, source: Path, tmp_path: Path
+) -> None:
+    tmp_path.chmod(0o755)
+    root = make_small_root(tmp_path / "root", programs=(*PROGRAMS, "uname"))
+    with Store(here.home) as store:
+        layer = write_layer(store, [Tree(name="/", directory=root)], owner=Owner(0, 0))
+        host = Platform.host()
+        config = ImageConfig(os=host.os, architecture=host.architecture, rootfs=RootFs())
+        ours = publish_foreign_builder(
+            store, store.publish_image(config=config, layers=[layer]), host
+        )
+        foreign = store.find_image(Reference.parse("foreign"))
+        assert foreign is not None
+        theirs = publish_foreign_builder(store, foreign, Platform.parse(THERE))
+        for name, images in zip(
+            ("test/builder", "test/run"), zip(ours, theirs, strict=True), strict=True
+        ):
+            publish_index(store, images, [Reference.parse(name)])
+
+    with emulated():
+        built = _buildpacks(
+            here, source, "-B", builder, "--platform", f"{HERE},{THERE}", name="two"
+        )
+        native = here.hako("container", "run", "two")
+        other = here.hako("container", "run", "--platform", THERE, "two")
+
+    digest = built.stdout.strip().partition("@")[2]
+    with Store(here.home) as store:
+        assert str(store.find_digest(Reference.parse("two"))) == digest
+    assert native.stdout.split() == [MACHINES[Platform.host().architecture]] * 2
+    assert other.stdout.split() == [MACHINES[FOREIGN]] * 2
+    assert "two:latest-" not in here.hako("image", "ls").stdout
+
+
+def test_what_cannot_be_built_for_another_cpu_is_refused_before_anything_is_built(
+    here: Installation, builder: str, source: Path
+) -> None:
+    unemulated = _buildpacks(
+        here, source, "-B", builder, "--platform", THERE, name="no", check=False
+    )
+    with emulated():
+        ours = _buildpacks(here, source, "--platform", THERE, name="no", check=False)
+    for_us = _buildpacks(here, source, "-B", builder, name="no", check=False)
+
+    assert f"is for {THERE}, this machine is {HERE}" in unemulated.stderr
+    assert f"there is no builder for {THERE} here" in ours.stderr
+    assert f"test/builder is for {THERE}, the image shall be for {HERE}" in for_us.stderr
+    assert "no:" not in here.hako("image", "ls").stdout

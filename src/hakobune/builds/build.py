@@ -22,12 +22,13 @@ from hakobune.builds.request import (
     BuildResult,
     World,
     find_last,
-    folder_name,
     reused,
 )
 from hakobune.builds.source import Source, open_source, unchanged_digest
+from hakobune.distribution.transfer import find_local
 from hakobune.oci.blobs import room_for
 from hakobune.oci.digest import Digest
+from hakobune.oci.platform import Platform
 from hakobune.oci.reference import Reference
 from hakobune.oci.store import Store
 from hakobune.progress import Progress
@@ -52,8 +53,12 @@ def build(request: BuildRequest, world: World, progress: Progress) -> BuildResul
             that is kept for the next build is as it was.
     """
     begun = time.monotonic()
+    if not request.platform.matches(Platform.host()):
+        from hakobune.runtime.emulation import check_can_run  # most images are this machine's
+
+        check_can_run(request.platform, name="the image to be built")
     source = open_source(request.source, request.descriptor)
-    folder = BuildFolder(world.settings.home / "builds" / folder_name(request.name))
+    folder = BuildFolder(world.settings.home / "builds" / request.folder)
     if request.pull == "always":
         from hakobune.builds.images import refresh
 
@@ -115,7 +120,7 @@ def glance_at(request: BuildRequest, source: Source, store: Store) -> str:
         names.append(Reference.parse(request.run_image))
     else:
         names += [Reference.parse(name) for name in ("hako/base-run:13", "hako/base-tiny:13")]
-    found = [store.find_image(name) for name in names]
+    found = [find_local(store, name, request.platform) for name in names]
     parts = [
         __version__,
         *(
@@ -130,6 +135,7 @@ def glance_at(request: BuildRequest, source: Source, store: Store) -> str:
         *([] if builder else _builder_files()),
         *(_extension_lines(source.root) if request.extend else ["not extended"]),
         str(request.allow_root),
+        str(request.platform),
     ]
     return str(Digest.of("\0".join(parts).encode("utf-8", "surrogateescape")))
 

@@ -16,6 +16,7 @@ from hakobune.builds.source import Source
 from hakobune.errors import HakoError
 from hakobune.oci.digest import Digest
 from hakobune.oci.manifest import Image
+from hakobune.oci.platform import Platform
 from hakobune.oci.reference import Reference
 from hakobune.oci.store import Store
 from hakobune.progress import Progress
@@ -84,6 +85,7 @@ def make_plan(
         "process type": request.process_type,
         "creation time": str(request.created),
         "network": "on" if request.network else "off",
+        "platform": str(request.platform),
     }
     return BuildPlan(
         builder=builder, chosen=chosen, run=run, run_reference=run_reference, env=env, parts=parts
@@ -104,6 +106,12 @@ def _find_builder(
         image: Image | None = find_builder(request, name, world.store, progress)
     else:
         image = world.store.find_image(reference) if looks_same else None
+    if not name and not request.platform.matches(Platform.host()):
+        raise HakoError(
+            f"there is no builder for {request.platform} here",
+            why=f"{DEFAULT_BUILDER.short} is made for this machine, {Platform.host()}",
+            fix="name one that is for it: --builder IMAGE, or build from a Dockerfile",
+        )
     if image is None:
         from hakobune.builds.default_builder import ensure_default_builder
 
@@ -152,7 +160,7 @@ def _choose_run_image(
         chosen = choose_run_image(
             builder.run_images,
             output_registry=request.name.registry,
-            exists=can_be_had(store, progress, pull=request.pull != "never"),
+            exists=can_be_had(request, store, progress),
         )
         return builder.run_images[0], Reference.parse(chosen)
     wanted = Reference.parse(request.run_image)

@@ -172,7 +172,7 @@ def extend_images(
         DockerfileError: a file is wrong, with the line. HakoError: an image cannot be had, or a step failed.
     """
     store = world.store
-    run_image = find_or_pull(store, run_reference, Platform.host(), progress, request.pull)
+    run_image = find_or_pull(store, run_reference, request.platform, progress, request.pull)
     todo = []
     for kind, given, image in (
         (Kind.BUILD, builder_name, builder),
@@ -208,7 +208,7 @@ def _fetch_base(
     extension: Extension, request: BuildRequest, store: Store, progress: Progress
 ) -> Image:
     try:
-        return find_or_pull(store, extension.base, Platform.host(), progress, request.pull)
+        return find_or_pull(store, extension.base, request.platform, progress, request.pull)
     except HakoError as error:
         raise DockerfileError(
             error.what,
@@ -234,7 +234,7 @@ def _extend(
             context=extension.path.parent,
             dockerfile=extension.path,
             args={BASE_ARG: str(given), **proxies(world.env)},
-            platform=Platform.host(),
+            platform=request.platform,
             network="default" if request.network else "none",
             labels={REBASABLE: "false"} if is_run and not extension.sets_rebasable else {},
         ),

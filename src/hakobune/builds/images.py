@@ -8,7 +8,6 @@ from hakobune.builds.request import BuildRequest
 from hakobune.distribution.transfer import ImageNotHereError, find_or_pull
 from hakobune.errors import HakoError
 from hakobune.oci.manifest import Image
-from hakobune.oci.platform import Platform
 from hakobune.oci.reference import Reference
 from hakobune.oci.store import Store
 from hakobune.progress import Progress
@@ -39,7 +38,13 @@ def fetch_run_image(request: BuildRequest, store: Store, progress: Progress) -> 
 
 
 def _find(request: BuildRequest, name: str, store: Store, progress: Progress) -> Image:
-    return find_or_pull(store, Reference.parse(name), Platform.host(), progress, request.pull)
+    image = find_or_pull(store, Reference.parse(name), request.platform, progress, request.pull)
+    if not image.platform.matches(request.platform):
+        raise HakoError(
+            f"{name} is for {image.platform}, the image shall be for {request.platform}",
+            fix=f"--platform {image.platform}, or another image than {name}",
+        )
+    return image
 
 
 def refresh(request: BuildRequest, builder: str, store: Store, progress: Progress) -> None:
@@ -52,7 +57,7 @@ def refresh(request: BuildRequest, builder: str, store: Store, progress: Progres
         _find(request, name, store, progress)
 
 
-def can_be_had(store: Store, progress: Progress, *, pull: bool) -> Callable[[str], bool]:
+def can_be_had(request: BuildRequest, store: Store, progress: Progress) -> Callable[[str], bool]:
     """Whether a place that a builder names holds its run image; it is in the store then."""
 
     def exists(name: str) -> bool:
@@ -60,9 +65,9 @@ def can_be_had(store: Store, progress: Progress, *, pull: bool) -> Callable[[str
             find_or_pull(
                 store,
                 Reference.parse(name),
-                Platform.host(),
+                request.platform,
                 progress,
-                "missing" if pull else "never",
+                "never" if request.pull == "never" else "missing",
             )
         except HakoError:
             return False

@@ -16,6 +16,7 @@ from hakobune.errors import UsageError
 from hakobune.lifecycle.fate import LayerFate
 from hakobune.oci.digest import Digest
 from hakobune.oci.manifest import Image
+from hakobune.oci.platform import Platform
 from hakobune.oci.reference import Reference
 from hakobune.oci.store import Store
 from hakobune.progress import Progress
@@ -43,6 +44,7 @@ class BuildRequest:
         created: `SOURCE_DATE_EPOCH`; `None` is 1980.
         extend: apply the source's `run.Dockerfile` and `build.Dockerfile`.
         allow_root: an extended run image may run as root.
+        platform: what the image is for. Another CPU's buildpacks must run here, emulated.
     """
 
     source: Path
@@ -61,6 +63,12 @@ class BuildRequest:
     pull: Policy = "missing"
     extend: bool = True
     allow_root: bool = False
+    platform: Platform = field(default_factory=Platform.host)
+
+    @property
+    def folder(self) -> str:
+        """Where its caches are, below `HAKO_HOME/builds`."""
+        return folder_name(self.name, self.platform)
 
     @property
     def may_reuse(self) -> bool:
@@ -113,8 +121,7 @@ def find_last(request: BuildRequest, record: BuildRecord, store: Store) -> Image
     if not all(store.has_blob(layer.digest) for layer in image.manifest.layers):
         return None
     for name in (request.name, *request.tags):
-        found = store.find_image(name)
-        if found is None or found.digest != digest:
+        if store.find_digest(name) != digest:
             store.tag(digest, name)
     return image
 
@@ -132,9 +139,12 @@ def reference_of(request: BuildRequest, image: Image) -> str:
     return str(request.name.with_digest(image.digest))
 
 
-def folder_name(reference: Reference) -> str:
-    """The folder of an image's builds below `HAKO_HOME/builds`, readable and unambiguous."""
-    return quote(str(reference), safe="")
+def folder_name(reference: Reference, platform: Platform) -> str:
+    """The folder of an image's builds below `HAKO_HOME/builds`, readable and unambiguous; each platform has its own."""
+    name = quote(str(reference), safe="")
+    if platform.matches(Platform.host()):
+        return name
+    return f"{name}@{str(platform).replace('/', '-')}"
 
 
 def parse_variable(text: str, caller: Mapping[str, str]) -> tuple[str, str] | None:

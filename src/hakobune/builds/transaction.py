@@ -33,7 +33,6 @@ from hakobune.builds.request import (
     BuildResult,
     World,
     find_last,
-    folder_name,
     reference_of,
     reused,
 )
@@ -42,6 +41,7 @@ from hakobune.builds.source import (
     SourceCopy,
     copy_source,
 )
+from hakobune.distribution.transfer import find_local
 from hakobune.lifecycle.analyze import Analyzed, analyze, write_analyzed
 from hakobune.lifecycle.detect import Detected, detect
 from hakobune.lifecycle.documents import KeptLayers, decode_kept_layers, encode_kept_layers
@@ -145,7 +145,7 @@ class _Transaction:
     def run(self) -> BuildResult:
         store, settings = self.world.store, self.world.settings
         kept, snapshots = self._kept()
-        before = store.find_image(self.request.name)
+        before = find_local(store, self.request.name, self.request.platform)
         with ExitStack() as undo:
             builder_snapshots, hold = store.hold_image(self.plan.builder.image)
             undo.callback(hold.close)
@@ -306,7 +306,7 @@ class _Transaction:
         """Make this build the one that the next one starts from."""
         from hakobune.lifecycle.kept import roots_of
 
-        store, name = self.world.store, folder_name(self.request.name)
+        store, name = self.world.store, self.request.folder
         parts = self.plan.inputs(self.copy.digest)
         new = (*roots_of(kept), str(exported.image.digest))
         store.set_root(ROOTS, name, (*(store.root(ROOTS, name) or ()), *new))

@@ -17,6 +17,8 @@ from hakobune.progress import Progress
 if TYPE_CHECKING:  # the build's imports take longer than `hako build --help` may
     from hakobune.builds.request import BuildResult
     from hakobune.distribution.transfer import Policy
+    from hakobune.oci.digest import Digest
+    from hakobune.oci.platform import Platform
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -69,6 +71,11 @@ def add_build_arguments(group: argparse._ActionsContainer) -> None:
         "-b", "--buildpack", action="append", default=[], metavar="ID|DIR",
         help="use these instead of the builder's order: an id (with @version) or a folder",
     )  # fmt: skip
+    group.add_argument(
+        "--platform",
+        metavar="OS/ARCH[,…]",
+        help="what the image is for (default: this machine); another CPU's buildpacks run where it is emulated; several make an index",
+    )
     group.add_argument("--run-image", default="", metavar="IMAGE", help="default: the builder's")
     group.add_argument(
         "-D", "--default-process", "--process-type", dest="process_type", default="", metavar="TYPE",
@@ -129,17 +136,30 @@ def build_from_arguments(
     path: Path,
     image: str,
     progress: Progress,
+    platform: Platform | None = None,
 ) -> BuildResult:
     """Build *path* as *image*, as the arguments of `add_build_arguments` say.
 
+    Args:
+        platform: which of those that `--platform` names; by default the only one.
+
     Raises:
+        UsageError: it names several.
         HakoError: with the exit code of the phase that failed.
     """
     from hakobune.builds.build import build
     from hakobune.builds.request import BuildRequest, World
+    from hakobune.cli.platforms import parse_platforms
     from hakobune.oci.reference import Reference
     from hakobune.oci.store import Store
 
+    if platform is None:
+        platform, *others = parse_platforms(arguments.platform)
+        if others:
+            raise UsageError(
+                f"--platform {arguments.platform}: one image is needed here",
+                fix=f"--platform {platform}",
+            )
     request = BuildRequest(
         source=path,
         name=Reference.parse(image),
@@ -157,8 +177,9 @@ def build_from_arguments(
         pull=pull_policy(arguments),
         extend=arguments.extend,
         allow_root=arguments.allow_root,
+        platform=platform,
     )
-    with Store(context.settings.home) as store:
+    with Store(context.settings.home, platform=platform) as store:
         world = World(store=store, settings=context.settings, env=context.env)
         return build(request, world, progress)
 
@@ -230,6 +251,8 @@ def _run(arguments: argparse.Namespace, context: Context) -> int:
     progress = BannerProgress(
         context.err, context.env, quiet=arguments.quiet, verbose=arguments.verbose
     )
+    if arguments.platform and "," in arguments.platform:
+        return _build_several(arguments, context, progress)
     with _output_shown_on_failure(progress, context, quiet=arguments.quiet):
         result = build_from_arguments(
             arguments, context, path=Path(arguments.path), image=arguments.image, progress=progress
@@ -237,16 +260,59 @@ def _run(arguments: argparse.Namespace, context: Context) -> int:
     if arguments.report_output_dir:
         _copy_report(arguments, context)
     if arguments.publish:
-        _publish(arguments, context, result, progress)
+        _publish(arguments, context, result.digest, progress)
     progress.finish("nothing to build" if result.reused else "built")
     print(result.reference, file=context.out)
     return 0
 
 
+def _build_several(
+    arguments: argparse.Namespace, context: Context, progress: BannerProgress
+) -> int:
+    """One image a platform, and the index of them, which gets the names when all are built."""
+    from hakobune.cli.platforms import name_for, parse_platforms, publish_index
+    from hakobune.oci.reference import Reference
+    from hakobune.oci.store import Store
+
+    if arguments.report_output_dir:
+        raise UsageError(
+            "--report-output-dir does not go with several platforms",
+            why="each has a report of its own",
+            fix=f"--platform {arguments.platform.partition(',')[0]}",
+        )
+    names = tuple(map(Reference.parse, (arguments.image, *arguments.tag)))
+    alone = argparse.Namespace(**{**vars(arguments), "tag": []})
+    results = []
+    parts = []
+    for platform in parse_platforms(arguments.platform):
+        progress.phase("PLATFORM", str(platform))
+        part = name_for(names[0], platform)
+        with _output_shown_on_failure(progress, context, quiet=arguments.quiet):
+            result = build_from_arguments(
+                alone,
+                context,
+                path=Path(arguments.path),
+                image=str(part),
+                progress=progress,
+                platform=platform,
+            )
+        results.append(result)
+        parts.append(part)
+    with Store(context.settings.home) as store:
+        digest = publish_index(store, [result.image for result in results], names)
+        for part in parts:
+            store.untag(part)
+    if arguments.publish:
+        _publish(arguments, context, digest, progress)
+    progress.finish("nothing to build" if all(r.reused for r in results) else "built")
+    print(names[0].with_digest(digest), file=context.out)
+    return 0
+
+
 def _publish(
-    arguments: argparse.Namespace, context: Context, result: BuildResult, progress: Progress
+    arguments: argparse.Namespace, context: Context, digest: Digest, progress: Progress
 ) -> None:
-    """Push the image under each of its names.
+    """Push the image or index under each of its names.
 
     Raises:
         HakoError: a registry does not take it; the image is built and here.
@@ -259,7 +325,7 @@ def _publish(
         for text in (arguments.image, *arguments.tag):
             name = Reference.parse(text)
             progress.phase("PUBLISHING", name.short)
-            push(store, result.image, name, progress)
+            push(store, digest, name, progress)
 
 
 @contextmanager
@@ -294,9 +360,11 @@ def _list_source(arguments: argparse.Namespace, context: Context) -> int:
 def _copy_report(arguments: argparse.Namespace, context: Context) -> None:
     from hakobune.builds.record import BuildFolder
     from hakobune.builds.request import folder_name
+    from hakobune.cli.platforms import parse_platforms
     from hakobune.oci.reference import Reference
 
-    name = folder_name(Reference.parse(arguments.image))
+    (platform,) = parse_platforms(arguments.platform)
+    name = folder_name(Reference.parse(arguments.image), platform)
     report = BuildFolder(context.settings.home / "builds" / name).path / "report.toml"
     target = Path(arguments.report_output_dir)
     try:

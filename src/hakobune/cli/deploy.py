@@ -87,11 +87,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="IMAGE",
         help="serve this image, from here or its registry; nothing is built",
     )
-    parser.add_argument(
-        "--platform",
-        metavar="OS/ARCH",
-        help="of --image, which of several (default: this machine's); another CPU's runs where it is emulated",
-    )
     runs = parser.add_argument_group("how it runs (what is not given stays as it was)")
     runs.add_argument(
         "--port",

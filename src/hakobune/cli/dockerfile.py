@@ -105,11 +105,11 @@ def request_from_arguments(
 
     if not folder.is_dir():
         raise UsageError(f"{folder} is no folder", fix="name the folder that COPY and ADD read")
-    platforms = parse_platforms(arguments.platform)
-    if len(platforms) > 1 and not several:
+    platform, *others = parse_platforms(arguments.platform)
+    if others and not several:
         raise UsageError(
             f"--platform {arguments.platform}: one image is needed here",
-            fix=f"--platform {platforms[0]}",
+            fix=f"--platform {platform}",
         )
     text = sys.stdin.read() if file == "-" else None
     return DockerfileRequest(
@@ -119,7 +119,7 @@ def request_from_arguments(
         target=arguments.target,
         args=_build_args(arguments.build_arg, context.env),
         secrets=_secrets(arguments.secret, context.env),
-        platform=platforms[0],
+        platform=platform,
         names=tuple(map(Reference.parse, names)),
         no_cache=arguments.no_cache,
         pull=arguments.base_pull,

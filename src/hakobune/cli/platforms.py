@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from hakobune.errors import UsageError
 from hakobune.oci.descriptor import Descriptor, encode_document
@@ -41,3 +42,9 @@ def publish_index(store: Store, images: Iterable[Image], names: Sequence[Referen
         for image in images
     ]
     return store.put_index(encode_document(make_index(entries, {})), names=names)
+
+
+def name_for(name: Reference, platform: Platform) -> Reference:
+    """What one image of an index is called while it is built: `web:v1-linux-arm64`."""
+    suffix = str(platform).replace("/", "-")
+    return replace(name, tag=f"{name.tag}-{suffix}")

@@ -201,6 +201,8 @@ def _help(call: _Call, report: int, orders: int) -> NoReturn:
     """The helper: goes where the runtime works, starts the process, waits for it."""
     try:
         restore_signals()
+        # The command may be gone before it is told anything: what it left must be ended all the same.
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         call.streams.close_outer()
         os.setsid()  # a terminal's signals are for the command, which forwards them
         target = call.target
