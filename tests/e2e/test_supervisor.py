@@ -171,7 +171,7 @@ def test_files_in_a_bind_keep_their_ids_on_disk(
     assert (shared / "new").stat().st_uid == 1002
     assert "read me" in lines
     assert secret.read_text() == "read me\n"
-    assert lines[-1] == "ok"
+    assert "ok" in lines  # before or after the error: the two streams have no common order
 
 
 def test_the_top_is_thrown_away_and_has_its_size(
