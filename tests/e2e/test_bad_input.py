@@ -75,8 +75,8 @@ CASES = [
     ("deploy web --image no/such", 1, ["no image no/such", "fix: `hako image ls`"]),
     ("deploy web --source web --builder no/such", 1, ["no/such", "why: ", "fix: "]),
     ("build", 2, ["needs the image's name", "fix: hako build IMAGE"]),
-    ("services describe nobody", 1, ["no service 'nobody'"]),
-    ("logs nobody", 1, ["no service 'nobody'"]),
+    ("services describe nobody", 1, ["no service 'nobody'", "fix: `hako services list`"]),
+    ("logs nobody", 1, ["no service 'nobody'", "fix: `hako services list`"]),
     ("container run nobody", 125, ["no image nobody", "fix: `hako image ls`"]),
 ]
 

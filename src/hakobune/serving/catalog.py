@@ -115,14 +115,21 @@ class Catalog:
         try:
             return self.services[name]
         except KeyError:
-            raise NotFoundError(f"there is no service {name.rpartition('/')[2]!r}") from None
+            raise NotFoundError(
+                f"there is no service {name.rpartition('/')[2]!r}",
+                fix="`hako services list` names those that there are",
+            ) from None
 
     def revision(self, name: str) -> RevisionEntry:
         """Raises: NotFoundError: there is none of that name."""
         try:
             return self.revisions[name]
         except KeyError:
-            raise NotFoundError(f"there is no revision {name.rpartition('/')[2]!r}") from None
+            service = name.partition("/revisions/")[0].rpartition("/")[2]
+            raise NotFoundError(
+                f"there is no revision {name.rpartition('/')[2]!r}",
+                fix=f"`hako revisions list {service}` names those that there are",
+            ) from None
 
     def revisions_of(self, service: str) -> tuple[RevisionEntry, ...]:
         """Newest first."""

@@ -39,14 +39,14 @@ class BootFacts:
 
 
 def explain_boot(facts: BootFacts) -> BootError:
-    """One line of what, and lines of `seen`, `fix` and `log`."""
+    """One line of what, and lines of `seen`, `fix` and `log`: what was logged last, then what before it, oldest first."""
     what, seen, fix = _verdict(facts)
     lines = [what, f"  seen   {seen}"]
     if fix:
         lines.append(f"  fix    {fix}")
     if facts.last_lines:
         lines.append(f"  log    last: {facts.last_lines[-1]}")
-        lines += [f"         before: {line}" for line in reversed(facts.last_lines[:-1])]
+        lines += [f"         before: {line}" for line in facts.last_lines[:-1]]
     return BootError("\n".join(lines))
 
 

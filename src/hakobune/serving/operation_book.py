@@ -21,7 +21,11 @@ class OperationBook:
         try:
             return self._catalog.operations[name]
         except KeyError:
-            raise NotFoundError(f"there is no operation {name.rpartition('/')[2]!r}") from None
+            raise NotFoundError(
+                f"there is no operation {name.rpartition('/')[2]!r}",
+                why="nobody began it, or it ended long ago",
+                fix="ask for the service itself: its conditions say how its last change ended",
+            ) from None
 
     def within(self, parent: str) -> list[Operation]:
         """Those of `projects/P/locations/L`, newest first."""

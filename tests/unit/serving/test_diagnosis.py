@@ -46,10 +46,14 @@ def test_an_end_before_ready_is_said_with_code_signal_or_memory() -> None:
     assert describe_exit(stopped()) == "ended while nobody watched"
 
 
-def test_the_last_line_is_in_the_message() -> None:
-    message = str(explain_boot(facts(ended=stopped(exit_code=1), last_lines=("one", "two"))))
+def test_what_was_logged_is_in_the_message_the_last_line_first_then_from_the_oldest_on() -> None:
+    boot = facts(ended=stopped(exit_code=1), last_lines=("one", "two", "three"))
 
-    assert "last: two" in message
+    assert str(explain_boot(boot)).splitlines()[-3:] == [
+        "  log    last: three",
+        "         before: one",
+        "         before: two",
+    ]
 
 
 def test_ready_says_who_listens_where() -> None:
