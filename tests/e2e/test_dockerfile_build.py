@@ -464,3 +464,21 @@ def test_prune_drops_the_cache_of_steps_when_asked(world: Installation, tmp_path
         other.hako("image", "prune", "--build-cache")
 
         assert "CACHED" not in other.hako("dockerfile", "build", str(tmp_path / "c")).stderr
+
+
+def test_a_dangling_link_where_a_file_is_mounted_stays_one(
+    world: Installation, tmp_path: Path
+) -> None:
+    text = (
+        f"FROM {BASE}\nRUN mkdir /a && ln -s ../run/resolve/stub.conf /a/resolv.conf && rm -rf /run\n"
+        "RUN --mount=type=bind,source=file,target=/a/resolv.conf cat /a/resolv.conf >/seen\n"
+    )
+    fill(tmp_path, {"Dockerfile": text, "file": "mounted"})
+
+    build(world, tmp_path, "-t", "dangling")
+
+    assert run_in(world, "dangling", "cat", "/seen") == "mounted"
+    assert run_in(world, "dangling", "readlink", "/a/resolv.conf") == "../run/resolve/stub.conf\n"
+    with Store(world.home) as store:
+        last = store.snapshots(image_of(world, "dangling"))[-1]
+    assert not (last.tree / "run").exists()

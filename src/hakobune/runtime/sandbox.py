@@ -14,6 +14,7 @@ import errno
 import fcntl
 import json
 import os
+import posixpath
 import selectors
 import shutil
 import signal
@@ -50,6 +51,7 @@ from hakobune.runtime.slot import Slot
 _FORKS = Lock()
 
 BUILD_PIDS = 8192
+_LINKS = 40  # as many as the kernel follows (path_resolution(7))
 LARGEST_FILE_BYTES = 64 << 20
 _OOM_SCORE = 700  # a build dies before a service does
 _END = (
@@ -353,8 +355,11 @@ class Sandbox:
         for file in files:
             self._make_stub(file.target, is_directory=False)
 
-    def _make_stub(self, path: str, *, is_directory: bool) -> None:
-        """Make what is missing of *path*: folders, and at its end a folder or an empty file."""
+    def _make_stub(self, path: str, *, is_directory: bool, links: int = 0) -> None:
+        """Make what is missing of *path*: folders, and at its end a folder or an empty file.
+
+        A link that leads nowhere yet is followed, inside the root.
+        """
         if path.startswith("/dev/"):
             return  # in a file system of its own, which pid 1 makes
         parts = path.strip("/").split("/")
@@ -368,6 +373,14 @@ class Sandbox:
             folder = is_directory or number < len(parts)
             parent, name = self._open_parent(here)
             with self._closing(parent), self._as(0, 0):
+                target = _link_target(parent, name)
+                if target is not None:
+                    if links == _LINKS:
+                        raise SandboxError(f"{path} cannot be made", why="its links have no end")
+                    place = posixpath.join(posixpath.dirname(here), target, *parts[number:])
+                    place = posixpath.normpath(place)
+                    self._make_stub(place, is_directory=is_directory, links=links + 1)
+                    return
                 before = os.stat(f"/proc/self/fd/{parent}").st_mtime_ns
                 if folder:
                     os.mkdir(name, 0o755, dir_fd=parent)
@@ -572,6 +585,13 @@ def _set_up(
             peer.send(f"{type(error).__name__}: {error}".encode()[:4096])
     finally:
         os._exit(0)
+
+
+def _link_target(folder: int, name: str) -> str | None:
+    try:
+        return os.readlink(name, dir_fd=folder)
+    except OSError:
+        return None  # no link, or nothing at all
 
 
 def _shows_directory(given: GivenMount) -> bool:
