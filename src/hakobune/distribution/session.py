@@ -178,9 +178,10 @@ class Session:
 
     def _authorized(self, request: Request, endpoint: Endpoint) -> Answer:
         """Send it, and once more if a 401 can be answered."""
+        first = self._first_contact(request, endpoint)
         base = self.base(endpoint, request.what)
         known = self._authorizer.header(base, request.scopes)
-        answer = self._followed(request, endpoint, base, known)
+        answer = first or self._followed(request, endpoint, base, known)
         if request.anonymous or answer.status != 401 or _origin(answer.url) != _origin(base):
             return answer
         with answer:
@@ -198,6 +199,25 @@ class Session:
             if not header:
                 raise self._refusal(request, endpoint, answer, None)
         return self._followed(request, endpoint, base, header)
+
+    def _first_contact(self, request: Request, endpoint: Endpoint) -> Answer | None:
+        """On loopback, ask in plain HTTP at once: an answer that makes sense saves the question how it is spoken to."""
+        if not endpoint.plain_first or request.method not in ("GET", "HEAD"):
+            return None
+        with self._bases_lock:
+            if endpoint.host in self._bases:
+                return None
+        base = f"http://{endpoint.host}"
+        try:
+            answer = self._followed(request, endpoint, base, "")
+        except TRANSPORT_ERRORS:
+            return None
+        if answer.status == 400:  # "an HTTP request to an HTTPS server"
+            answer.close()
+            return None
+        with self._bases_lock:
+            self._bases[endpoint.host] = base
+        return answer
 
     def _ask_for_token(
         self,
