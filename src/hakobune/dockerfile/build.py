@@ -29,9 +29,10 @@ from hakobune.dockerfile.graph import (
     plan,
 )
 from hakobune.dockerfile.ignore_file import read_ignore_file
-from hakobune.dockerfile.image_config import scratch_config
+from hakobune.dockerfile.image_config import begin_stage, scratch_config
 from hakobune.dockerfile.instructions import Dockerfile, Instruction
 from hakobune.dockerfile.parse import parse, parse_triggers
+from hakobune.dockerfile.rehearse import all_warnings, rehearse
 from hakobune.dockerfile.report import Report
 from hakobune.dockerfile.request import DockerfileRequest
 from hakobune.dockerfile.rooms import Rooms
@@ -80,7 +81,10 @@ def build(
     bases = _Bases(request, store, progress)
     planned = _plan(dockerfile, request, bases)
     check_emulation(planned)
-    for warning in (*dockerfile.warnings, *planned.warnings):
+    rehearsed = rehearse(
+        planned, lambda one: _environment(one, bases), request.args, dockerfile.escape
+    )
+    for warning in all_warnings(dockerfile, planned, rehearsed):
         report.note(str(warning), warning=True)
     with _open_context(request, store) as context:
         return _Build(dockerfile, planned, request, store, settings, report, bases, context).run()
@@ -163,6 +167,15 @@ def _plan(dockerfile: Dockerfile, request: DockerfileRequest, bases: _Bases) -> 
                 found = found or bool(expressions)
         if not found:
             return planned
+
+
+def _environment(planned: PlannedStage, bases: _Bases) -> tuple[str, ...]:
+    """What a stage starts with that is made from no other stage."""
+    if isinstance(planned.base, ImageSource):
+        config = _base_image(planned, planned.base, bases).config
+    else:
+        config = scratch_config(planned.platform)
+    return begin_stage(config).config.env
 
 
 def _base_image(planned: PlannedStage, source: ImageSource, bases: _Bases) -> Image:

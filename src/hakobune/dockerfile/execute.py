@@ -76,8 +76,6 @@ def _execute(
     found = substitute(
         instruction, stage.scope.variables, globals_.escape, declared=stage.scope.declared
     )
-    for warning in found.warnings:
-        workshop.report.note(str(warning), warning=True)
     banner = f"[{stage.label} {place}] {instruction.text}"
     match found.instruction:
         case Run() as run:

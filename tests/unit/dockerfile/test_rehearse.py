@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import pytest
+
+from hakobune.dockerfile.errors import DockerfileError
+from hakobune.dockerfile.graph import plan
+from hakobune.dockerfile.instructions import LintWarning
+from hakobune.dockerfile.parse import parse
+from hakobune.dockerfile.rehearse import all_warnings, rehearse
+from hakobune.oci.platform import Platform
+
+AMD64 = Platform.parse("linux/amd64")
+
+
+def rehearsed(text: str, **args: str) -> tuple[LintWarning, ...]:
+    """All warnings of a file whose base images have PATH and BASE."""
+    dockerfile = parse(text, "Dockerfile")
+    planned = plan(dockerfile, args=args, build_platform=AMD64, target_platform=AMD64)
+    found = rehearse(planned, lambda one: ["PATH=/bin", "BASE=b"], args, dockerfile.escape)
+    return all_warnings(dockerfile, planned, found)
+
+
+def messages(text: str, **args: str) -> list[str]:
+    return [f"{one.at.line} {one.message}" for one in rehearsed(text, **args)]
+
+
+def test_variables_come_from_the_base_from_env_and_from_args():
+    text = "ARG G=1\nFROM a\nARG G\nARG X\nENV E=$BASE\nENV F=$E$G$X$PATH\nENV H=$E1\n"
+
+    assert messages(text) == ["7 $E1 is not set; did you mean E?"]
+
+
+def test_a_stage_made_from_a_stage_has_its_variables():
+    text = "FROM a AS x\nENV E=1\nARG A=2\nFROM x\nENV F=$E$A$NOPE_AT_ALL\n"
+
+    assert messages(text) == ["5 $NOPE_AT_ALL is not set"]
+
+
+def test_a_value_in_the_last_line_is_wrong_before_anything_runs():
+    with pytest.raises(DockerfileError) as caught:
+        rehearsed("FROM a\nRUN sleep 100\nARG P=80x\nEXPOSE $P\n")
+
+    assert caught.value.what == "Dockerfile:4: '80x' is not a port number"
+
+
+def test_a_build_arg_can_mend_it():
+    assert rehearsed("FROM a\nARG P=80x\nEXPOSE $P\n", P="80") == ()
+
+
+def test_a_stage_nobody_needs_is_not_looked_at():
+    assert rehearsed("FROM a\nSTOPSIGNAL NONE\nFROM b\n") == ()
+
+
+def test_warnings_are_in_order_of_lines_and_can_be_turned_off():
+    text = "FROM a\nENV A=$NOPE_AT_ALL\nCMD x\n"
+
+    assert [one.rule for one in rehearsed(text)] == ["UndefinedVar", "JSONArgsRecommended"]
+    skipped = f"# check=skip=UndefinedVar\n{text}"
+    assert [one.rule for one in rehearsed(skipped)] == ["JSONArgsRecommended"]
+
+
+def test_a_file_can_want_no_warnings():
+    with pytest.raises(DockerfileError) as caught:
+        rehearsed("# check=error=true\nFROM a\nCMD x\nMAINTAINER y\n")
+
+    assert caught.value.line == 3
+    assert "JSONArgsRecommended" in caught.value.what
+    assert rehearsed("# check=skip=all;error=true\nFROM a\nCMD x\n") == ()
