@@ -9,10 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hakobune.cli.container_run import environment, exit_code_of
+from hakobune.cli.container_process import environment, exit_code_of
 from hakobune.cli.main import Context
 from hakobune.errors import HakoError, UsageError
-from hakobune.oci.image_user import resolve_user
 from hakobune.runtime.bundle import make_process
 from hakobune.runtime.container import User
 from hakobune.runtime.execute import Target, execute, find_target
@@ -63,6 +62,8 @@ def _process(
     env = [f"{name}={value}" for name, value in target.spec.env.items()]
     spec = replace(target.spec, argv=command, cwd=arguments.workdir or target.spec.cwd)
     if arguments.user is not None:
+        from hakobune.oci.image_user import resolve_user
+
         # In the container as it is now: users may have been added since it was made.
         user = resolve_user(arguments.user, [Path(f"/proc/{target.pid}/root")])
         spec = replace(spec, user=User(user.uid, user.gid, user.groups))

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from hakobune.cli.container_process import environment, exit_code_of
 from hakobune.cli.main import Context
 from hakobune.cli.pull_option import get_image
 from hakobune.cli.serve import ensure_supervisor
@@ -31,7 +32,6 @@ from hakobune.runtime.foreground_record import find_foreground
 from hakobune.runtime.supervisor_client import SupervisorClient
 
 IMAGE_LABEL = "hako.image"
-_FAILED, _NOT_EXECUTABLE, _NO_COMMAND = 125, 126, 127
 _SIZES = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
@@ -44,17 +44,6 @@ def run(arguments: argparse.Namespace, context: Context) -> int:
     except HakoError as error:
         print(f"error: {error}", file=context.err)
         return exit_code_of(error)
-
-
-def exit_code_of(error: HakoError) -> int:
-    """docker's, for what could not be started."""
-    match error:
-        case ContainerError(kind="no_command"):
-            return _NO_COMMAND
-        case ContainerError(kind="not_executable"):
-            return _NOT_EXECUTABLE
-        case _:
-            return _FAILED
 
 
 def _run_container(arguments: argparse.Namespace, context: Context) -> int:
@@ -202,26 +191,6 @@ def _joined(network: str, context: Context) -> int | None:
     from hakobune.runtime.execute import find_target
 
     return find_target(context.settings, id).pid
-
-
-def environment(
-    given: Sequence[str], before: Sequence[str], ours: Mapping[str, str]
-) -> dict[str, str]:
-    """*before*, overruled by what `-e` gives; a name alone takes our own value.
-
-    Raises:
-        UsageError: one names no variable.
-    """
-    env = dict(item.split("=", 1) for item in before if "=" in item)
-    for item in given:
-        name, equals, value = item.partition("=")
-        if not name:
-            raise UsageError(f"-e {item!r} names no variable", fix="-e NAME=VALUE")
-        if equals:
-            env[name] = value
-        elif name in ours:
-            env[name] = ours[name]
-    return env
 
 
 def parse_volume(text: str) -> Mount:

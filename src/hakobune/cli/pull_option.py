@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from hakobune.cli.main import Context
-from hakobune.cli.terminal import BannerProgress
-from hakobune.distribution.transfer import POLICIES, find_or_pull
-from hakobune.oci.manifest import Image
-from hakobune.oci.platform import Platform
-from hakobune.oci.reference import Reference
-from hakobune.oci.store import Store
+
+if TYPE_CHECKING:  # the parser alone, for another verb, needs none of it
+    from hakobune.oci.manifest import Image
+    from hakobune.oci.store import Store
+
+POLICIES = ("missing", "always", "never")
 
 
 def add_pull(parser: argparse.ArgumentParser, *, platform: bool = True) -> None:
@@ -32,6 +33,11 @@ def get_image(store: Store, name: str, arguments: argparse.Namespace, context: C
     Raises:
         HakoError: it cannot be had.
     """
+    from hakobune.cli.terminal import BannerProgress
+    from hakobune.distribution.transfer import find_or_pull
+    from hakobune.oci.platform import Platform
+    from hakobune.oci.reference import Reference
+
     wanted = getattr(arguments, "platform", None)
     return find_or_pull(
         store,

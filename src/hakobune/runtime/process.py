@@ -40,9 +40,7 @@ def read_stat(pid: int) -> ProcessStat | None:
 
 def find_child(parent: int, inner_pid: int) -> int | None:
     """The child of *parent* that is *inner_pid* in the pid namespace where *parent* is; as we count, or `None`."""
-    for name in os.listdir("/proc"):
-        if not name.isdecimal():
-            continue
+    for name in _children(parent):
         try:
             with open(f"/proc/{name}/status", encoding="utf-8", errors="replace") as file:
                 fields = dict(line.split(":", 1) for line in file if ":" in line)
@@ -52,6 +50,15 @@ def find_child(parent: int, inner_pid: int) -> int | None:
         if int(fields.get("PPid", "0")) == parent and len(pids) > 1 and int(pids[1]) == inner_pid:
             return int(name)
     return None
+
+
+def _children(parent: int) -> list[str]:
+    """At least the children of a process: as the kernel lists them, or where it does not, every process."""
+    try:
+        with open(f"/proc/{parent}/task/{parent}/children", encoding="ascii") as file:
+            return file.read().split()
+    except OSError:
+        return [name for name in os.listdir("/proc") if name.isdecimal()]
 
 
 def open_process(pid: int, start_time: int) -> int | None:
