@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from hakobune.distribution.access import Access
 from hakobune.distribution.credentials import CredentialFiles
 from hakobune.distribution.errors import (
     NoAnswerError,
@@ -25,7 +26,6 @@ from hakobune.distribution.errors import (
 )
 from hakobune.distribution.proxies import Proxies
 from hakobune.distribution.registries import Registries
-from hakobune.distribution.session import Access
 from hakobune.distribution.transfer import find_or_pull, pull, push
 from hakobune.errors import HakoError
 from hakobune.oci import descriptor as media

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from hakobune.distribution.access import Access
 from hakobune.distribution.credentials import CredentialFiles
 from hakobune.distribution.errors import NotThereError, RegistryError
 from hakobune.distribution.proxies import Proxies
 from hakobune.distribution.registries import Registries
-from hakobune.distribution.session import Access
 from hakobune.distribution.transfer import copy, open_repository, pull, push, resolve
 from hakobune.oci import descriptor as media
 from hakobune.oci.descriptor import Descriptor, encode_document

@@ -12,6 +12,18 @@ _LONGEST_MESSAGE: Final = 300
 _TLS_FIX: Final = "put the certificate of its authority into /etc/docker/certs.d/{host}/ca.crt, or into the file that SSL_CERT_FILE names"
 
 
+_TRY_AGAIN: Final = "try again; what has been received is kept"
+_CUTS: Final = frozenset(
+    {
+        "IncompleteRead",
+        "ProtocolError",
+        "ConnectionResetError",
+        "RemoteDisconnected",
+        "BrokenPipeError",
+    }
+)
+
+
 class RegistryError(HakoError):
     """A registry did not do what was asked.
 
@@ -31,7 +43,15 @@ class RegistryError(HakoError):
 
 
 class NoAnswerError(RegistryError):
-    """Nobody answered, or not to the end: unknown host, refused or cut connection, TLS, time."""
+    """Nobody answered, or not to the end: unknown host, refused or cut connection, TLS, time.
+
+    Attributes:
+        final: trying again will not help: no such host, nobody there, no trust.
+    """
+
+    def __init__(self, what: str, *, host: str, why: str, fix: str, final: bool) -> None:
+        super().__init__(what, host=host, why=why, fix=fix)
+        self.final = final
 
 
 class NotThereError(RegistryError):
@@ -137,17 +157,20 @@ def login_hint(host: str) -> str:
 
 def no_answer(what: str, *, host: str, error: BaseException) -> NoAnswerError:
     """The error for a request that got no answer; the cause is told in words."""
-    why, fix = _cause(error, host)
-    return NoAnswerError(what, host=host, why=why, fix=fix)
-
-
-def _cause(error: BaseException, host: str) -> tuple[str, str]:
-    """Look through urllib3's wrapping for what the operating system or OpenSSL said."""
     chain = _chain(error)
+    if final := _final_cause(chain, host):
+        why, fix = final
+        return NoAnswerError(what, host=host, why=why, fix=fix, final=True)
+    why, fix = _passing_cause(chain, host)
+    return NoAnswerError(what, host=host, why=why, fix=fix, final=False)
+
+
+def _final_cause(chain: tuple[BaseException, ...], host: str) -> tuple[str, str] | None:
+    """Why and fix, if there is nothing to be hoped for; what the system or OpenSSL said lies inside of urllib3's errors."""
     text = " ".join(str(item) for item in chain)
     kinds = {type(item).__name__ for item in chain}
     if "CERTIFICATE_VERIFY_FAILED" in text:
-        if "Hostname mismatch" in text or "doesn't match" in text:
+        if "Hostname mismatch" in text or "doesn't match" in text or "IP address mismatch" in text:
             return f"the certificate of {host} is for another name", "use the name that it is for"
         if "expired" in text:
             return f"the certificate of {host} has expired", "its operator must renew it"
@@ -160,32 +183,33 @@ def _cause(error: BaseException, host: str) -> tuple[str, str]:
             f"{host} does not speak TLS",
             f'if it is plain HTTP on purpose, say so in registries.conf: [[registry]] location = "{host}" insecure = true',
         )
-    if "SSLError" in kinds or "SSLCertVerificationError" in kinds:
-        return f"TLS with {host} failed: {_last(chain)}", ""
-    if "NameResolutionError" in kinds or "gaierror" in kinds:
+    if "ProxyError" in kinds:
+        return None
+    if kinds & {"NameResolutionError", "gaierror"}:
         return (
             f"no host is called {host.partition(':')[0]}",
             "check the name, or this machine's DNS",
         )
+    if "ConnectionRefusedError" in kinds:
+        return f"nobody listens at {host} (connection refused)", ""
+    return None
+
+
+def _passing_cause(chain: tuple[BaseException, ...], host: str) -> tuple[str, str]:
+    kinds = {type(item).__name__ for item in chain}
     if "ProxyError" in kinds:
         return (
             f"the proxy did not connect us to {host}: {_last(chain)}",
             "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY",
         )
-    if "ConnectionRefusedError" in kinds:
-        return f"nobody listens at {host} (connection refused)", ""
-    if kinds & {"ConnectTimeoutError"}:
+    if kinds & {"SSLError", "SSLCertVerificationError"}:
+        return f"TLS with {host} failed: {_last(chain)}", ""
+    if "ConnectTimeoutError" in kinds:
         return f"{host} does not answer (no connection within the time)", ""
-    if kinds & {"ReadTimeoutError", "TimeoutError", "timeout"}:
-        return f"{host} stopped sending", "try again; what has been received is kept"
-    if kinds & {
-        "IncompleteRead",
-        "ProtocolError",
-        "ConnectionResetError",
-        "RemoteDisconnected",
-        "BrokenPipeError",
-    }:
-        return f"{host} cut the connection", "try again; what has been received is kept"
+    if kinds & {"ReadTimeoutError", "TimeoutError"}:
+        return f"{host} stopped sending", _TRY_AGAIN
+    if kinds & _CUTS:
+        return f"{host} cut the connection", _TRY_AGAIN
     return _last(chain), ""
 
 

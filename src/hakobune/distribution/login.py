@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hakobune.distribution.access import Access
 from hakobune.distribution.client import RegistryClient
 from hakobune.distribution.credentials import (
     HELPER_TIME_LIMIT_S,
@@ -18,7 +19,7 @@ from hakobune.distribution.credentials import (
     Credentials,
     CredentialsError,
 )
-from hakobune.distribution.session import Access, Session
+from hakobune.distribution.session import Session
 from hakobune.oci.reference import Reference
 from hakobune.support.files import write_atomically
 

@@ -7,56 +7,29 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Final
 from urllib.parse import urljoin, urlsplit
 
+from hakobune.distribution.access import Access
 from hakobune.distribution.auth import Authorizer
 from hakobune.distribution.challenge import parse_challenges
 from hakobune.distribution.connections import TRANSPORT_ERRORS, Answer, Connections
-from hakobune.distribution.credentials import CredentialFiles
-from hakobune.distribution.errors import RegistryError, describe_answer, no_answer
+from hakobune.distribution.errors import NoAnswerError, RegistryError, describe_answer, no_answer
 from hakobune.distribution.patience import (
     ATTEMPTS,
     WORTH_ANOTHER_TRY,
     parse_retry_after,
     wait_s,
 )
-from hakobune.distribution.proxies import Proxies
-from hakobune.distribution.registries import Endpoint, Registries
+from hakobune.distribution.redirect import origin_of, why_not_followed
+from hakobune.distribution.registries import Endpoint
 
 _MOST_REDIRECTS: Final = 6
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
 Body = Callable[[], bytes | Iterable[bytes]]
 Note = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Access:
-    """How this user reaches registries: read once from the environment and the files that podman and docker have."""
-
-    registries: Registries
-    credentials: CredentialFiles
-    proxies: Proxies
-    stall_s: float = 30.0  # how long a server may send nothing before it is asked again
-
-    @classmethod
-    def read(cls, env: Mapping[str, str], home: Path, *, uid: int) -> Access:
-        """See `Registries.read`, `CredentialFiles.of_user` and `Proxies.read`.
-
-        Args:
-            home: `HAKO_HOME`, which may hold a `registries.conf` and `certs.d` of its own.
-
-        Raises:
-            HakoError: a file cannot be understood.
-        """
-        return cls(
-            registries=Registries.read(env, home),
-            credentials=CredentialFiles.of_user(env, uid=uid),
-            proxies=Proxies.read(env),
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +126,7 @@ class Session:
     ) -> None:
         """Sleep before the next try, or raise *error* if there is none."""
         seconds = wait_s(attempt, asked_s=asked, random=random.random())
-        hopeless = not error.status and _is_final(error)
+        hopeless = isinstance(error, NoAnswerError) and error.final
         if seconds is None or not (request.again or error.status == 429) or hopeless:
             raise error
         if seconds >= 1.0 or asked:
@@ -182,7 +155,7 @@ class Session:
         base = self.base(endpoint, request.what)
         known = self._authorizer.header(base, request.scopes)
         answer = first or self._followed(request, endpoint, base, known)
-        if request.anonymous or answer.status != 401 or _origin(answer.url) != _origin(base):
+        if request.anonymous or answer.status != 401 or origin_of(answer.url) != origin_of(base):
             return answer
         with answer:
             header = self._authorizer.answer(
@@ -261,7 +234,7 @@ class Session:
         for _ in range(_MOST_REDIRECTS):
             headers = dict(request.headers)
             # Never across hosts: object stores refuse it, and others would keep it.
-            if authorization and _origin(url) == _origin(base):
+            if authorization and origin_of(url) == origin_of(base):
                 headers["Authorization"] = authorization
             body = request.body() if request.body is not None and method == request.method else None
             answer = self._send_once(
@@ -272,7 +245,7 @@ class Session:
                 return answer
             answer.close()
             target = urljoin(url, location)
-            why = _why_not_followed(url, target, insecure=endpoint.insecure)
+            why = why_not_followed(url, target, insecure=endpoint.insecure)
             if why:
                 raise RegistryError(
                     request.what,
@@ -324,30 +297,6 @@ class Session:
         if failures:
             raise no_answer(what, host=endpoint.host, error=failures[0])
         return f"{schemes[0]}://{endpoint.host}"
-
-
-def _is_final(error: RegistryError) -> bool:
-    """Whether waiting will not help: no such host, nobody there, no trust."""
-    return any(
-        word in error.why
-        for word in ("no host is called", "connection refused", "certificate", "does not speak TLS")
-    )
-
-
-def _origin(url: str) -> tuple[str, str, int]:
-    parts = urlsplit(url)
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    return parts.scheme, (parts.hostname or "").lower(), port
-
-
-def _why_not_followed(url: str, target: str, *, insecure: bool) -> str:
-    """Why a redirect is not followed; empty if it is (pure)."""
-    scheme = urlsplit(target).scheme
-    if scheme not in ("http", "https"):
-        return f"{scheme or 'nothing'} is not a way to fetch"
-    if scheme == "http" and url.startswith("https://") and not insecure:
-        return "it does not speak TLS, the registry does"
-    return ""
 
 
 def plain_scopes(repository: str, actions: str, also: Sequence[str] = ()) -> tuple[str, ...]:

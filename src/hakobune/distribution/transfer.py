@@ -22,8 +22,9 @@ from hakobune.progress import Progress
 
 # What speaks HTTP takes 60 ms to import: only for who really asks a registry.
 if TYPE_CHECKING:
+    from hakobune.distribution.access import Access
     from hakobune.distribution.client import RegistryClient
-    from hakobune.distribution.session import Access, Session
+    from hakobune.distribution.session import Session
 
 Policy = Literal["missing", "always", "never"]
 POLICIES: Final = ("missing", "always", "never")
@@ -286,7 +287,8 @@ def open_session(home: Path, progress: Progress) -> Session:
 
 
 def _session(home: Path, access: Access | None, progress: Progress) -> Session:
-    from hakobune.distribution.session import Access, Session
+    from hakobune.distribution.access import Access
+    from hakobune.distribution.session import Session
 
     access = access or Access.read(os.environ, home, uid=os.geteuid())
     return Session(access, note=progress.note)

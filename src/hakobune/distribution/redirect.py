@@ -1,0 +1,22 @@
+"""Which redirects are followed, and what counts as the same host (pure)."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+
+def origin_of(url: str) -> tuple[str, str, int]:
+    """Scheme, host and port: credentials for one are for no other."""
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return parts.scheme, (parts.hostname or "").lower(), port
+
+
+def why_not_followed(url: str, target: str, *, insecure: bool) -> str:
+    """Why a redirect is not followed; empty if it is (pure)."""
+    scheme = urlsplit(target).scheme
+    if scheme not in ("http", "https"):
+        return f"{scheme or 'nothing'} is not a way to fetch"
+    if scheme == "http" and url.startswith("https://") and not insecure:
+        return "it does not speak TLS, the registry does"
+    return ""
