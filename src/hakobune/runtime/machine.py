@@ -31,7 +31,7 @@ from hakobune.runtime.sockets import listening_sockets
 from hakobune.runtime.supervisor_client import SupervisorClient
 from hakobune.settings import Settings
 
-PROGRAMS = ("crun", "haproxy", "nft", "ip", "mmdebstrap", "unshare", "setpriv", "iptables")
+PROGRAMS = ("crun", "runc", "haproxy", "nft", "ip", "mmdebstrap", "unshare", "setpriv", "iptables")
 DEBIAN_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 GROUP = "hakobune"
 _SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

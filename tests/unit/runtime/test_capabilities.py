@@ -167,3 +167,16 @@ def test_descendants_are_children_of_children_and_nobody_else():
 def test_sizes_are_said_as_disks_are_sold():
     assert in_words(41_400_000) == "41 MB"
     assert in_words(5_400_000_000) == "5.4 GB"
+
+
+def test_the_runtime_that_is_asked_for_is_the_one_that_is_looked_for():
+    settings = replace(SETTINGS, runtime="runc")
+    others = {name: program for name, program in GOOD.programs.items() if name != "runc"}
+
+    there = {finding.name: finding for finding in judge(GOOD, settings)}
+    missing = {finding.name: finding for finding in judge(replace(GOOD, programs=others), settings)}
+
+    assert "crun" not in there
+    assert there["runc"].state is State.FOUND
+    assert missing["runc"].state is State.MISSING
+    assert missing["runc"].fix == "apt-get install -y runc"
