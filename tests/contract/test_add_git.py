@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hakobune.dockerfile.add_git import GitError, check_out
+from hakobune.dockerfile.add_git import GitError, check_out, forget_checkouts
 from hakobune.dockerfile.git_source import GitSource, read_git_source
 from tests.git_server import ENV, commit, git, git_server, make_repository
 
@@ -81,6 +81,19 @@ def test_a_commit_is_fetched_once_and_a_moved_branch_is_noticed(
 
     assert second.commit != first.commit
     assert (second.folder / "docs/a").read_text() == "three\n"
+
+
+def test_what_was_not_used_for_long_is_forgotten(server: str, tmp_path: Path):
+    kept = tmp_path / "kept"
+    old = check_out(read_git_source(f"{server}/r.git#v1"), kept, ENV).folder
+    new = check_out(read_git_source(f"{server}/r.git"), kept, ENV).folder
+    os.utime(f"{old}.lock", (1, 1))
+
+    forget_checkouts(kept, unused_for_s=3600)
+    assert (old.exists(), new.exists()) == (False, True)
+
+    forget_checkouts(kept)
+    assert list(kept.iterdir()) == []
 
 
 def test_the_git_folder_stays_if_it_is_wanted(server: str, tmp_path: Path):

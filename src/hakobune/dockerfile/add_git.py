@@ -11,13 +11,14 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from hakobune.dockerfile.git_source import GitSource
 from hakobune.errors import HakoError
-from hakobune.support.locks import open_lock
+from hakobune.support.locks import open_lock, try_exclusive
 
 _TIMEOUT_S = 600
 _SAFE = (
@@ -79,9 +80,20 @@ def check_out(source: GitSource, folder: Path, env: Mapping[str, str]) -> Checko
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not done.is_dir():
             _make(git, source, commit, done)
+        os.utime(lock)  # used now: see `forget_checkouts`
     finally:
         os.close(lock)
     return Checkout(done, commit)
+
+
+def forget_checkouts(folder: Path, *, unused_for_s: float = 0) -> None:
+    """Remove what no build has used for that long and none is making now."""
+    limit = time.time() - unused_for_s
+    for path in folder.glob("*.lock"):
+        if path.stat().st_mtime <= limit and (lock := try_exclusive(path)) is not None:
+            shutil.rmtree(path.with_suffix(""), ignore_errors=True)
+            path.unlink()
+            os.close(lock)
 
 
 def _name(source: GitSource, commit: str) -> str:
@@ -171,8 +183,8 @@ def _make(git: _Git, source: GitSource, commit: str, done: Path) -> None:
         if source.submodules and (new / ".gitmodules").exists():
             submodules = ["submodule", "update", "-q", "--init", "--recursive", "--depth=1"]
             git.run(submodules, what=what, cwd=new)
-        time = int(git.run(["show", "-s", "--format=%ct", commit], what=what, cwd=new).strip())
-        _settle(new, time, keep_git_dir=bool(source.keep_git_dir))
+        committed = int(git.run(["show", "-s", "--format=%ct", commit], what=what, cwd=new).strip())
+        _settle(new, committed, keep_git_dir=bool(source.keep_git_dir))
         os.rename(new, done)
     finally:
         shutil.rmtree(new, ignore_errors=True)
@@ -189,7 +201,7 @@ def _fetch(git: _Git, source: GitSource, commit: str, into: Path) -> None:
         git.run([*fetch, "origin", *everything], what=what, cwd=into)
 
 
-def _settle(top: Path, time: int, *, keep_git_dir: bool) -> None:
+def _settle(top: Path, committed: int, *, keep_git_dir: bool) -> None:
     """Modes as git means them, times of the commit, and `.git` only if it is wanted."""
     for folder, folders, files in os.walk(top, topdown=True):
         if ".git" in folders and not keep_git_dir:
@@ -203,7 +215,7 @@ def _settle(top: Path, time: int, *, keep_git_dir: bool) -> None:
             if not os.path.islink(path):
                 executable = os.path.isdir(path) or os.stat(path).st_mode & 0o100
                 os.chmod(path, 0o755 if executable else 0o644)
-            os.utime(path, (time, time), follow_symlinks=False)
+            os.utime(path, (committed, committed), follow_symlinks=False)
     for folder, _, _ in os.walk(top, topdown=False):
-        os.utime(folder, (time, time))
+        os.utime(folder, (committed, committed))
     os.chmod(top, 0o755)

@@ -13,7 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from hakobune.distribution.transfer import find_or_pull
-from hakobune.dockerfile.cache import KEPT_FOR_S, StepCache
+from hakobune.dockerfile.cache import KEPT_FOR_S, ROOM, StepCache
 from hakobune.dockerfile.emulated import check_emulation
 from hakobune.dockerfile.errors import DockerfileError
 from hakobune.dockerfile.execute import Globals, execute_stage
@@ -284,6 +284,10 @@ class _Build:
             self._workshop.rooms.close()
         if self._workshop.made:
             self._workshop.cache.forget(unused_for_s=KEPT_FOR_S)
+            if (repositories := self._store.home / ROOM / "git").is_dir():
+                from hakobune.dockerfile.add_git import forget_checkouts
+
+                forget_checkouts(repositories, unused_for_s=KEPT_FOR_S)
             self._store.sync_later()
         return Built(image=image, made=self._workshop.made)
 

@@ -1,10 +1,11 @@
-"""Forgetting what builds from Dockerfiles keep beside images: steps, cache mounts, downloads."""
+"""Forgetting what builds from Dockerfiles keep beside images: steps, cache mounts, downloads, repositories."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+from hakobune.dockerfile.add_git import forget_checkouts
 from hakobune.dockerfile.cache import ROOM, StepCache
 from hakobune.oci.store import Store
 from hakobune.support.locks import try_exclusive
@@ -18,6 +19,7 @@ def forget_build_cache(store: Store) -> int:
     folder = store.home / ROOM
     for name in ("downloads", "digests"):
         rmtree(folder / name, ignore_errors=True)
+    forget_checkouts(folder / "git")
     for mount in _folders(folder / "mounts"):
         lock = try_exclusive(mount / "lock")
         if lock is not None:
