@@ -32,6 +32,11 @@ from hakobune.cli.client import (
     service_name,
     short_name,
 )
+from hakobune.cli.deploy_dockerfile import (
+    add_deploy_dockerfile,
+    build_with_dockerfile,
+    settle_target,
+)
 from hakobune.cli.deploy_failure import (
     close_folders,
     explain_build,
@@ -130,6 +135,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--max-instances", type=int, metavar="N", help="instances at most (default: 100)"
     )
     add_build_arguments(parser.add_argument_group("how it is built"))
+    add_deploy_dockerfile(parser)
     parser.add_argument(
         "-v", "--verbose", action="store_true", help="show all that the build prints"
     )
@@ -137,6 +143,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace, context: Context) -> int:
+    settle_target(arguments)
     given, folder = read_target(
         arguments.target, source=arguments.source, image=arguments.image, is_folder=os.path.isdir
     )
@@ -300,6 +307,12 @@ def _build(
     assert folder is not None  # without --image there is a folder
     state = "new service" if current is None else _serving(name, current)
     lines.row(name, f"{state} · {describe_source(folder)}")
+    if arguments.dockerfile is not None:
+        policy = pull_policy(arguments)
+        image = app_image(name)
+        return build_with_dockerfile(
+            arguments, context, folder=folder, image=image, policy=policy, lines=lines
+        )
     result = build_from_arguments(
         arguments, context, path=folder, image=app_image(name), progress=lines
     )
