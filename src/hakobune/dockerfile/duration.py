@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from fractions import Fraction
 
 from hakobune.dockerfile.errors import TextError
 
@@ -18,6 +17,7 @@ _UNITS_NS = {
     "h": 3_600_000_000_000,
 }
 _PART = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
+_LONGEST_TEXT = 200
 _LONGEST_NS = 2**63 - 1
 
 
@@ -31,11 +31,12 @@ def read_duration_ns(text: str) -> int:
     rest = text[1:] if text[:1] in ("-", "+") else text
     if rest == "0":
         return 0
-    total = Fraction(0)
+    total = 0
     at = 0
-    while match := _PART.match(rest, at):
-        total += Fraction("0" + match[1].rstrip(".")) * _UNITS_NS[match[2]]
+    while len(rest) < _LONGEST_TEXT and (match := _PART.match(rest, at)):
+        whole, _, part = match[1].partition(".")
+        total += int(whole + part or "0") * _UNITS_NS[match[2]] // 10 ** len(part)
         at = match.end()
     if not rest or at != len(rest) or total > _LONGEST_NS:
         raise TextError(f"{text!r} is not a duration", near=text, fix="write 30s, 1m30s or 500ms")
-    return sign * int(total)
+    return sign * total

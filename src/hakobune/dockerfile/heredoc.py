@@ -46,7 +46,7 @@ def read_heredoc(word: str) -> Heredoc | None:
         content="",
         expand=_quotes(bare[0]) == _quotes(quoted),
         strip_tabs=match[2] == "-",
-        descriptor=int(match[1] or 0),
+        descriptor=int(match[1][:9] or 0),
     )
 
 

@@ -189,7 +189,8 @@ def _read_bool(key: str, value: str, near: str) -> bool:
 
 def _read_number(key: str, value: str, base: int, near: str) -> int:
     digits = "01234567" if base == 8 else "0123456789"
-    if value and all(char in digits for char in value) and int(value, base) < 2**32:
+    fits = 0 < len(value) < 20 and all(char in digits for char in value)
+    if fits and int(value, base) < 2**32:
         return int(value, base)
     kind = "an octal number such as 0400" if base == 8 else "a number"
     raise TextError(
@@ -199,7 +200,7 @@ def _read_number(key: str, value: str, base: int, near: str) -> int:
 
 def _read_size(value: str, near: str) -> int:
     match = _SIZE.fullmatch(value)
-    if match is None:
+    if match is None or len(value) > 30:
         raise TextError(
             f"{value!r} is not a size", near=near, fix="write a number with a unit: size=64m"
         )

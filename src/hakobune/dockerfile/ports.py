@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable
 
 from hakobune.dockerfile.errors import TextError
@@ -70,6 +69,8 @@ def _read_number(text: str, word: str) -> int:
 def _check_host(host: str, length: int, word: str) -> None:
     address, _, port = host.rpartition(":")
     if address:
+        import ipaddress  # nearly no Dockerfile has an address, and each start would pay for it
+
         try:
             ipaddress.ip_address(address.removeprefix("[").removesuffix("]"))
         except ValueError:

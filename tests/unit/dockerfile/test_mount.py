@@ -66,6 +66,8 @@ def test_options_have_their_defaults(text: str, expected: Mount):
         ("type=bind,target=/c,ro=x", "ro is true or false, not 'x'", "write ro=true"),
         ("type=cache,target=/c,mode=8", "mode is an octal number such as 0400, not '8'", "mode=0400"),
         ("type=cache,target=/c,uid=me", "uid is a number, not 'me'", "uid=1000"),
+        ("type=cache,target=/c,uid=" + "9" * 5000, "uid is a number, not '" + "9" * 5000 + "'", "uid=1000"),
+        ("type=tmpfs,target=/c,size=" + "9" * 400, "'" + "9" * 400 + "' is not a size", "size=64m"),
         ("type=tmpfs,target=/c,size=big", "'big' is not a size", "size=64m"),
         ("type=bind,target=/c,size=1m", "a bind mount has no size", "type=tmpfs"),
         ("type=bind,target=/c,uid=1", "a bind mount has no uid", "leave uid out"),

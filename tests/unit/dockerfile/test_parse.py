@@ -288,7 +288,7 @@ def test_a_file_that_is_not_utf8_names_the_line():
 _PIECES = st.sampled_from(
     ["FROM a", "RUN ", "COPY ", "ADD ", "ENV ", "ARG ", "LABEL ", "ONBUILD ", "HEALTHCHECK ", "EXPOSE ", "CMD ", "SHELL ",
      "VOLUME ", "--mount=type=", "--from=", "--x", "\n", "\\\n", "\\", "`", "# escape=`\n", "#", " ", "\t", "\r\n", "<<E", "<<-",
-     "E\n", "'", '"', "$", "${", "}", ":-", "[", "]", '["a","b"]', ",", "=", "a", "1", "\u00e9", "\x00", "\ud800", "["*9, "9"*30]
+     "E\n", "'", '"', "$", "${", "}", ":-", "[", "]", '["a","b"]', ",", "=", "a", "1", "\u00e9", "\x00", "\ud800", "["*9, "9"*30, "9"*5000]
 )  # fmt: skip
 
 
