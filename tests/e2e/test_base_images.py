@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import os
 import re
 import shutil
@@ -149,18 +150,52 @@ def test_another_home_gets_the_same_images_from_kept_packages_without_network(ma
     try:
         shutil.copytree(made.home / "cache/apt", home / "cache/apt", copy_function=os.link)
         result = subprocess.run(
-            ["unshare", "--net", sys.executable, "-c", MAKE, str(home)],
+            # One processor and another mask: neither may be seen in the images.
+            [
+                "unshare",
+                "--net",
+                "taskset",
+                "--cpu-list",
+                "0",
+                sys.executable,
+                "-c",
+                MAKE,
+                str(home),
+            ],
             env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
             capture_output=True,
             text=True,
             umask=0o077,
             check=False,
         )
+        assert result.returncode == 0, result.stderr
+        with Store(home) as store:
+            images = ensure_base_images(store, home, SilentProgress())
+            other = Made(home, store, images, RecordedProgress())
+            for mine, theirs in zip(all_images(made.images), all_images(images), strict=True):
+                assert facts(made.trees(mine)[0]) == facts(other.trees(theirs)[0])
     finally:
         shutil.rmtree(home)
 
-    assert result.returncode == 0, result.stderr
     assert result.stdout.split() == [str(image.digest) for image in all_images(made.images)]
+
+
+def facts(tree: Path) -> dict[str, tuple[object, ...]]:
+    """What a layer says of each entry of *tree*, by path; two of these compared name what differs."""
+    found: dict[str, tuple[object, ...]] = {}
+    for path in tree.rglob("*"):
+        entry = path.lstat()
+        content: object = ""
+        if stat.S_ISREG(entry.st_mode):
+            content = hashlib.sha256(path.read_bytes()).hexdigest()
+        elif stat.S_ISLNK(entry.st_mode):
+            content = os.readlink(path)
+        names = os.listxattr(path, follow_symlinks=False)
+        attributes = {name: os.getxattr(path, name, follow_symlinks=False) for name in names}
+        found[str(path.relative_to(tree))] = (
+            entry.st_mode, entry.st_uid, entry.st_gid, int(entry.st_mtime), content, attributes,
+        )  # fmt: skip
+    return found
 
 
 def test_killing_it_leaves_no_process_and_the_next_one_cleans_up(made: Made) -> None:

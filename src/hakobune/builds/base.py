@@ -62,7 +62,7 @@ TOOLS: Final = {
 # The downloads, the trees while they are made, and the compressed layers.
 NEEDED_BYTES: Final = 1_000_000_000
 # Changes when this module makes other images of the same packages, so that kept ones are made anew.
-RECIPE: Final = 1
+RECIPE: Final = 2
 
 
 @dataclass(frozen=True, slots=True)

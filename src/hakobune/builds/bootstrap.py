@@ -8,6 +8,8 @@ differs between machines or runs is taken out.
 
 from __future__ import annotations
 
+import contextlib
+import filecmp
 import fnmatch
 import os
 import re
@@ -44,6 +46,7 @@ _LEFT_BEHIND = (
     "usr/sbin/policy-rc.d",
     "var/cache/apt/*.bin",
     "var/cache/debconf/*-old",
+    "var/cache/debconf/tmp.ci",
     "var/cache/ldconfig/*",
     "var/lib/apt/lists/*_*",
     "var/lib/apt/lists/lock",
@@ -188,6 +191,7 @@ def make_build_tree(run: Path, packages: Sequence[Path], plan: TreePlan, folder:
     upper = places["upper"]
     shutil.copystat(run, upper)
     _finish(upper, plan.epoch)
+    _drop_unchanged(upper, run, plan.epoch)
     return upper
 
 
@@ -278,6 +282,10 @@ def _run_tool(
         "HOME": "/root",
         "LC_ALL": "C.UTF-8",
         "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+        "PERL_HASH_SEED": "0",
+        # Bytecode is what packages compile, never what their scripts happen to import: that carries a time.
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONHASHSEED": "0",
         "SOURCE_DATE_EPOCH": str(epoch),
         "TZ": "UTC",
     }
@@ -354,6 +362,32 @@ def _finish(tree: Path, epoch: int) -> None:
         if entry.st_mtime > epoch or stat.S_ISDIR(entry.st_mode):
             os.utime(path, (epoch, epoch), follow_symlinks=False)
     os.utime(tree, (epoch, epoch))
+
+
+def _drop_unchanged(upper: Path, lower: Path, epoch: int) -> None:
+    """Remove from *upper* what is the same in *lower*: files written anew as they were, folders touched in passing.
+
+    So the layer does not depend on what some tool looked at, or tried, on the way.
+    """
+    for path, entry in _walk(upper):
+        below = f"{lower}{path[len(str(upper)) :]}"
+        try:
+            same = _facts(entry) == _facts(os.lstat(below)) and not os.listxattr(
+                path, follow_symlinks=False
+            )
+        except FileNotFoundError:
+            continue
+        if same and stat.S_ISDIR(entry.st_mode):
+            with contextlib.suppress(OSError):  # not empty: something in it is new
+                os.rmdir(path)
+        elif same and stat.S_ISREG(entry.st_mode) and filecmp.cmp(path, below, shallow=False):
+            os.unlink(path)
+        os.utime(os.path.dirname(path), (epoch, epoch))
+
+
+def _facts(entry: os.stat_result) -> tuple[int, ...]:
+    size = entry.st_size if stat.S_ISREG(entry.st_mode) else 0
+    return entry.st_mode, entry.st_uid, entry.st_gid, int(entry.st_mtime), size
 
 
 def _drop_overlay_marks(path: str) -> None:
