@@ -128,3 +128,16 @@ def test_without_exceptions_what_is_below_a_match_matches(texts: list[str], path
 
     if patterns.matches(path):
         assert patterns.matches(f"{path}/below")
+
+
+@given(st.text("ab*?/![]^-\\# \t\n.", max_size=30), _PATHS)
+def test_any_ignore_file_is_understood_or_refused_with_its_line(text: str, path: str):
+    try:
+        ignore = IgnoreFile.parse(text, ".dockerignore")
+    except DockerfileError as caught:
+        error = caught
+    else:
+        assert (ignore.reason(path) != "") == ignore.ignores(path)
+        return
+
+    assert 1 <= error.line <= text.count("\n") + 1

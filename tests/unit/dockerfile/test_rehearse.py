@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hakobune.dockerfile.errors import DockerfileError
 from hakobune.dockerfile.graph import plan
@@ -66,3 +68,24 @@ def test_a_file_can_want_no_warnings():
     assert caught.value.line == 3
     assert "JSONArgsRecommended" in caught.value.what
     assert rehearsed("# check=skip=all;error=true\nFROM a\nCMD x\n") == ()
+
+
+_PIECES = st.sampled_from(
+    ["FROM a AS b\n", "FROM b\n", "FROM scratch\n", "COPY --from=b x y\n", "COPY --from=0 x y\n", "RUN --mount=from=b,target=/x y\n", "ARG A",
+     "ENV A=", "$A", "${A", "${A:-", "}", "${A#", "${A/", "/", "*", "\\", "'", '"', "EXPOSE ", "STOPSIGNAL ", "VOLUME ", "--chmod=", "9" * 5000,
+     "ADD ", "https://h/x.git", "#", "?", "=", " ", "\n", "u=rwX", "RUN --mount=type=", "cache,target=", "size=1g", "--checksum=", "ONBUILD ",
+     "FROM --platform=", "linux/", "<<E\n", "E\n", "\ud800", "80-90", ":"]
+)  # fmt: skip
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(_PIECES, max_size=25).map("".join))
+def test_any_file_is_rehearsed_or_refused(text: str):
+    try:
+        rehearsed(f"FROM a\n{text}")
+    except DockerfileError as caught:
+        error = caught
+    else:
+        return
+
+    assert error.what.startswith("Dockerfile")
