@@ -6,24 +6,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Coroutine, Iterable
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from hakobune.errors import HakoError
 from hakobune.runtime.container import ContainerStatus, Phase
-from hakobune.serving.autoscale import (
-    PANIC_S,
-    STABLE_S,
-    DemandWindow,
-    RecentWants,
-    ScaleDecision,
-    ScaleLimits,
-    decide_scale,
-)
 from hakobune.serving.boot import Booted, Booter
+from hakobune.serving.candidates import Candidates
 from hakobune.serving.diagnosis import BootError, describe_exit
-from hakobune.serving.haproxy import HAProxyError
-from hakobune.serving.haproxy_commands import SlotLoad
 from hakobune.serving.ingress_keeper import IngressKeeper
 from hakobune.serving.instance import (
     REVISION_LABEL,
@@ -32,10 +21,13 @@ from hakobune.serving.instance import (
     adopted_state,
     new_instance_id,
 )
+from hakobune.serving.meter import Meter
 from hakobune.serving.plan import Action, IdleRules, RevisionWish, Verb, next_due, plan
 from hakobune.serving.revision import Revision
+from hakobune.serving.revision_record import RevisionRecord
 from hakobune.serving.supervisor_link import SupervisorLink
 from hakobune.serving.waiters import GO, Waiters
+from hakobune.serving.wish import make_wish
 
 BUSY_TICK_S = 0.1
 STOP_TIMEOUT_S = 10.0
@@ -54,20 +46,6 @@ class Wanted(Protocol):
         ...
 
     async def note(self, subject: str, reason: str, message: str) -> None: ...
-
-
-@dataclass(slots=True)
-class RevisionRecord:
-    """What is remembered of a revision while it is used."""
-
-    window: DemandWindow = field(default_factory=DemandWindow)
-    wants: RecentWants = field(default_factory=RecentWants)
-    crashes: int = 0
-    not_before: float = 0.0
-    boot_s: float = 0.0  # average time from start to ready
-    last_death: str = ""  # how the last instance that broke ended
-    out_of_memory: bool = False
-    waiting_in_ingress: int = 0
 
 
 class Fleet:
@@ -92,11 +70,9 @@ class Fleet:
         self._rules = rules
         self._boots = boots
         self._records: dict[str, RevisionRecord] = {}
-        self._totals: dict[str, int] = {}
+        self._meter = Meter(ingress)
         self._exits: dict[str, asyncio.Future[ContainerStatus]] = {}
-        self._candidates: dict[str, asyncio.Future[Booted]] = {}
-        self._needed: dict[str, int] = {}
-        self._expected: set[str] = set()
+        self._candidates = Candidates()
         self._tasks: set[asyncio.Task[None]] = set()
         self._poked = asyncio.Event()
 
@@ -131,7 +107,7 @@ class Fleet:
 
     def expect(self, revision: str) -> None:
         """Leave the instances of *revision* alone until `settle`: it is about to be rolled out."""
-        self._expected.add(revision)
+        self._candidates.expect(revision)
 
     async def roll_out(self, revision: str, count: int) -> Booted:
         """Return when *count* instances of *revision* are ready; it is kept alive until `settle`.
@@ -139,21 +115,15 @@ class Fleet:
         Raises:
             BootError: one could not become ready.
         """
-        future: asyncio.Future[Booted] = asyncio.get_running_loop().create_future()
-        self._candidates[revision] = future
-        self._needed[revision] = count
-        record = self.record(revision)
-        record.crashes, record.not_before = 0, 0.0
-        if self.ready_count(revision) >= count:
-            future.set_result(Booted(0.0, "ready"))
+        ready = self._candidates.begin(revision, count)
+        self.record(revision).forgive()
+        self._candidates.count_ready(revision, self.ready_count(revision), Booted(0.0, "ready"))
         self.poke()
-        return await future
+        return await ready
 
     def settle(self, revision: str) -> None:
         """Treat *revision* as any other from now on: without traffic its instances go."""
-        self._candidates.pop(revision, None)
-        self._needed.pop(revision, None)
-        self._expected.discard(revision)
+        self._candidates.settle(revision)
         self.poke()
 
     def status_changed(self, id: str, status: ContainerStatus) -> None:
@@ -205,7 +175,8 @@ class Fleet:
 
     async def _round(self) -> None:
         self._poked.clear()
-        await self._observe()
+        live = [i for i in self.instances.values() if i.state in _LIVES_IN_INGRESS]
+        await self._meter.observe(live, self.record)
         now = time.monotonic()
         wishes = [self._wish(name, now) for name in sorted(self._interesting())]
         own = list(self.instances.values())
@@ -217,7 +188,7 @@ class Fleet:
 
     def _interesting(self) -> frozenset[str]:
         names = {i.revision for i in self.instances.values()} | self.waiters.revisions()
-        names |= self._candidates.keys()
+        names |= self._candidates.waited_for()
         names |= {n for n in self._wanted.serving() if self._minimum(n)}
         return frozenset(name for name in names if self._wanted.revision(name) is not None)
 
@@ -228,47 +199,14 @@ class Fleet:
     def _wish(self, name: str, now: float) -> RevisionWish:
         revision = self._wanted.revision(name)
         assert revision is not None, "only known revisions are interesting"
-        assert revision.scaling is not None, "a validated revision has scaling"
-        record = self.record(name)
-        minimum = max(self._minimum(name), self._needed.get(name, 0))
-        waiting = self.waiters.count(name)
-        resources = revision.containers[0].resources
-        scale = self._scale(name, record, minimum, waiting, revision, now)
-        return RevisionWish(
-            revision=name,
-            serves=name in self._expected or name in self._wanted.serving(),
-            scale=scale,
-            keep=record.wants.add(now, scale.want),
-            minimum=minimum,
-            may_freeze=resources is None or resources.cpu_idle,
-            waiting=waiting,
-            queued=record.waiting_in_ingress,
-            not_before=record.not_before,
-        )
-
-    def _scale(
-        self,
-        name: str,
-        record: RevisionRecord,
-        minimum: int,
-        waiting: int,
-        revision: Revision,
-        now: float,
-    ) -> ScaleDecision:
-        own = [i for i in self.instances.values() if i.revision == name]
-        current = sum(i.running for i in own) + waiting + record.waiting_in_ingress
-        record.window.add(now, current)
-        assert revision.scaling is not None
-        return decide_scale(
-            current=current,
-            stable=record.window.average(now, STABLE_S),
-            panic=record.window.average(now, PANIC_S),
-            ready=sum(i.state is InstanceState.READY for i in own),
-            limits=ScaleLimits(
-                minimum,
-                max(revision.scaling.max_instance_count, minimum),
-                revision.max_instance_request_concurrency,
-            ),
+        return make_wish(
+            revision,
+            self.record(name),
+            [i for i in self.instances.values() if i.revision == name],
+            now=now,
+            serves=name in self._candidates or name in self._wanted.serving(),
+            minimum=max(self._minimum(name), self._candidates.needed(name)),
+            waiting=self.waiters.count(name),
         )
 
     async def _pause(self, wishes: list[RevisionWish]) -> None:
@@ -284,25 +222,6 @@ class Fleet:
                 await self._poked.wait()
         except TimeoutError:
             pass
-
-    async def _observe(self) -> None:
-        """Count the requests of the instances that have any."""
-        live = [i for i in self.instances.values() if i.state in _LIVES_IN_INGRESS]
-        try:
-            loads = await self._ingress.loads({i.revision for i in live})
-        except HAProxyError:
-            return
-        now = time.monotonic()
-        for revision, load in loads.items():
-            self.record(revision).waiting_in_ingress = load.waiting
-        for instance in live:
-            own = loads.get(instance.revision, SlotLoad()).servers.get(instance.id)
-            if own is None:
-                continue
-            instance.running = own.running
-            if own.running or own.total != self._totals.get(instance.id):
-                instance.idle_since = now
-            self._totals[instance.id] = own.total
 
     # acting
 
@@ -356,31 +275,24 @@ class Fleet:
             return
         if instance.state is not InstanceState.STARTING:
             return  # stopped meanwhile
-        record = self.record(revision.name)
-        record.boot_s = (record.boot_s + booted.seconds) / 2 if record.boot_s else booted.seconds
+        self.record(revision.name).count_boot(booted.seconds)
         instance.state = InstanceState.READY
         instance.idle_since = time.monotonic()
         await self._route()
-        candidate = self._candidates.get(revision.name)
-        enough = self.ready_count(revision.name) >= self._needed.get(revision.name, 1)
-        if candidate is not None and not candidate.done() and enough:
-            candidate.set_result(booted)
+        self._candidates.count_ready(revision.name, self.ready_count(revision.name), booted)
         await self._wanted.note(revision.name, "InstanceReady", f"{instance.id}: {booted.message}")
 
     async def _give_up(self, instance: Instance, revision: Revision, error: HakoError) -> None:
         """An instance did not become ready: say why to all who wait, and wait longer each time."""
         self._dismiss(instance)
         self._spawn(self._remove(instance.id))
-        self._count_crash(revision.name)
-        first_line = error.what.splitlines()[0]
-        self.record(revision.name).last_death = first_line
-        candidate = self._candidates.pop(revision.name, None)
-        self._needed.pop(revision.name, None)  # the roll-out is over: no second attempt
-        if candidate is not None and not candidate.done():
-            failure = error
-            if not isinstance(error, BootError):  # it says nothing of the revision
-                failure = BootError(f"{revision.short_name}: {error}")
-            candidate.set_exception(failure)
+        record = self.record(revision.name)
+        record.count_crash(time.monotonic())
+        record.last_death = first_line = error.what.splitlines()[0]
+        failure = error
+        if not isinstance(error, BootError):  # it says nothing of the revision
+            failure = BootError(f"{revision.short_name}: {error}")
+        self._candidates.fail(revision.name, failure)
         if not self.ready_count(revision.name):
             self.waiters.answer(revision.name, f"503 {first_line}")
         await self._wanted.note(revision.name, "InstanceFailed", error.what)
@@ -450,11 +362,9 @@ class Fleet:
         )
         if stays or revision in self._wanted.serving() or self._wanted.revision(revision) is None:
             return
-        try:
-            loads = await self._ingress.loads({revision})
-        except HAProxyError:
+        cut = await self._meter.running(revision)
+        if cut is None:
             return  # nobody knows
-        cut = sum(own.running for own in loads.get(revision, SlotLoad()).servers.values())
         await self._wanted.note(
             revision, "Drained", f"drained, {cut} request{'' if cut == 1 else 's'} cut"
         )
@@ -476,12 +386,7 @@ class Fleet:
     async def _is_quiet(self, instance: Instance) -> bool:
         if self.waiters.count(instance.revision):
             return False
-        try:
-            loads = await self._ingress.loads({instance.revision})
-        except HAProxyError:
-            return False  # nobody knows
-        own = loads.get(instance.revision, SlotLoad()).servers.get(instance.id)
-        return own is None or not own.running
+        return await self._meter.is_quiet(instance)
 
     async def _bury(self, id: str, status: ContainerStatus) -> None:
         """A container has ended; if nobody meant it to, say how, and start another after a while."""
@@ -496,24 +401,18 @@ class Fleet:
             record = self.record(instance.revision)
             record.last_death = f"{revision.short_name} {describe_exit(status, memory=memory)}"
             record.out_of_memory = status.oom_killed
-            self._count_crash(instance.revision, alive_s=time.monotonic() - instance.since)
+            now = time.monotonic()
+            record.count_crash(now, alive_s=now - instance.since)
             reason = "OutOfMemory" if status.oom_killed else "InstanceExited"
             await self._wanted.note(instance.revision, reason, f"{id}: {record.last_death}")
         await self._route()
         await self._remove(id)
         self.poke()
 
-    def _count_crash(self, revision: str, *, alive_s: float = 0.0) -> None:
-        """Back off: at once, then 1, 2, 4 … 60 seconds, unless the last one lived for a while."""
-        record = self.record(revision)
-        record.crashes = 0 if alive_s > 60 else record.crashes + 1
-        if record.crashes > 1:
-            record.not_before = time.monotonic() + min(2.0 ** (record.crashes - 2), 60.0)
-
     def _dismiss(self, instance: Instance) -> None:
         self.instances.pop(instance.id, None)
         self._exits.pop(instance.id, None)
-        self._totals.pop(instance.id, None)
+        self._meter.forget(instance.id)
 
     async def _remove(self, id: str) -> None:
         try:
@@ -539,11 +438,7 @@ class Fleet:
 
     async def is_up(self, revision: str) -> bool:
         """Whether HAProxy itself holds an instance of *revision* to be well."""
-        try:
-            loads = await self._ingress.loads({revision})
-        except HAProxyError:
-            return False
-        return any(own.up for own in loads.get(revision, SlotLoad()).servers.values())
+        return await self._meter.is_up(revision)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(_logged(work))
