@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,6 +100,8 @@ class CredentialFiles:
         """Run `docker-credential-HELPER get` (docker's "Credential helper protocol")."""
         if "/" in helper:
             raise CredentialsError(f"{helper!r} is not the name of a credential helper")
+        import subprocess  # few have helpers
+
         program = f"docker-credential-{helper}"
         try:
             done = subprocess.run(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import random
 import re
 from collections.abc import Callable, Iterator, Sequence
+from random import random
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -81,7 +81,7 @@ def _fetch_from(
             error = cut
             why = no_answer(client.what, host=client.host, error=cut)
         failures += 1
-        seconds = wait_s(failures, asked_s=None, random=random.random())
+        seconds = wait_s(failures, asked_s=None, random=random())
         if seconds is None:
             raise why from error
         client.session.pause(seconds)

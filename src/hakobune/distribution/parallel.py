@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 WORKERS: Final = 4
 
@@ -39,6 +41,8 @@ def run_all(
     Raises:
         the first error of any; *stop* has been set and the threads have ended, except after Ctrl-C.
     """
+    from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+
     pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="transfer")
     futures = [pool.submit(work, item) for item in items]
     try:

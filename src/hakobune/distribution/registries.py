@@ -11,11 +11,13 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from hakobune.errors import HakoError
 from hakobune.oci.reference import DEFAULT_REGISTRY, Reference
-from hakobune.support.files import DocumentError, read_toml
+
+if TYPE_CHECKING:
+    from hakobune.distribution.registries_conf import RegistryTable
 
 _DOCKER_HUB: Final = "registry-1.docker.io"
 
@@ -49,29 +51,10 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Mirror:
-    location: str
-    insecure: bool = False
-    pulls: str = "all"  # or "digest-only", "tag-only"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Entry:
-    """A `[[registry]]` table."""
-
-    prefix: str
-    location: str
-    insecure: bool = False
-    blocked: bool = False
-    mirrors: tuple[_Mirror, ...] = ()
-    digest_only: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Registries:
     """All that is configured; `endpoints` is the question it answers."""
 
-    entries: tuple[_Entry, ...] = ()
+    entries: tuple[RegistryTable, ...] = ()
     hub_mirrors: tuple[str, ...] = ()
     insecure: tuple[str, ...] = ()
     certificate_folders: tuple[Path, ...] = ()
@@ -86,7 +69,7 @@ class Registries:
         user = Path(env.get("XDG_CONFIG_HOME") or Path(env.get("HOME") or "/") / ".config")
         hub_mirrors, insecure = _read_docker(Path("/etc/docker/daemon.json"))
         return cls(
-            entries=_read_entries(_configuration_files(env, home, user)),
+            entries=_read(_configuration_files(env, home, user)),
             hub_mirrors=hub_mirrors,
             insecure=insecure,
             certificate_folders=(
@@ -130,13 +113,13 @@ class Registries:
                 )
         return TlsFiles()
 
-    def _own(self, name: str, entry: _Entry | None) -> Endpoint:
+    def _own(self, name: str, entry: RegistryTable | None) -> Endpoint:
         moved = entry is not None and entry.location != entry.prefix
         location = entry.location + _below(entry, name) if entry is not None and moved else name
         insecure = entry is not None and entry.insecure
         return self._endpoint(location, insecure=insecure, mirror=False)
 
-    def _mirrors(self, reference: Reference, entry: _Entry | None) -> Iterable[Endpoint]:
+    def _mirrors(self, reference: Reference, entry: RegistryTable | None) -> Iterable[Endpoint]:
         if entry is not None:
             rest = _below(entry, reference.name)
             for mirror in entry.mirrors:
@@ -198,7 +181,7 @@ def _is_listed(host: str, listed: Sequence[str]) -> bool:
     return False
 
 
-def _most_specific(entries: Sequence[_Entry], name: str) -> _Entry | None:
+def _most_specific(entries: Sequence[RegistryTable], name: str) -> RegistryTable | None:
     fitting = [entry for entry in entries if _fits(entry.prefix, name)]
     return max(fitting, key=lambda entry: len(entry.prefix), default=None)
 
@@ -209,7 +192,7 @@ def _fits(prefix: str, name: str) -> bool:
     return name == prefix or (name.startswith(prefix) and name[len(prefix)] in "/:@")
 
 
-def _below(entry: _Entry, name: str) -> str:
+def _below(entry: RegistryTable, name: str) -> str:
     """What of *name* follows the prefix and is kept behind a location; the whole repository for a table of subdomains."""
     if entry.prefix.startswith("*."):
         return name[name.index("/") :]
@@ -234,67 +217,35 @@ def _configuration_files(env: Mapping[str, str], home: Path, user: Path) -> tupl
     return ()
 
 
-def _read_entries(files: Iterable[Path]) -> tuple[_Entry, ...]:
-    """Later files replace tables of the same prefix, as podman has it."""
-    found: dict[str, _Entry] = {}
-    for file in files:
-        document = read_toml(file)
-        for table in _tables(document.get("registry", []), file, "registry"):
-            entry = _parse_entry(table, file)
-            found[entry.prefix] = entry
-    return tuple(found.values())
+def _read(files: Sequence[Path]) -> tuple[RegistryTable, ...]:
+    said = [path for path in files if _is_said(path)]
+    if not said:
+        return ()
+    from hakobune.distribution.registries_conf import read_tables
+
+    return read_tables(said)
 
 
-def _parse_entry(table: Mapping[str, Any], file: Path) -> _Entry:
-    location, prefix = _text(table, "location", file), _text(table, "prefix", file)
-    if not (location or prefix):
-        raise DocumentError(
-            f"cannot read {file}", why="a [[registry]] has neither `prefix` nor `location`"
-        )
-    return _Entry(
-        prefix=prefix or location,
-        location=location or prefix,
-        insecure=_flag(table, "insecure", file),
-        blocked=_flag(table, "blocked", file),
-        digest_only=_flag(table, "mirror-by-digest-only", file),
-        mirrors=tuple(
-            _Mirror(
-                location=_text(mirror, "location", file),
-                insecure=_flag(mirror, "insecure", file),
-                pulls=_text(mirror, "pull-from-mirror", file) or "all",
-            )
-            for mirror in _tables(table.get("mirror", []), file, "registry.mirror")
-        ),
+def _is_said(path: Path) -> bool:
+    """Whether the file has a `[[registry]]` at all; most have only comments, and a list of search registries that we do not use."""
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError:
+        return True  # its reader says what is wrong
+    return any(
+        line.lstrip().startswith((b"[[registry", b"[registry", b"registry")) for line in lines
     )
-
-
-def _tables(value: object, file: Path, key: str) -> list[Mapping[str, Any]]:
-    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-        raise DocumentError(
-            f"cannot read {file}", why=f"write {key} as [[{key}]] tables (version 2 of the format)"
-        )
-    return value
-
-
-def _text(table: Mapping[str, Any], key: str, file: Path) -> str:
-    value = table.get(key, "")
-    if not isinstance(value, str):
-        raise DocumentError(f"cannot read {file}", why=f"{key} must be a text")
-    return value
-
-
-def _flag(table: Mapping[str, Any], key: str, file: Path) -> bool:
-    value = table.get(key, False)
-    if not isinstance(value, bool):
-        raise DocumentError(f"cannot read {file}", why=f"{key} must be true or false")
-    return value
 
 
 def _read_docker(path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """`registry-mirrors` and `insecure-registries` of docker's daemon; what is odd in that file is docker's business."""
     try:
-        document = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        data = path.read_bytes()
+    except OSError:
+        return (), ()
+    try:
+        document = json.loads(data)
+    except ValueError:
         return (), ()
     if not isinstance(document, dict):
         return (), ()

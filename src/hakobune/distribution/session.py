@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -125,7 +124,9 @@ class Session:
         self, request: Request, attempt: int, asked: float | None, error: RegistryError
     ) -> None:
         """Sleep before the next try, or raise *error* if there is none."""
-        seconds = wait_s(attempt, asked_s=asked, random=random.random())
+        from random import random  # only for who has to wait
+
+        seconds = wait_s(attempt, asked_s=asked, random=random())
         hopeless = isinstance(error, NoAnswerError) and error.final
         if seconds is None or not (request.again or error.status == 429) or hopeless:
             raise error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import re
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -84,7 +83,9 @@ def _stream(client: RegistryClient, where: tuple[str, int], blob: Descriptor, re
                 raise
             location, at = _status(client, location) or (_begin(client, blob, None), 0)
             failures = 1 if at > before else failures + 1
-            seconds = wait_s(failures, asked_s=None, random=random.random())
+            from random import random
+
+            seconds = wait_s(failures, asked_s=None, random=random())
             if seconds is None:
                 raise
             client.session.pause(seconds)
