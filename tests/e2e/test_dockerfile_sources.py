@@ -95,3 +95,25 @@ def test_what_is_not_there_is_told_with_its_line(
     assert f"Dockerfile:3: {what}" in said
     assert why in said
     assert fix in said
+
+
+def test_files_of_any_name_are_copied_and_cached(world: Installation, tmp_path: Path) -> None:
+    fill(
+        tmp_path,
+        {
+            "Dockerfile": f"FROM {BASE}\nCOPY names /n\nCOPY names/*x /m/\n"
+            'CMD ["/bin/sh", "-c", "cd /n; for f in *; do cat \\"./$f\\"; done; ls /m | wc -l"]\n',
+            "names/": "",
+        },
+    )
+    names = [b"\xffx", b"a\nx", b"-x", b" x", b"$x", "é x".encode(), b"[x", b"\\x", b"'x"]
+    for number, name in enumerate(sorted(names)):
+        (tmp_path / "names" / os.fsdecode(name)).write_text(f"{number}\n")
+
+    build(world, tmp_path, "-t", "names")
+    again = build(world, tmp_path, "-t", "names")
+
+    said = world.hako("container", "run", "--rm", "names").stdout.split()
+    assert sorted(said[:-1]) == [str(number) for number in range(len(names))]
+    assert int(said[-1]) == len(names) + 1  # one of them has a newline in it
+    assert again.count("CACHED") == 2
