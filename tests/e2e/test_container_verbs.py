@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,8 @@ import pytest
 from tests.e2e.containers import container, detached, foreground, inspect, names
 from tests.e2e.installation import Installation, free_ports
 from tests.e2e.small_installation import small_installation
-from tests.supervised import fetch, wait_for
+from tests.supervised import fetch as fetch_once
+from tests.supervised import wait_for
 
 pytestmark = pytest.mark.needs_root
 
@@ -28,6 +30,18 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
 
 
 # Ports
+
+
+def fetch(address: str, port: int) -> bytes:
+    """The answer behind a published port, which resets connections until the program listens."""
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            return fetch_once(address, port)
+        except ConnectionResetError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 def test_a_published_port_is_open_on_loopback_only(here: Installation) -> None:
@@ -310,6 +324,21 @@ def test_a_foreground_container_is_listed_inspected_and_stopped(here: Installati
         process.communicate(timeout=20)
         assert process.returncode == 137
         assert "front" not in names(here)
+
+
+def test_a_foreground_container_has_no_log_and_is_removed_by_force_only(
+    here: Installation,
+) -> None:
+    with foreground(here, "front", "small", "/bin/sleep", "1000") as process:
+        logs = container(here, "logs", "front")
+        kept = container(here, "rm", "front")
+        removed = container(here, "rm", "-f", "front")
+
+        process.communicate(timeout=20)
+
+    assert "run it with -d" in logs.stderr
+    assert "it is running" in kept.stderr
+    assert (removed.stdout, process.returncode) == ("front\n", 137)
 
 
 def test_a_name_belongs_to_one_container_whoever_owns_it(here: Installation) -> None:

@@ -200,6 +200,12 @@ def _age(seconds: float) -> str:
 def _logs(arguments: argparse.Namespace, context: Context) -> int:
     from hakobune.runtime.logs import follow_records, read_records
 
+    if find_foreground(context.settings, arguments.container) is not None:
+        raise ContainerError(
+            f"the container {arguments.container!r} has no log",
+            why="a command runs it in the foreground, and prints what it says",
+            fix="run it with -d to have its output kept",
+        )
     with _client(context) as client:
         status = client.get(arguments.container)
         path = Path(status.log_path)
@@ -358,11 +364,28 @@ def _stop_foreground(container: Foreground, timeout_s: float) -> None:
         os.close(pidfd)
 
 
+def _remove_foreground(container: Foreground, *, force: bool) -> None:
+    """It is forgotten when it ends; *force* ends it."""
+    if not force:
+        raise ContainerError(
+            f"cannot remove the container {container.spec.id!r}",
+            why="it is running",
+            fix="stop it first, or force",
+            kind="phase",
+        )
+    _signal_foreground(container, signal.SIGKILL)
+
+
 def _remove(arguments: argparse.Namespace, context: Context) -> int:
     from hakobune.oci.store import Store
 
     with _client(context) as client, Store(context.settings.home) as store:
         for id in arguments.containers:
+            own = find_foreground(context.settings, id)
+            if own is not None:
+                _remove_foreground(own, force=arguments.force)
+                print(id, file=context.out)
+                continue
             with contextlib.suppress(SupervisorUnavailableError):
                 client.remove(id, force=arguments.force)
             store.drop_root("containers", id)

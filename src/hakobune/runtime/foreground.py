@@ -173,7 +173,10 @@ def _network(
 ) -> Iterator[tuple[str | None, str]]:
     """Its address and the text of its resolv.conf."""
     if join is not None:
-        yield None, Path(f"/proc/{join}/root/etc/resolv.conf").read_text(errors="replace")
+        from hakobune.oci.image_user import read_image_file  # it follows no link of the container's
+
+        data = read_image_file("etc/resolv.conf", [Path(f"/proc/{join}/root")]) or b""
+        yield None, data.decode(errors="replace")
     elif spec.network and not spec.host_network:
         network = Network(settings.installation, settings.run)
         with guest_network(network, slot.netns_fd) as guest:

@@ -16,7 +16,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from hakobune.runtime.container import ContainerError, ContainerSpec, ContainerStatus
+from hakobune.runtime.container import (
+    ID_PATTERN,
+    ContainerError,
+    ContainerSpec,
+    ContainerStatus,
+)
 from hakobune.runtime.process import open_process
 from hakobune.settings import Settings
 from hakobune.support.files import write_atomically
@@ -86,7 +91,7 @@ def foreground_containers(settings: Settings) -> tuple[Foreground, ...]:
 
 def find_foreground(settings: Settings, id: str) -> Foreground | None:
     """The running one of that name."""
-    return _read(_parent(settings) / id) if "/" not in id else None
+    return _read(_parent(settings) / id) if ID_PATTERN.fullmatch(id) else None
 
 
 def _parent(settings: Settings) -> Path:

@@ -7,8 +7,9 @@ which the process lives, and yields what is called when it has been made.
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 from hakobune.runtime.launch import closed_pipe
@@ -23,7 +24,7 @@ from hakobune.runtime.terminal import (
 Begin = Callable[[Relay], None]
 
 
-class Streams:
+class Streams(ABC):
     """What both kinds share. A context manager; `close_inner` before that, once the process has its ends."""
 
     arguments: tuple[str, ...] = ()
@@ -48,11 +49,9 @@ class Streams:
         """In a helper that was forked: let our ends go, so that the process sees when we close them."""
         self._undo.pop_all()
 
-    @contextmanager
-    def using(self) -> Iterator[Begin]:
+    @abstractmethod
+    def using(self) -> AbstractContextManager[Begin]:
         """Be there for the process; the yielded function makes a relay carry its streams."""
-        raise AssertionError("one of the two kinds")
-        yield
 
 
 class PlainStreams(Streams):
