@@ -24,6 +24,7 @@ class Step(Struct, frozen=True, kw_only=True, eq=False):
         inputs: all that its result depends on besides the layers below; several ways to say the same: the cheap one first.
         created_by: for the history.
         banner: for people.
+        settled: what it reads cannot change any more, so inputs that find nothing now may be asked later.
         alone: it does not depend on the layers below (`--link`).
         make: fills a top, given the layers below.
     """
@@ -32,6 +33,7 @@ class Step(Struct, frozen=True, kw_only=True, eq=False):
     created_by: str
     banner: str
     alone: bool = False
+    settled: bool = False
     make: Callable[[Top, Sequence[StepLayer], StepReport], None]
 
 
@@ -43,18 +45,19 @@ def take(workshop: Workshop, stage: StageState, step: Step) -> None:
     """
     workshop.check_cancelled()
     below = () if step.alone else stage.diff_ids()
-    report = workshop.report.begin(step.banner)
     known: list[Inputs] = []
     record = None
-    for ask in step.inputs:
+    may_find = below is not None and not workshop.request.no_cache
+    for ask in step.inputs if may_find or not step.settled else ():
         inputs = ask()
         if inputs is None:
             continue
         known.append(_with_epoch(workshop, inputs))
-        if below is not None and not workshop.request.no_cache:
+        if may_find and below is not None:
             record = workshop.cache.find(step_key(below, known[-1]))
             if record is not None:
                 break
+    report = workshop.report.begin(step.banner)  # not before what it reads is there
     if record is not None:
         assert below is not None
         for inputs in known[:-1]:
@@ -83,7 +86,9 @@ def _make(
     def written(blob: Descriptor, diff_id: Digest) -> None:
         below = [layer.wait()[1] for layer in under]
         record = StepRecord(layer=blob, diff_id=diff_id, created=created, what=step.banner)
-        for inputs in known:
+        later = (ask() for ask in (() if known else step.inputs))
+        asked = (_with_epoch(workshop, inputs) for inputs in later if inputs is not None)
+        for inputs in (*known, *asked):
             workshop.cache.put(step_key(below, inputs), record)
 
     workshop.made += 1

@@ -60,6 +60,7 @@ def transfer_step(
         created_by=transfer_created_by(instruction),
         banner=banner,
         alone=instruction.link,
+        settled=bool(from_),
         make=make,
     )
 
