@@ -23,7 +23,6 @@ from harness import TABLE_HEAD, Series, docker_daemon, interleave, run, timed, w
 from tests.e2e.installation import Installation, new_installation
 
 BASE = "hako-base"
-# The tree of packages alone, without the network: what the machinery itself costs.
 TWO_STAGES = f"""\
 FROM {BASE} AS build
 USER root
@@ -40,11 +39,11 @@ COPY . .
 EXPOSE 8080
 CMD ["gunicorn", "main:app"]
 """
+# 12,000 small files, made, copied, moved and removed, without the network: what the machinery itself costs.
 MANY_STEPS = f"""\
 FROM {BASE} AS build
 USER root
 WORKDIR /src
-COPY . .
 RUN mkdir /out && for n in 1 2 3 4 5 6 7 8 9; do cp -r /usr/share/perl /out/$n; done
 RUN cp -r /out /copy && rm -r /copy/1
 RUN echo done >/out/done
