@@ -26,6 +26,7 @@ MOST_MEMBERS: Final = 100_000
 # What an archive that is itself compressed may become: layers in it are compressed already, or plain and seldom 1:20.
 MOST_TIMES_LARGER: Final = 200
 _SMALL_BYTES: Final = 1 << 30
+_RARE: Final = {b"\xfd7": "xz", b"BZ": "bzip2"}
 _FILE_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -63,9 +64,7 @@ def open_source(path: Path, spool: Spool) -> Iterator[Source]:
             os.close(folder)
         return
     with contextlib.ExitStack() as undo:
-        with open(path, "rb") as file:
-            compressed = file.read(4)[:2] in (b"\x1f\x8b", b"\x28\xb5")
-        if compressed:
+        if _is_compressed(path):
             try:
                 path = undo.enter_context(_plain(path, spool))
             except UnpackError as error:
@@ -73,12 +72,58 @@ def open_source(path: Path, spool: Spool) -> Iterator[Source]:
         yield _Archive(undo.enter_context(open(path, "rb")), path)
 
 
+def _is_compressed(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return file.read(2) in (b"\x1f\x8b", b"\x28\xb5", *_RARE)
+
+
 @contextlib.contextmanager
 def _plain(path: Path, spool: Spool) -> Iterator[Path]:
     """The archive out of its compression: read once, where looking up names would inflate it again and again."""
     limit = max(_SMALL_BYTES, path.stat().st_size * MOST_TIMES_LARGER)
-    with TarBytes(path, limit_bytes=limit) as tar, spool(cast("IO[bytes]", tar)) as plain:
-        yield plain
+    with contextlib.ExitStack() as undo:
+        source = _Rare.open(path)
+        if source is not None:
+            undo.callback(source.close)
+        tar = undo.enter_context(TarBytes(source or path, limit_bytes=limit))
+        yield undo.enter_context(spool(cast("IO[bytes]", tar)))
+
+
+class _Rare:
+    """xz and bzip2, which layers never are and archives seldom: docker and podman load them."""
+
+    def __init__(self, file: IO[bytes], kind: str, errors: tuple[type[Exception], ...]) -> None:
+        self._file = file
+        self._kind = kind
+        self._errors = errors
+
+    @classmethod
+    def open(cls, path: Path) -> _Rare | None:
+        """A reader of what comes out of *path*; `None` if it is neither."""
+        with open(path, "rb") as file:
+            kind = _RARE.get(file.read(2))
+        match kind:
+            case "xz":
+                import lzma
+
+                return cls(lzma.open(path), kind, (EOFError, lzma.LZMAError))
+            case "bzip2":
+                import bz2
+
+                return cls(bz2.open(path), kind, (EOFError, OSError))
+            case _:
+                return None
+
+    def read(self, size: int, /) -> bytes:
+        try:
+            return self._file.read(size)
+        except self._errors as error:
+            raise UnpackError(
+                "the archive is damaged", why=f"its {self._kind} stream is broken: {error}"
+            ) from error
+
+    def close(self) -> None:
+        self._file.close()
 
 
 class _Folder:

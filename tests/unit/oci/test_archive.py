@@ -79,7 +79,7 @@ def _docker_archive(*layers: bytes, diff_ids: list[Digest] | None = None) -> dic
 # Round trips
 
 
-@pytest.mark.parametrize("mode", ["w", "w:gz"])
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:xz", "w:bz2"])
 def test_an_archive_gives_the_same_image_and_name_back(
     store: Store, other: Store, tmp_path: Path, mode: str
 ) -> None:
@@ -618,3 +618,29 @@ def test_layers_that_the_reader_has_are_left_out(store: Store) -> None:
     members = _members(out.getvalue())
     assert f"{image.diff_ids[0].hex}.tar" not in members
     assert json.loads(members["manifest.json"])[0]["Layers"] == [f"{image.diff_ids[0].hex}.tar"]
+
+
+@pytest.mark.parametrize("mode", ["w:gz", "w:xz", "w:bz2"])
+def test_a_compressed_archive_that_is_cut_off_or_damaged_is_refused(
+    store: Store, other: Store, tmp_path: Path, mode: str
+) -> None:
+    path = _write(tmp_path / "a.tar", _members(_saved(store, an_image(store))), mode=mode)
+    data = path.read_bytes()
+    for broken in (data[:-20], data[:40] + bytes(20) + data[60:]):
+        path.write_bytes(broken)
+
+        with pytest.raises(ArchiveError):
+            load_images(other, path, AMD64)
+
+    assert other.names() == ()
+
+
+def test_a_zstd_archive_is_read(store: Store, other: Store, tmp_path: Path) -> None:
+    import zstandard
+
+    image = an_image(store)
+    (tmp_path / "a.tar.zst").write_bytes(zstandard.compress(_saved(store, image)))
+
+    (loaded,) = load_images(other, tmp_path / "a.tar.zst", AMD64)
+
+    assert loaded.image == image
