@@ -6,7 +6,7 @@ Paths are relative, separated by single slashes, without `.` and `..`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from posixpath import normpath
 
@@ -16,6 +16,8 @@ from hakobune.dockerfile.errors import TextError
 
 _WILDCARDS = frozenset("*?[")
 _CACHE_LIMIT = 20_000
+_STAR, _FOLDERS, _ANYTHING = "[^/]*", "(?:.*/)?", ".*"
+_MOST_WILDCARDS = 3
 
 
 def has_wildcards(path: str) -> bool:
@@ -37,7 +39,43 @@ def glob_matcher(pattern: str) -> Callable[[str], object]:
     Raises:
         TextError: a class that is not closed or empty, or an escape at the end.
     """
-    return re.compile(_Translation(pattern).run(double_stars=False)).fullmatch
+    return _matcher(_Translation(pattern).run(double_stars=False))
+
+
+def _matcher(parts: list[str]) -> Callable[[str], object]:
+    """A test for whole paths, made of regular expressions for one character each and the three wildcards.
+
+    Python's engine tries all ways to share a path among wildcards: with more than a few of them, a hostile pattern would take it for ever.
+    """
+    if sum(part in (_STAR, _FOLDERS, _ANYTHING) for part in parts) <= _MOST_WILDCARDS:
+        return re.compile("".join(parts)).fullmatch
+    steps = [
+        part if part in (_STAR, _FOLDERS, _ANYTHING) else re.compile(part).fullmatch
+        for part in parts
+    ]
+    return lambda path: _fits(steps, path)
+
+
+def _fits(steps: Sequence[str | Callable[[str], object]], path: str) -> bool | None:
+    """The same in time proportional to path times pattern: all places that can be reached, step by step."""
+    places = {0}
+    for step in steps:
+        if callable(step):
+            places = {at + 1 for at in places if at < len(path) and step(path[at])}
+        elif step == _FOLDERS:
+            first = min(places, default=len(path))
+            places |= {at + 1 for at in range(first, len(path)) if path[at] == "/"}
+        else:
+            stop = "/" if step == _STAR else "\n"
+            reached: set[int] = set()
+            for at in sorted(places):
+                while at not in reached:
+                    reached.add(at)
+                    if at == len(path) or path[at] == stop:
+                        break
+                    at += 1
+            places = reached
+    return True if len(path) in places else None
 
 
 class _Translation(Struct):
@@ -47,13 +85,13 @@ class _Translation(Struct):
     at: int = 0
     parts: list[str] = field(default_factory=list)
 
-    def run(self, *, double_stars: bool) -> str:
+    def run(self, *, double_stars: bool) -> list[str]:
         while self.at < len(self.pattern):
             char = self._take()
             if char == "*" and double_stars and self._peek() == "*":
                 self._double_star()
             elif char == "*":
-                self.parts.append("[^/]*")
+                self.parts.append(_STAR)
             elif char == "?":
                 self.parts.append("[^/]")
             elif char == "[":
@@ -62,7 +100,7 @@ class _Translation(Struct):
                 self.parts.append(re.escape(self._escaped()))
             else:
                 self.parts.append(re.escape(char))
-        return "".join(self.parts)
+        return self.parts
 
     def _peek(self) -> str:
         return self.pattern[self.at : self.at + 1]
@@ -79,9 +117,9 @@ class _Translation(Struct):
         if self._peek() == "/":
             self._take()
         elif is_first and not has_wildcards(self.pattern[self.at :]):
-            self.parts.append(".*")  # "**name": whatever ends in it
+            self.parts.append(_ANYTHING)  # "**name": whatever ends in it
             return
-        self.parts.append("(?:.*/)?" if self._peek() else ".*")
+        self.parts.append(_FOLDERS if self._peek() else _ANYTHING)
 
     def _escaped(self) -> str:
         if not self._peek():
@@ -159,8 +197,7 @@ class Pattern(Struct, frozen=True):
         if len(text) > 1:
             text = text.removeprefix("/")
         glob_matcher(text.replace("**", "*"))  # its syntax; `**` is no special case of it
-        expression = _Translation(text).run(double_stars=True)
-        return cls(text, is_exception, re.compile(expression).fullmatch, line)
+        return cls(text, is_exception, _matcher(_Translation(text).run(double_stars=True)), line)
 
 
 class PatternSet:

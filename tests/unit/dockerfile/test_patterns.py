@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import re
+import time
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hakobune.dockerfile import patterns
 from hakobune.dockerfile.errors import DockerfileError, TextError
 from hakobune.dockerfile.ignore_file import IgnoreFile, find_ignore_file, read_ignore_file
-from hakobune.dockerfile.patterns import PatternSet, glob_matcher, has_wildcards
+from hakobune.dockerfile.patterns import Pattern, PatternSet, glob_matcher, has_wildcards
 
 
 @pytest.mark.parametrize(
@@ -141,3 +144,36 @@ def test_any_ignore_file_is_understood_or_refused_with_its_line(text: str, path:
         return
 
     assert 1 <= error.line <= text.count("\n") + 1
+
+
+def test_a_hostile_pattern_takes_no_time():
+    ignore = IgnoreFile.parse(f"**/{'*a' * 60}b\n{'**/a/' * 40}b\n{'*a' * 30}*\n", ".dockerignore")
+    begin = time.monotonic()
+
+    assert not ignore.ignores("/".join(["a"] * 300))
+    assert ignore.ignores("a" * 250)
+
+    assert time.monotonic() - begin < 10
+
+
+_MANY = st.text("ab*?/[]", min_size=1, max_size=12)
+
+
+@given(_MANY, _PATHS)
+def test_many_wildcards_mean_what_few_do(text: str, path: str):
+    try:
+        pattern = Pattern.parse(text)
+    except TextError:
+        return
+    if pattern is None:
+        return
+    parts = patterns._Translation(pattern.text).run(double_stars=True)
+
+    slow = patterns._fits(
+        [one if one in _WILD else re.compile(one).fullmatch for one in parts], path
+    )
+
+    assert (slow is not None) == (re.compile("".join(parts)).fullmatch(path) is not None)
+
+
+_WILD = ("[^/]*", "(?:.*/)?", ".*")
