@@ -48,7 +48,7 @@ HAKO = str(ROOT / "hako")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--size-mb", type=int, default=500)
     parser.add_argument("--write", action="store_true", help="put the figures into RESULTS.md")
     arguments = parser.parse_args()
@@ -72,6 +72,7 @@ def main() -> None:
         )
         pushes = interleave(unchanged_pushes(stack, home, name), rounds=5 * arguments.rounds)
     over = pushes["hako image push"].median - pushes["python -I -c pass"].median
+    load = os.getloadavg()[0]
     body = "\n".join(
         [
             about,
@@ -85,6 +86,8 @@ def main() -> None:
             *(one.row(pushes["docker push"].median) for one in pushes.values()),
             "",
             f"Targets: pull ≤ 0.5 × docker's; push of an unchanged image ≤ 0.1 s over the interpreter's start ({over:.3f}).",
+            "",
+            f"{os.cpu_count()} cores, load {load:.1f} at the end.",
         ]
     )
     print(body)
