@@ -10,10 +10,16 @@ from pathlib import Path
 
 from hakobune.oci.platform import Platform
 from hakobune.runtime import linux
+from hakobune.runtime.emulation import find_emulator, read_handlers
 
 FOREIGN = "amd64" if Platform.host().architecture == "arm64" else "arm64"
 QEMU = {"amd64": "qemu-x86_64", "arm64": "qemu-aarch64"}[FOREIGN]
 REGISTRATION = Path(f"/usr/lib/binfmt.d/{QEMU}.conf")
+
+
+def is_emulated() -> bool:
+    """Whether the machine does so anyway."""
+    return find_emulator(FOREIGN, read_handlers()) is not None
 
 
 def foreign_busybox(folder: Path) -> Path:
@@ -56,6 +62,9 @@ def emulated() -> Iterator[None]:
 
     The registry is the whole machine's, but it is empty again when the last mount of it goes: ours is seen by nobody.
     """
+    if is_emulated():
+        yield
+        return
     context = linux.fsopen("binfmt_misc")
     try:
         linux.fsconfig(context, linux.FSCONFIG_CMD_CREATE)

@@ -16,8 +16,7 @@ from hakobune.oci.layer import Owner, Tree, write_layer
 from hakobune.oci.platform import Platform
 from hakobune.oci.reference import Reference
 from hakobune.oci.store import Store
-from hakobune.runtime.emulation import find_emulator, read_handlers
-from tests.e2e.foreign import FOREIGN, REGISTRATION, emulated, foreign_busybox
+from tests.e2e.foreign import FOREIGN, REGISTRATION, emulated, foreign_busybox, is_emulated
 from tests.e2e.foreign_builder import publish_foreign_builder
 from tests.e2e.installation import Installation, new_installation
 from tests.small_root import PROGRAMS, make_small_root
@@ -25,18 +24,17 @@ from tests.small_root import PROGRAMS, make_small_root
 pytestmark = [
     pytest.mark.needs_root,
     pytest.mark.skipif(not REGISTRATION.exists(), reason="qemu-user-static is not installed"),
-    pytest.mark.skipif(
-        find_emulator(FOREIGN, read_handlers()) is not None,
-        reason="this machine emulates the other CPU for everybody",
-    ),
 ]
+unemulated = pytest.mark.skipif(
+    is_emulated(), reason="this machine emulates the other CPU for everybody"
+)
 
 DOCKERFILE = """\
 FROM scratch
 COPY busybox /bin/busybox
 RUN ["/bin/busybox", "--install", "-s", "/bin"]
 RUN uname -m >/machine
-CMD ["/bin/sh", "-c", "mkdir -p /tmp/www && uname -m >/tmp/www/index.html && exec httpd -f -p $PORT -h /tmp/www"]
+CMD ["/bin/sh", "-c", "mkdir -p /tmp/www && uname -m >/tmp/www/index.html && trap 'exit 0' TERM; httpd -f -p $PORT -h /tmp/www & wait"]
 """
 HERE, THERE = str(Platform.host()), f"linux/{FOREIGN}"
 MACHINES = {"arm64": "aarch64", "amd64": "x86_64"}
@@ -94,6 +92,7 @@ def test_it_is_served_where_it_is_emulated(here: Installation) -> None:
     assert page.stdout == f"{MACHINES[FOREIGN]}\n"
 
 
+@unemulated
 @pytest.mark.parametrize(
     "command",
     [
@@ -116,6 +115,7 @@ def test_without_an_emulator_it_is_refused_with_both_architectures_before_anythi
     assert "foreign-app" not in here.hako("services", "list", check=False).stdout
 
 
+@unemulated
 def test_a_run_step_for_it_is_refused_at_its_line_before_anything_is_built(
     here: Installation, context: Path
 ) -> None:
@@ -183,6 +183,7 @@ def test_platforms_that_are_none_or_twice_are_refused(
     assert done.stderr.startswith("error: ")
 
 
+@unemulated
 def test_doctor_says_what_is_emulated_and_how_it_would_be(here: Installation) -> None:
     without = here.hako("doctor", check=False).stdout
     with emulated():
@@ -270,6 +271,7 @@ def test_several_platforms_are_built_and_make_one_index(
     assert "two:latest-" not in here.hako("image", "ls").stdout
 
 
+@unemulated
 def test_what_cannot_be_built_for_another_cpu_is_refused_before_anything_is_built(
     here: Installation, builder: str, source: Path
 ) -> None:
