@@ -7,6 +7,7 @@ which the process lives, and yields what is called when it has been made.
 from __future__ import annotations
 
 import os
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -22,6 +23,7 @@ from hakobune.runtime.terminal import (
 )
 
 Begin = Callable[[Relay], None]
+_LONGEST_SOCKET = 100  # unix(7) has room for 108 bytes with the final NUL, and runc for no more
 
 
 class Streams(ABC):
@@ -113,6 +115,10 @@ class TerminalStreams(Streams):
             )
         self._stdin = stdin
         self._stdout = stdout
+        if len(os.fsencode(socket)) > _LONGEST_SOCKET:
+            folder = tempfile.mkdtemp(prefix="hk-", dir="/tmp")
+            self._undo.callback(os.rmdir, folder)
+            socket = Path(folder, "terminal")
         self._socket = self._undo.enter_context(TerminalSocket(socket))
         self.arguments = ("--console-socket", str(socket))
         self.inner[0] = closed_pipe()
