@@ -109,8 +109,8 @@ def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
     raise AssertionError(log.read_text())
 
 
-def make_tls(folder: Path) -> Tls:
-    """A new authority, and a certificate for 127.0.0.1 and localhost."""
+def make_tls(folder: Path, names: str = "IP:127.0.0.1,DNS:localhost") -> Tls:
+    """A new authority, and a certificate for these names."""
     folder.mkdir(parents=True, exist_ok=True)
 
     def openssl(*arguments: str) -> None:
@@ -119,7 +119,7 @@ def make_tls(folder: Path) -> Tls:
     new_key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
     openssl("req", "-x509", *new_key, "-keyout", "ca.key", "-out", "ca.crt", "-days", "2", "-subj", "/CN=test authority")  # fmt: skip
     openssl("req", *new_key, "-keyout", "host.key", "-out", "host.csr", "-subj", "/CN=localhost")
-    (folder / "names").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
+    (folder / "names").write_text(f"subjectAltName={names}\n")
     openssl("x509", "-req", "-in", "host.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-out", "host.crt", "-days", "2", "-extfile", "names")  # fmt: skip
     return Tls(folder / "ca.crt", folder / "host.crt", folder / "host.key")
 

@@ -1,10 +1,14 @@
 """What goes wrong between us and a registry, over a real connection: nothing wrong is stored, no secret leaves, and words are found."""
 
+import contextlib
 import gzip
 import hashlib
 import io
 import json
 import os
+import select
+import socket
+import socketserver
 import subprocess
 import sys
 import tarfile
@@ -47,6 +51,7 @@ from tests.hostile_registry import (
     stall_after,
     status,
 )
+from tests.real_registry import make_tls
 
 AMD64 = Platform("linux", "amd64")
 BLOBS = "/blobs/sha256:"
@@ -83,21 +88,28 @@ def access(folder: Path, *, auths: dict[str, str] | None = None, stall_s: float 
     )
 
 
-def a_tar(name: str, data: bytes) -> bytes:
+def a_tar(name: str, data: bytes, *, parents: bool = True) -> bytes:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:
-        folder = tarfile.TarInfo("app")
-        folder.type, folder.mode = tarfile.DIRTYPE, 0o755
-        tar.addfile(folder)
+        if parents:
+            folder = tarfile.TarInfo("app")
+            folder.type, folder.mode = tarfile.DIRTYPE, 0o755
+            tar.addfile(folder)
         info = tarfile.TarInfo(f"app/{name}")
         info.size = len(data)
         tar.addfile(info, io.BytesIO(data))
     return out.getvalue()
 
 
-def add_image(registry: HostileRegistry, *, size: int = 3_000_000, layers: int = 1) -> str:
-    """An image `web:1`; the digest of its last layer's blob."""
-    tars = [a_tar(f"f{n}", os.urandom(size)) for n in range(layers)]
+def add_image(
+    registry: HostileRegistry, *, size: int = 3_000_000, layers: int = 1, parents: bool = True
+) -> str:
+    """An image `web:1`; the digest of its last layer's blob.
+
+    Args:
+        parents: whether its layers name the folder that their file is in.
+    """
+    tars = [a_tar(f"f{n}", os.urandom(size), parents=parents) for n in range(layers)]
     blobs = [gzip.compress(tar, 1) for tar in tars]
     config = json.dumps(
         {
@@ -273,6 +285,18 @@ def test_two_pulls_at_once_fetch_each_layer_once(
     assert len(images) == 3
     assert len(registry.requests("GET", blob)) == 1
     assert_whole(store, images[0])
+
+
+def test_layers_that_do_not_name_their_folders_get_them_from_below(
+    store: Store, registry: HostileRegistry, tmp_path: Path
+) -> None:
+    """They arrive in any order, and are put together in the right one."""
+    add_image(registry, layers=5, size=200_000, parents=False)
+
+    image = get(store, registry, access(tmp_path))
+
+    assert_whole(store, image)
+    assert [s.key[0] for s in store.snapshots(image)] == ["c"] * 5
 
 
 # Lies
@@ -641,10 +665,11 @@ def test_what_is_not_there_is_not_asked_for_twice(
     assert len(registry.requests("GET", "/manifests/")) == 1
 
 
+@pytest.mark.parametrize("parents", [True, False])
 def test_one_failing_layer_stops_the_others(
-    store: Store, registry: HostileRegistry, tmp_path: Path
+    store: Store, registry: HostileRegistry, tmp_path: Path, parents: bool
 ) -> None:
-    blob = add_image(registry, layers=4, size=500_000)
+    blob = add_image(registry, layers=4, size=500_000, parents=parents)
     registry.fail("GET", blob, status(404))
 
     with pytest.raises(RegistryError):
@@ -652,6 +677,7 @@ def test_one_failing_layer_stops_the_others(
 
     assert store.names() == ()
     assert not store.has_blob(Digest.parse(blob))
+    assert not list((store.home / "snapshots" / ".new").glob("*"))
     assert not [t for t in threading.enumerate() if t.name.startswith(("transfer", "layer"))]
 
 
@@ -897,3 +923,74 @@ def test_a_proxy_is_asked_for_the_whole_url_with_its_own_password_alone(
     assert_whole(store, image)
     assert all(seen.headers["host"] == "reg.invalid" for seen in registry.seen)
     assert all(seen.headers["proxy-authorization"].startswith("Basic ") for seen in registry.seen)
+
+
+@contextlib.contextmanager
+def connect_proxy(target: str) -> Iterator[tuple[str, list[bytes]]]:
+    """A proxy that connects every CONNECT to *target*; its address, and the heads of the requests it got."""
+    heads: list[bytes] = []
+    address, _, port = target.partition(":")
+
+    class Tunnel(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            head = b""
+            while not head.endswith(b"\r\n\r\n"):
+                head += self.rfile.readline()
+            heads.append(head)
+            self.wfile.write(b"HTTP/1.1 200 connected\r\n\r\n")
+            with socket.create_connection((address, int(port))) as upstream:
+                ends = [self.connection, upstream]
+                while True:
+                    readable, _, _ = select.select(ends, [], [], 10)
+                    for end in readable:
+                        data = end.recv(1 << 16)
+                        if not data:
+                            return
+                        (upstream if end is self.connection else self.connection).sendall(data)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Tunnel) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield f"127.0.0.1:{server.server_address[1]}", heads
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_tls_goes_through_a_proxy_to_the_end(store: Store, tmp_path: Path) -> None:
+    tls = make_tls(tmp_path / "tls", "DNS:reg.invalid")
+    authority = tmp_path / "certs.d" / "reg.invalid" / "ca.crt"
+    authority.parent.mkdir(parents=True)
+    authority.write_bytes(tls.authority.read_bytes())
+    with (
+        hostile_registry((tls.certificate, tls.key)) as registry,
+        connect_proxy(registry.host) as (proxy, heads),
+    ):
+        add_image(registry)
+        where = replace(
+            access(tmp_path, auths={"reg.invalid": f"ci:{SECRET}"}),
+            registries=Registries(certificate_folders=(tmp_path / "certs.d",)),
+            proxies=Proxies(https=f"http://me:pw@{proxy}"),
+        )
+        name = Reference.parse("reg.invalid/shop/web:1")
+        for method in ("GET", "HEAD"):
+            registry.fail(method, ".*", needs_basic)
+
+        image = pull(store, name, AMD64, SilentProgress(), access=where)
+
+    assert_whole(store, image)
+    assert all(head.startswith(b"CONNECT reg.invalid:443 ") for head in heads)
+    assert all(b"\r\nProxy-Authorization: Basic bWU6cHc=\r\n" in head for head in heads)
+    assert not any(b"\r\nAuthorization" in head for head in heads)
+    assert not any("proxy-authorization" in seen.headers for seen in registry.seen)
+
+
+def test_a_proxy_that_is_not_there_is_named_as_the_reason(store: Store, tmp_path: Path) -> None:
+    where = replace(access(tmp_path), proxies=Proxies(https="http://127.0.0.1:1"))
+
+    with pytest.raises(NoAnswerError) as error:
+        pull(store, Reference.parse("reg.invalid/x:1"), AMD64, SilentProgress(), access=where)
+
+    assert "the proxy did not connect us to reg.invalid" in error.value.why
+    assert "HTTPS_PROXY" in error.value.fix

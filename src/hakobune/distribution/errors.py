@@ -16,7 +16,6 @@ _TRY_AGAIN: Final = "try again; what has been received is kept"
 _CUTS: Final = frozenset(
     {
         "IncompleteRead",
-        "ProtocolError",
         "ConnectionResetError",
         "RemoteDisconnected",
         "BrokenPipeError",
@@ -166,7 +165,7 @@ def no_answer(what: str, *, host: str, error: BaseException) -> NoAnswerError:
 
 
 def _final_cause(chain: tuple[BaseException, ...], host: str) -> tuple[str, str] | None:
-    """Why and fix, if there is nothing to be hoped for; what the system or OpenSSL said lies inside of urllib3's errors."""
+    """Why and fix, if there is nothing to be hoped for; what the system or OpenSSL said may lie inside of other errors."""
     text = " ".join(str(item) for item in chain)
     kinds = {type(item).__name__ for item in chain}
     if "CERTIFICATE_VERIFY_FAILED" in text:
@@ -185,7 +184,7 @@ def _final_cause(chain: tuple[BaseException, ...], host: str) -> tuple[str, str]
         )
     if "ProxyError" in kinds:
         return None
-    if kinds & {"NameResolutionError", "gaierror"}:
+    if "gaierror" in kinds:
         return (
             f"no host is called {host.partition(':')[0]}",
             "check the name, or this machine's DNS",
@@ -206,7 +205,7 @@ def _passing_cause(chain: tuple[BaseException, ...], host: str) -> tuple[str, st
         return f"TLS with {host} failed: {_last(chain)}", ""
     if "ConnectTimeoutError" in kinds:
         return f"{host} does not answer (no connection within the time)", ""
-    if kinds & {"ReadTimeoutError", "TimeoutError"}:
+    if "TimeoutError" in kinds:
         return f"{host} stopped sending", _TRY_AGAIN
     if kinds & _CUTS:
         return f"{host} cut the connection", _TRY_AGAIN

@@ -62,6 +62,7 @@ class Pull:
         self._reference = reference
         self._meter = Meter(progress, f"pulling {reference.short}")
         self._stop = StopSign()
+        self._arrived: dict[Digest, Arrived] = {}  # unpacked, and waiting for what lies below
         self._clients = clients_for_pull(session, reference, self.what)
 
     def head(self) -> Digest | None:
@@ -85,19 +86,15 @@ class Pull:
         )
         for layer in missing:
             self._meter.expect(layer.blob.size)
-        arrived: dict[Digest, Arrived] = {}
         try:
-            for layer, result in zip(
-                missing, run_all(self._receive, missing, self._stop), strict=True
-            ):
-                if isinstance(result, Arrived) and layer.diff_id is not None:
-                    arrived[layer.diff_id] = result
+            run_all(self._receive, missing, self._stop)
             self._meter.finish()
             image = self._store.put_image(document.raw, raw_config)
-            self._store.snapshots(image, arrived=arrived)
+            self._store.snapshots(image, arrived=self._arrived)
         finally:
-            for item in arrived.values():
+            for item in self._arrived.values():
                 self._store.discard_snapshot(item.folder)
+            self._arrived.clear()
         return image
 
     def index(self, document: Document, platform: Platform, *, names: Sequence[Reference]) -> None:
@@ -137,7 +134,7 @@ class Pull:
         self._meter.finish()
         self._store.put_blob(document.raw, document.media_type)
 
-    def _receive(self, layer: _Missing) -> Arrived | None:
+    def _receive(self, layer: _Missing) -> None:
         def fetch(offset: int, wrong: int) -> Iterator[bytes]:
             self._meter.advance(offset)
             for data in fetch_blob(self._clients, layer.blob, offset, stop=self._stop, wrong=wrong):
@@ -146,6 +143,7 @@ class Pull:
 
         if layer.diff_id is None:
             receive_blob(self._store, layer.blob, fetch)
-            return None
+            return
         result = receive_layer(self._store, layer.blob, layer.diff_id, fetch)
-        return result if isinstance(result, Arrived) else None
+        if isinstance(result, Arrived):
+            self._arrived[layer.diff_id] = result

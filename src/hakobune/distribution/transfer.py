@@ -20,7 +20,7 @@ from hakobune.oci.reference import Reference
 from hakobune.oci.store import Store
 from hakobune.progress import Progress
 
-# What speaks HTTP takes 60 ms to import: only for who really asks a registry.
+# What speaks HTTP takes 40 ms to import: only for who really asks a registry.
 if TYPE_CHECKING:
     from hakobune.distribution.access import Access
     from hakobune.distribution.client import RegistryClient
