@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import msgspec
@@ -35,8 +34,7 @@ class BuildpackApiError(HakoError):
     exit_code = 12
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class BuildpackApi:
+class BuildpackApi(msgspec.Struct, frozen=True, order=True):
     """A Buildpack API version; `0.9` is lower than `0.10`."""
 
     major: int

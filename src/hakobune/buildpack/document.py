@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import msgspec
@@ -32,14 +31,13 @@ class InvalidDocumentError(HakoError):
         self.problems = tuple(problems)
 
 
-@dataclass(frozen=True, slots=True)
-class TomlDocument:
+class TomlDocument(msgspec.Struct, frozen=True):
     """A decoded document beside its text, so that a problem can name the line."""
 
     name: str
     text: str
     values: dict[str, Any]
-    problems: list[str] = field(default_factory=list)
+    problems: list[str] = msgspec.field(default_factory=list)
 
     @classmethod
     def parse(cls, data: bytes, *, name: str) -> TomlDocument:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -131,8 +130,7 @@ class BuildMetadata(
     default_process: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LaunchToml:
+class LaunchToml(msgspec.Struct, frozen=True, kw_only=True):
     """What one buildpack says about starting the image."""
 
     processes: tuple[Process, ...] = ()
@@ -146,8 +144,7 @@ class _Launch(msgspec.Struct, frozen=True, kw_only=True):
     labels: tuple[Label, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Processes:
+class Processes(msgspec.Struct, frozen=True):
     """Processes by type, and which of them starts when nobody chooses."""
 
     processes: tuple[Process, ...] = ()
@@ -158,8 +155,7 @@ class Processes:
         return tuple(p.type for p in self.processes)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LaunchMetadata:
+class LaunchMetadata(msgspec.Struct, frozen=True, kw_only=True):
     """`<layers>/config/metadata.toml`: everything the launcher has to know."""
 
     buildpacks: tuple[GroupElement, ...]

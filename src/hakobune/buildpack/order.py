@@ -6,7 +6,6 @@ CNB buildpack.md "Order Resolution", platform.md "order.toml" and "system.toml".
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import msgspec
 
@@ -31,8 +30,7 @@ class OrderError(HakoError):
         self.problems = tuple(problems)
 
 
-@dataclass(frozen=True, slots=True)
-class Catalog:
+class Catalog(msgspec.Struct, frozen=True):
     """The buildpacks of a builder, found by id and version."""
 
     buildpacks: Mapping[tuple[str, str], Buildpack]

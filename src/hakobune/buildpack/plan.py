@@ -6,7 +6,6 @@ CNB buildpack.md "Phase #1: Detection". Reading the plan files is the caller's b
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, Literal
 
@@ -40,8 +39,7 @@ class _PlanFile(PlanSection, frozen=True, kw_only=True, rename={"alternatives": 
     alternatives: tuple[PlanSection, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Contribution:
+class Contribution(msgspec.Struct, frozen=True):
     """What one buildpack adds to the Build Plan in one trial."""
 
     buildpack: str
@@ -53,8 +51,7 @@ class Contribution:
 Trial = tuple[Contribution, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class PlanEntry:
+class PlanEntry(msgspec.Struct, frozen=True):
     """One dependency of the plan: who can provide it and everything that is asked of it."""
 
     name: str
@@ -65,8 +62,7 @@ class PlanEntry:
 BuildPlan = tuple[PlanEntry, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Unmet:
+class Unmet(msgspec.Struct, frozen=True):
     """Why a buildpack cannot stay in a trial."""
 
     contribution: Contribution
@@ -166,7 +162,7 @@ def plan_entries(trial: Trial) -> BuildPlan:
             entries.setdefault(name, PlanEntry(name, (), ()))
         for require in contribution.requires:
             entry = entries.setdefault(require.name, PlanEntry(require.name, (), ()))
-            entries[require.name] = replace(
+            entries[require.name] = msgspec.structs.replace(
                 entry,
                 providers=entry.providers + waiting.pop(require.name, ()),
                 requires=(*entry.requires, require),

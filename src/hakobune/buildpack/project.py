@@ -6,7 +6,6 @@ Project descriptor 0.1 and 0.2, with `exec-env` as pack's 0.3 has it.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -41,8 +40,7 @@ class BuildEnv(msgspec.Struct, frozen=True, kw_only=True, rename={"exec_env": "e
     exec_env: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Project:
+class Project(msgspec.Struct, frozen=True, kw_only=True):
     """What a project descriptor says, whichever schema it is written in."""
 
     id: str = ""
@@ -56,7 +54,7 @@ class Project:
     pre: tuple[ProjectBuildpack, ...] = ()
     post: tuple[ProjectBuildpack, ...] = ()
     build_env: tuple[tuple[str, str], ...] = ()
-    metadata: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 class _ProjectTable(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):

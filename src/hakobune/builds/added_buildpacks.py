@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from hakobune.buildpack.descriptor import (
     Buildpack,
@@ -24,8 +25,7 @@ _DESCRIPTOR: Final = "buildpack.toml"
 _NOT_SHIPPED: Final = frozenset({"tests", "__pycache__", ".git"})
 
 
-@dataclass(frozen=True, slots=True)
-class Chosen:
+class Chosen(msgspec.Struct, frozen=True):
     """The order to use, with the folders that have to be laid over the builder."""
 
     order: Order

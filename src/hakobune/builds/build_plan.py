@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from hakobune import __version__
 from hakobune.buildpack.builder import RunImage, choose_run_image
@@ -22,8 +23,7 @@ from hakobune.oci.store import Store
 from hakobune.progress import Progress
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BuildPlan:
+class BuildPlan(msgspec.Struct, frozen=True, kw_only=True):
     """What a build uses besides the source.
 
     Attributes:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from hakobune.buildpack.builder import RunImage, read_builder_labels
 from hakobune.buildpack.descriptor import (
@@ -22,8 +23,7 @@ from hakobune.oci.merged import find
 from hakobune.oci.store import Store
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Builder:
+class Builder(msgspec.Struct, frozen=True, kw_only=True):
     """A builder image and what it says.
 
     Attributes:

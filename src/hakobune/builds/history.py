@@ -11,7 +11,6 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Final, Literal
 
@@ -41,8 +40,7 @@ class _Ended(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     error: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PastBuild:
+class PastBuild(msgspec.Struct, frozen=True, kw_only=True):
     """One build, by its number."""
 
     number: int
@@ -214,7 +212,7 @@ def _describe(number: int, begun: _Begun, ended: _Ended | None, *, running: bool
     )
     if ended is None:
         return build
-    return replace(
+    return msgspec.structs.replace(
         build,
         state="failed" if ended.error else "succeeded",
         seconds=ended.ended - begun.began,

@@ -7,10 +7,11 @@ Either may begin with `ARG base_image` and `FROM ${base_image}`, or name the ima
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from hakobune.buildpack.builder import BUILDER_LABEL
 from hakobune.builds.extension_files import BUILD_FILE, RUN_FILE
@@ -46,8 +47,7 @@ class Kind(StrEnum):
         return RUN_FILE if self is Kind.RUN else BUILD_FILE
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Extension:
+class Extension(msgspec.Struct, frozen=True, kw_only=True):
     """One such file.
 
     Attributes:

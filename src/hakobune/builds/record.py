@@ -6,7 +6,6 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -43,8 +42,7 @@ class BuildRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     kept: msgspec.Raw
 
 
-@dataclass(frozen=True, slots=True)
-class BuildFolder:
+class BuildFolder(msgspec.Struct, frozen=True):
     """`HAKO_HOME/builds/IMAGE`. Everything but the lock belongs to the holder of the lock."""
 
     path: Path

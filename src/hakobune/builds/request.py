@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
+
+import msgspec
 
 from hakobune.buildpack.descriptor import GroupElement
 from hakobune.builds.record import BuildRecord
@@ -26,8 +27,7 @@ DEFAULT_BUILDER: Final = Reference.parse("hako/builder:13")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BuildRequest:
+class BuildRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One build.
 
     Args:
@@ -52,7 +52,7 @@ class BuildRequest:
     builder: str = ""
     run_image: str = ""
     buildpacks: tuple[str, ...] = ()
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = msgspec.field(default_factory=dict)
     tags: tuple[Reference, ...] = ()
     process_type: str = ""
     descriptor: Path | None = None
@@ -63,7 +63,7 @@ class BuildRequest:
     pull: Policy = "missing"
     extend: bool = True
     allow_root: bool = False
-    platform: Platform = field(default_factory=Platform.host)
+    platform: Platform = msgspec.field(default_factory=Platform.host)
 
     @property
     def folder(self) -> str:
@@ -76,8 +76,7 @@ class BuildRequest:
         return not self.rebuild and not self.clear_cache
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class World:
+class World(msgspec.Struct, frozen=True, kw_only=True):
     """Where builds happen: the store, the installation, and the caller's variables."""
 
     store: Store
@@ -85,8 +84,7 @@ class World:
     env: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BuildResult:
+class BuildResult(msgspec.Struct, frozen=True, kw_only=True):
     """A finished build.
 
     Args:

@@ -14,7 +14,6 @@ import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -52,8 +51,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     signature: tuple[int, int, int, int, int]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class Source(msgspec.Struct, frozen=True, kw_only=True):
     """A source folder, and what of it is to be taken."""
 
     root: Path
@@ -61,8 +59,7 @@ class Source:
     rules: Rules
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Listing:
+class Listing(msgspec.Struct, frozen=True, kw_only=True):
     """What would be copied, in the order of the walk, and what is passed by."""
 
     entries: tuple[tuple[str, os.stat_result], ...]
@@ -70,8 +67,7 @@ class Listing:
     notes: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceCopy:
+class SourceCopy(msgspec.Struct, frozen=True, kw_only=True):
     """A finished copy.
 
     Args:
@@ -241,11 +237,10 @@ class _Manifest(msgspec.Struct, frozen=True, kw_only=True):
     entries: tuple[Entry, ...]
 
 
-@dataclass(slots=True)
-class _Walk:
+class _Walk(msgspec.Struct):
     source: Source
-    left_out: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    left_out: list[str] = msgspec.field(default_factory=list)
+    notes: list[str] = msgspec.field(default_factory=list)
 
     def folder(self, path: Path, relative: str) -> Iterator[tuple[str, os.stat_result]]:
         rules = self.source.rules
@@ -276,8 +271,7 @@ class _Walk:
             ) from error
 
 
-@dataclass(slots=True)
-class _Copy:
+class _Copy(msgspec.Struct):
     root: Path
     into: Path
     last: Path | None
@@ -285,8 +279,8 @@ class _Copy:
     uid: int
     gid: int
     pause: Callable[[float], None]
-    begun_ns: int = field(default_factory=time.time_ns)
-    _known: Mapping[str, Entry] = field(default_factory=dict)
+    begun_ns: int = msgspec.field(default_factory=time.time_ns)
+    _known: Mapping[str, Entry] = msgspec.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.kept is not None and (self.kept.uid, self.kept.gid) == (self.uid, self.gid):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from threading import Thread
@@ -128,8 +127,7 @@ def _tell_source(
         progress.step("nothing has changed; built again because of --rebuild")
 
 
-@dataclass(frozen=True, slots=True)
-class _Transaction:
+class _Transaction(msgspec.Struct, frozen=True):
     """One run of the phases."""
 
     request: BuildRequest
@@ -165,7 +163,7 @@ class _Transaction:
                 run=settings.run,
                 network=self.request.network,
             ) as environment:
-                exported, context, detected = replace(self, progress=told)._phases(
+                exported, context, detected = msgspec.structs.replace(self, progress=told)._phases(
                     environment, top / "up", kept, snapshots, lowers
                 )
                 from hakobune.lifecycle.kept import keep

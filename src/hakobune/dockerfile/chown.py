@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from hakobune.dockerfile.copy_into import Owner
 from hakobune.dockerfile.instructions import Position

@@ -5,7 +5,7 @@ Reads documents only. Nothing of an image's layers is opened.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from hakobune.buildpack.builder import RunImage
 from hakobune.buildpack.descriptor import Distribution, ImageTarget
@@ -29,8 +29,7 @@ STACK_ID_LABEL = "io.buildpacks.stack.id"
 EXEC_ENV_LABEL = "io.buildpacks.exec-env"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Analyzed:
+class Analyzed(msgspec.Struct, frozen=True, kw_only=True):
     """What a build starts from.
 
     `metadata` is the previous image's, and `None` if there is no such image or it remembers nothing usable.

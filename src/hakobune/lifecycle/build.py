@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -54,8 +53,7 @@ class _StoreToml(msgspec.Struct, frozen=True, kw_only=True):
     metadata: dict[str, Any] = {}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BuiltBuildpack:
+class BuiltBuildpack(msgspec.Struct, frozen=True, kw_only=True):
     """What one buildpack left behind.
 
     Args:
@@ -71,8 +69,7 @@ class BuiltBuildpack:
     store: dict[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Built:
+class Built(msgspec.Struct, frozen=True, kw_only=True):
     """What all buildpacks made together.
 
     Args:
@@ -95,14 +92,13 @@ class Built:
         )
 
 
-@dataclass(slots=True)
-class _Progressing:
+class _Progressing(msgspec.Struct):
     """What later buildpacks and the image get from those that have run."""
 
     env: dict[str, str]
     plan: BuildPlan
-    done: list[BuiltBuildpack] = field(default_factory=list)
-    processes: Processes = field(default_factory=Processes)
+    done: list[BuiltBuildpack] = msgspec.field(default_factory=list)
+    processes: Processes = msgspec.field(default_factory=Processes)
 
 
 def build(
@@ -208,7 +204,7 @@ def remaining_plan(plan: BuildPlan, buildpack: str, unmet: Sequence[str]) -> Bui
             rest.append(entry)
         elif entry.name in unmet:
             others = tuple(p for p in entry.providers if p != buildpack)
-            rest.append(replace(entry, providers=others))
+            rest.append(msgspec.structs.replace(entry, providers=others))
     return tuple(rest)
 
 

@@ -6,7 +6,8 @@ Orders and plans are decided in `buildpack.order` and `buildpack.plan`; here exe
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from hakobune.buildpack.descriptor import (
     Buildpack,
@@ -56,8 +57,7 @@ _HAS_TARGETS = BuildpackApi(0, 10)
 _HAS_EXEC_ENV = BuildpackApi(0, 12)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Detected:
+class Detected(msgspec.Struct, frozen=True, kw_only=True):
     """The buildpacks that build, in order, with their APIs; and what was found out on the way."""
 
     group: Group
@@ -111,14 +111,13 @@ def _show_output_of_broken(verdicts: Iterable[Verdict], progress: Progress) -> N
                 progress.output(line)
 
 
-@dataclass(slots=True)
-class _Detection:
+class _Detection(msgspec.Struct):
     """Answers of buildpacks so far; each is asked once."""
 
     context: BuildContext
     catalog: Catalog
-    verdicts: dict[str, Verdict] = field(default_factory=dict)
-    plan_failures: list[str] = field(default_factory=list)
+    verdicts: dict[str, Verdict] = msgspec.field(default_factory=dict)
+    plan_failures: list[str] = msgspec.field(default_factory=list)
 
     def try_group(self, group: Group) -> Detected | None:
         verdicts = [self._ask(element) for element in group]

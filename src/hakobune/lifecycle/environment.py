@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+
+import msgspec
 
 from hakobune.buildpack.descriptor import ImageTarget
 from hakobune.oci.config import ImageConfig
@@ -136,8 +137,7 @@ class LayerChanges(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BuildContext:
+class BuildContext(msgspec.Struct, frozen=True, kw_only=True):
     """Where and as whom buildpacks run.
 
     Args:
@@ -148,7 +148,7 @@ class BuildContext:
     environment: BuildEnvironment
     uid: int
     gid: int
-    variables: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, str] = msgspec.field(default_factory=dict)
     target: ImageTarget
     exec_env: str = "production"
     app: str = "/workspace"

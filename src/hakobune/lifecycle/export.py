@@ -7,8 +7,9 @@ written to; `kept` turns its top into snapshots when it is gone.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from hakobune.buildpack.descriptor import SBOM_MEDIA_TYPES
 from hakobune.buildpack.layer_metadata import (
@@ -42,8 +43,7 @@ from hakobune.progress import Progress
 CREATED = "1980-01-01T00:00:01Z"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExportRequest:
+class ExportRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What the platform wants of the image.
 
     Args:
@@ -56,12 +56,11 @@ class ExportRequest:
     launcher: Launcher
     names: Sequence[Reference] = ()
     process_type: str = ""
-    project: Mapping[str, Any] = field(default_factory=dict)
+    project: Mapping[str, Any] = msgspec.field(default_factory=dict)
     created: str = CREATED
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exported:
+class Exported(msgspec.Struct, frozen=True, kw_only=True):
     """The new image, and what became of each layer.
 
     Args:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 
 class Fate(StrEnum):
@@ -13,8 +14,7 @@ class Fate(StrEnum):
     DROP = "drop"  # it does not live on
 
 
-@dataclass(frozen=True, slots=True)
-class LayerFate:
+class LayerFate(msgspec.Struct, frozen=True):
     """The fate of one layer with its reason."""
 
     buildpack: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +30,7 @@ PROCESS_FOLDER = "/cnb/process"
 PROJECT_LABEL = "io.buildpacks.project.metadata"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Launcher:
+class Launcher(msgspec.Struct, frozen=True, kw_only=True):
     """The program that starts every image's processes."""
 
     binary: Path

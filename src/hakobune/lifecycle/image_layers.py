@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from hakobune.buildpack.descriptor import GroupElement
 from hakobune.buildpack.layer_metadata import LayerMetadata, LayerRecord
@@ -40,8 +41,7 @@ from hakobune.oci.settle import Outcome, Settled
 from hakobune.progress import Progress
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExportedLayer:
+class ExportedLayer(msgspec.Struct, frozen=True, kw_only=True):
     """A buildpack's layer with contents, for the next build and for running the image.
 
     Args:
@@ -67,8 +67,7 @@ def base_layers(image: Image) -> tuple[Layer, ...]:
     )
 
 
-@dataclass(slots=True)
-class ImageLayers:
+class ImageLayers(msgspec.Struct):
     """The layers so far, with their history and what became of each buildpack's."""
 
     context: BuildContext
@@ -78,12 +77,12 @@ class ImageLayers:
     kept: KeptLayers | None
     restored: Restored
     progress: Progress
-    layers: list[Layer] = field(default_factory=list)
-    history: list[str] = field(default_factory=list)
-    fates: list[LayerFate] = field(default_factory=list)
-    records: dict[tuple[str, str], LayerRecord] = field(default_factory=dict)
-    exported: list[ExportedLayer] = field(default_factory=list)
-    reusable: dict[str, Layer] = field(default_factory=dict)
+    layers: list[Layer] = msgspec.field(default_factory=list)
+    history: list[str] = msgspec.field(default_factory=list)
+    fates: list[LayerFate] = msgspec.field(default_factory=list)
+    records: dict[tuple[str, str], LayerRecord] = msgspec.field(default_factory=dict)
+    exported: list[ExportedLayer] = msgspec.field(default_factory=list)
+    reusable: dict[str, Layer] = msgspec.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.analyzed.previous is not None:

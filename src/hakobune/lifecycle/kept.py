@@ -6,8 +6,9 @@ A build is a transaction: until this runs, everything that was kept is as it was
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from hakobune.lifecycle.documents import KeptBuildpack, KeptLayer, KeptLayers
 from hakobune.lifecycle.environment import BuildContext
@@ -20,8 +21,7 @@ from hakobune.oci.snapshot import Snapshot
 from hakobune.oci.store import Store
 
 
-@dataclass(frozen=True, slots=True)
-class OverlayChanges:
+class OverlayChanges(msgspec.Struct, frozen=True):
     """Reads from an overlay's top what a build changed.
 
     Args:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from hakobune.progress import Progress
 
 LONGEST_LINE = 64 << 10
 
 
-@dataclass(slots=True)
-class Lines:
+class Lines(msgspec.Struct):
     """Passes output on line by line, and keeps the end of it for an error."""
 
     progress: Progress
-    kept: list[str] = field(default_factory=list)
+    kept: list[str] = msgspec.field(default_factory=list)
     rest: bytes = b""
 
     def feed(self, chunk: bytes) -> None:

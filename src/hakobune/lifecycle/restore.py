@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 import tarfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
 
+import msgspec
 import tomli_w
 
 from hakobune.buildpack.descriptor import GroupElement, escape_id
@@ -31,8 +31,7 @@ from hakobune.progress import Progress
 LARGEST_SBOM_BYTES = 64 << 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Restored:
+class Restored(msgspec.Struct, frozen=True, kw_only=True):
     """What a build starts with.
 
     Args:
@@ -41,7 +40,7 @@ class Restored:
     """
 
     fates: tuple[LayerFate, ...] = ()
-    kept: frozenset[tuple[str, str]] = field(default_factory=frozenset)
+    kept: frozenset[tuple[str, str]] = msgspec.field(default_factory=frozenset)
 
 
 def decide_fates(
@@ -113,7 +112,10 @@ def restore(
         fates = decide_fates(group, metadata, kept)
         if skip_layers:
             progress.step("Skipping buildpack layer analysis")
-            fates = tuple(replace(f, fate=Fate.DROP, reason="it is to be forgotten") for f in fates)
+            fates = tuple(
+                msgspec.structs.replace(f, fate=Fate.DROP, reason="it is to be forgotten")
+                for f in fates
+            )
         for fate in fates:
             _carry_out(context, fate, metadata, kept, progress)
         if not skip_layers:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 from hakobune.buildpack.descriptor import GroupElement
 from hakobune.buildpack.plan import PlanSection
@@ -16,8 +17,7 @@ class Outcome(StrEnum):
     ERROR = "error"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """A buildpack's answer, with its reason in its own words (the last line that it printed).
 
     `code` is the exit code of `bin/detect`; -1 if it was not run or its answer cannot be read.

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -38,8 +37,7 @@ _GZIP = b"\x1f\x8b"
 _DEEPEST = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(msgspec.Struct, frozen=True):
     """An image that is in the store now, and the names that it got (none: only its digest finds it).
 
     `digest` is the image's, or that of the index it came in where all platforms were asked for.

@@ -13,9 +13,10 @@ import posixpath
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final, Protocol, cast
+
+import msgspec
 
 from hakobune.errors import HakoError
 from hakobune.oci.inflate import TarBytes, UnpackError
@@ -172,8 +173,7 @@ class _Folder:
             os.close(here)
 
 
-@dataclass(frozen=True, slots=True)
-class _Member:
+class _Member(msgspec.Struct, frozen=True):
     """Where a file's bytes are, or where its link leads."""
 
     offset: int

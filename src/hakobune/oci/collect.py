@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from hakobune.errors import HakoError
 from hakobune.oci.commit_point import CommitPoint, Reached
@@ -19,16 +20,14 @@ from hakobune.oci.store_parts import StoreParts
 from hakobune.support.locks import exclusive
 
 
-@dataclass(frozen=True, slots=True)
-class Marked:
+class Marked(msgspec.Struct, frozen=True):
     """What is reachable: blobs, and keys of snapshots (that may or may not exist)."""
 
     blobs: frozenset[Digest]
     snapshots: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Collected:
+class Collected(msgspec.Struct, frozen=True, kw_only=True):
     """What a collection did."""
 
     blobs: tuple[Digest, ...]

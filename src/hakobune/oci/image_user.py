@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from hakobune.errors import HakoError
 
@@ -20,8 +21,7 @@ class ImageUserError(HakoError):
     """The image has no user or group of that name."""
 
 
-@dataclass(frozen=True, slots=True)
-class ImageUser:
+class ImageUser(msgspec.Struct, frozen=True):
     """Numeric ids, with the groups that the image's group file adds, and the home folder (`/` if none is known)."""
 
     uid: int
@@ -67,8 +67,7 @@ def read_image_file(name: str, lowers: Sequence[Path]) -> bytes | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class _Account:
+class _Account(msgspec.Struct, frozen=True):
     name: str
     uid: int
     gid: int

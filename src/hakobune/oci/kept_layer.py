@@ -29,9 +29,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from hakobune.oci.blobs import room_for
 from hakobune.oci.digest import Digest
@@ -56,8 +57,7 @@ if TYPE_CHECKING:
 PARENT_MODE = 0o755
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BuiltLayer:
+class BuiltLayer(msgspec.Struct, frozen=True, kw_only=True):
     """One layer of a build that has ended."""
 
     path: str
@@ -106,8 +106,7 @@ def keep_layers(
         return tuple(item.keep(store, owner) for item in work)
 
 
-@dataclass(frozen=True, slots=True)
-class _Work:
+class _Work(msgspec.Struct, frozen=True):
     """A layer on its way from the top into the store."""
 
     layer: BuiltLayer

@@ -10,9 +10,10 @@ import os
 import stat
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final, TypeAlias
+
+import msgspec
 
 from hakobune.oci.manifest import Layer
 from hakobune.oci.plain_tar import PlainTar
@@ -43,8 +44,7 @@ WHITEOUT_PREFIX: Final = ".wh."
 OPAQUE_WHITEOUT: Final = ".wh..wh..opq"
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
+class Owner(msgspec.Struct, frozen=True):
     """Numeric ids as they are inside the image."""
 
     uid: int
@@ -54,8 +54,7 @@ class Owner:
 ROOT: Final = Owner(0, 0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Directory:
+class Directory(msgspec.Struct, frozen=True, kw_only=True):
     """A directory entry alone, such as a parent of what follows."""
 
     name: str
@@ -63,8 +62,7 @@ class Directory:
     owner: Owner = ROOT
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class File:
+class File(msgspec.Struct, frozen=True, kw_only=True):
     """A regular file with the given bytes, or those of a file on this machine."""
 
     name: str
@@ -73,8 +71,7 @@ class File:
     owner: Owner = ROOT
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Symlink:
+class Symlink(msgspec.Struct, frozen=True, kw_only=True):
     """A symbolic link; upstream gives it the mode 0755 in the layers that it makes up."""
 
     name: str
@@ -83,8 +80,7 @@ class Symlink:
     owner: Owner = ROOT
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tree:
+class Tree(msgspec.Struct, frozen=True, kw_only=True):
     """A directory of this machine with everything below it; all of it gets the layer's owner.
 
     Attributes:
@@ -96,8 +92,7 @@ class Tree:
     directory: Path | int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Slice:
+class Slice(msgspec.Struct, frozen=True, kw_only=True):
     """A part of a directory, as upstream writes the app's slices: sorted by whole path, owned by the layer's owner.
 
     Attributes:

@@ -7,7 +7,6 @@ digest is never encoded again to be hashed or passed on.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -72,8 +71,7 @@ class Index(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, renam
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
+class Layer(msgspec.Struct, frozen=True):
     """A stored layer under its two names."""
 
     blob: Descriptor  # the compressed bytes, as a registry names them
@@ -154,8 +152,7 @@ def make_manifest(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
+class Image(msgspec.Struct, frozen=True):
     """An image by its manifest's digest, with the bytes that were hashed."""
 
     digest: Digest

@@ -9,16 +9,16 @@ import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 # `trusted.` with privileges, `user.` in a user namespace (mount option userxattr).
 XATTR_SPACES = ("trusted.overlay.", "user.overlay.")
 _NO_XATTR = (errno.ENODATA, errno.EOPNOTSUPP, errno.EPERM)
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
+class Shown(msgspec.Struct, frozen=True):
     """What a stack shows under one name."""
 
     path: str

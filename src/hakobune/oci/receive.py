@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from hakobune.oci.byte_pipe import BytePipe
 from hakobune.oci.descriptor import Descriptor
@@ -29,8 +30,7 @@ Fetch = Callable[[int, int], Iterator[bytes]]
 """Gives a blob from an offset on; the second argument counts the times that its bytes were wrong."""
 
 
-@dataclass(frozen=True, slots=True)
-class Arrived:
+class Arrived(msgspec.Struct, frozen=True):
     """An unpacked layer that is no snapshot yet, since it needs to know what lies below it."""
 
     folder: Path

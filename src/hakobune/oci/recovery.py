@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from hakobune.oci.descriptor import Descriptor, encode_document
 from hakobune.oci.digest import Digest
@@ -14,8 +15,7 @@ from hakobune.support.files import write_atomically
 from hakobune.support.locks import exclusive, shared
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(msgspec.Struct, frozen=True):
     """Something that `find_problems` found: the thing, and what is wrong with it."""
 
     what: str

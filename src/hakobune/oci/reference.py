@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
 from typing import Final
+
+import msgspec
 
 from hakobune.errors import HakoError
 from hakobune.oci.digest import Digest, DigestError
@@ -27,8 +28,7 @@ class ReferenceFormatError(HakoError):
     """A text is not an image reference."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Reference:
+class Reference(msgspec.Struct, frozen=True, order=True):
     """The full name of an image: `docker.io/library/web:latest`.
 
     At least one of `tag` and `digest` is set; when both are, the digest decides and the tag is a remark.
@@ -83,7 +83,7 @@ class Reference:
 
     def with_digest(self, digest: Digest) -> Reference:
         """The same repository at one fixed content, without a tag."""
-        return replace(self, tag=None, digest=digest)
+        return msgspec.structs.replace(self, tag=None, digest=digest)
 
     def _suffix(self) -> str:
         tag = "" if self.tag is None else f":{self.tag}"

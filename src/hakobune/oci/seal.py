@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from hakobune.oci.merged import XATTR_SPACES, is_whiteout
 
@@ -20,8 +21,7 @@ SEALED_NS = 315532801 * 10**9
 _OPAQUE = tuple(space + "opaque" for space in XATTR_SPACES)
 
 
-@dataclass(slots=True)
-class Sealed:
+class Sealed(msgspec.Struct):
     """What a sealed directory holds: entries of all kinds below it, and bytes of regular files."""
 
     entries: int = 0

@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+
+import msgspec
 
 from hakobune.oci.merged import (
     Shown,
@@ -39,8 +40,7 @@ class Outcome(StrEnum):
     REMOVED = "removed"
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(msgspec.Struct, frozen=True):
     """What a top did to one layer, and the evidence in words."""
 
     outcome: Outcome
@@ -78,8 +78,7 @@ def _settle_untouched(below: Shown | None, hidden: bool) -> Settled:
     return Settled(Outcome.UNCHANGED, "the build wrote nothing into it")
 
 
-@dataclass(frozen=True, slots=True)
-class InTop:
+class InTop(msgspec.Struct, frozen=True):
     """Where a top has a directory, and whether it hides what the layers below have there."""
 
     directory: str | None
@@ -107,8 +106,7 @@ def is_own_path(redirect: str | None, path: str) -> bool:
     return redirect is None or redirect in (path, path.rpartition("/")[2])
 
 
-@dataclass(frozen=True, slots=True)
-class _Pair:
+class _Pair(msgspec.Struct, frozen=True):
     """A file of the top and the one it would replace; equal but for their bytes, perhaps."""
 
     name: str

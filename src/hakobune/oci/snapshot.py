@@ -15,7 +15,6 @@ import fcntl
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -57,8 +56,7 @@ class SnapshotRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     size_bytes: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """An immutable layer on disk."""
 
     key: str

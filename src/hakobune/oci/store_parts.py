@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from hakobune.errors import HakoError
 from hakobune.oci.blobs import BlobFolder
@@ -22,8 +23,7 @@ from hakobune.oci.snapshot import SnapshotFolder
 from hakobune.oci.unsynced import Unsynced
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoreParts:
+class StoreParts(msgspec.Struct, frozen=True, kw_only=True):
     """The parts below one `HAKO_HOME`. What is ours alone lies in `images/.hako`, where other tools do not look."""
 
     layout: Path

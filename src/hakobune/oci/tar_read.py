@@ -10,9 +10,10 @@ import binascii
 import urllib.parse
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
+
+import msgspec
 
 from hakobune.oci.inflate import TarBytes, UnpackError
 from hakobune.oci.tar_header import BLOCK, EntryType
@@ -29,8 +30,7 @@ _KINDS: Final = {bytes(kind): kind for kind in EntryType} | {
 }
 
 
-@dataclass(slots=True)
-class Entry:
+class Entry(msgspec.Struct):
     """What one entry says. Names are raw: relative or absolute, with or without `./` and a final slash."""
 
     name: bytes
@@ -42,7 +42,7 @@ class Entry:
     mtime_ns: int
     target: bytes = b""
     device: tuple[int, int] = (0, 0)
-    xattrs: dict[bytes, bytes] = field(default_factory=dict)
+    xattrs: dict[bytes, bytes] = msgspec.field(default_factory=dict)
 
 
 def read_entries(tar: TarBytes) -> Iterator[Entry]:

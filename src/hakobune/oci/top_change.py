@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from hakobune.oci.merge import copy_entry, fill, link_or_copy, times_kept
 from hakobune.oci.merged import (
@@ -43,8 +44,7 @@ def drop_mark(directory: str, name: str) -> None:
             os.removexattr(directory, space + name, follow_symlinks=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Redirects:
+class Redirects(msgspec.Struct, frozen=True):
     """Resolves directories that were moved: their content is linked in, the redirect goes.
 
     Args:
@@ -97,8 +97,7 @@ def _directories(shown: Shown | None) -> tuple[str, ...]:
     return shown.merged if shown is not None else ()
 
 
-@dataclass(slots=True)
-class EqualCopies:
+class EqualCopies(msgspec.Struct):
     """Drops files of a top that equal what lies below, or makes them links to it where it does not show through.
 
     Attributes:
@@ -108,9 +107,9 @@ class EqualCopies:
     """
 
     launch: bool
-    originals: dict[Inode, str] = field(default_factory=dict)
-    newer: dict[str, int] = field(default_factory=dict)
-    _known: dict[tuple[int, int], bool] = field(default_factory=dict)
+    originals: dict[Inode, str] = msgspec.field(default_factory=dict)
+    newer: dict[str, int] = msgspec.field(default_factory=dict)
+    _known: dict[tuple[int, int], bool] = msgspec.field(default_factory=dict)
 
     def drop(
         self, directory: str, below: Sequence[str], *, hidden: bool, covered: bool = False

@@ -10,9 +10,10 @@ import errno
 import os
 import shutil
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from hakobune.oci.digest import Digest
 from hakobune.oci.inflate import ByteSource, TarBytes, UnpackError
@@ -34,16 +35,17 @@ _DEVICE_TYPES: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """What a layer may cost; more is refused as a bomb."""
 
     size_bytes: int = 64 << 30
     entries: int = 4_000_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unpacked:
+DEFAULT_LIMITS = Limits()
+
+
+class Unpacked(msgspec.Struct, frozen=True, kw_only=True):
     """What was found while unpacking.
 
     Attributes:
@@ -64,7 +66,7 @@ class Unpacked:
 
 
 def unpack_layer(
-    blob: Path | ByteSource, into: Path, *, limits: Limits = Limits(), privileged: bool = True
+    blob: Path | ByteSource, into: Path, *, limits: Limits = DEFAULT_LIMITS, privileged: bool = True
 ) -> Unpacked:
     """Unpack a blob (tar, or gzip or zstd of it), a file or its bytes while they arrive, into the empty directory *into*.
 
