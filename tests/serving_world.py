@@ -111,14 +111,14 @@ class Serving:
 
 
 @contextlib.contextmanager
-def serving_world(folder: Path) -> Iterator[ServingWorld]:
-    """Everything that was started in it ends with the block."""
+def serving_world(folder: Path, *, host: str = "localhost") -> Iterator[ServingWorld]:
+    """Everything that was started in it ends with the block. It listens on *host*, as `HAKO_LISTEN` has it."""
     home = Path(tempfile.mkdtemp(prefix="hk-", dir="/tmp"))
     port = free_ports(41)
     settings = Settings.from_environment(
         {
             "HAKO_HOME": str(home),
-            "HAKO_LISTEN": f"localhost:{port}",
+            "HAKO_LISTEN": f"{host}:{port}",
             "HAKO_PORTS": f"{port + 1}-{port + 40}",
         },
         uid=0,

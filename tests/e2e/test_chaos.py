@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -146,6 +147,9 @@ def test_stopping_leaves_no_process_no_bridge_and_no_cgroup(installation: Instal
 
     assert "everything has ended" in done.stderr + done.stdout
     assert installation.pids() == set()
+    for port in (installation.port, installation.port + 1):
+        with socket.create_server(("127.0.0.1", port)):
+            pass  # nobody holds it any more
     name = Settings.from_environment(installation.env, uid=0).installation
     assert not [i for i in os.listdir("/sys/class/net") if i.startswith(name)]
     assert not list(Path("/sys/fs/cgroup").glob(f"*/{name}*"))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import socket
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -18,7 +20,7 @@ from hakobune.serving.errors import (
 )
 from hakobune.serving.plan import IdleRules
 from hakobune.serving.service import ConditionState, Service
-from tests.e2e.load import Load
+from tests.e2e.load import Load, ask
 from tests.serving_world import NEVER, PARENT, Serving, ServingWorld, serving_world
 
 pytestmark = pytest.mark.needs_root
@@ -72,6 +74,34 @@ def test_a_service_answers_under_its_name_and_its_port(world: ServingWorld) -> N
         assert (await asyncio.to_thread(get, port)).startswith(b"shop-00001 ")
 
     run(world, story)
+
+
+@pytest.mark.parametrize(
+    ("host", "addresses"),
+    [("127.0.0.2", ["127.0.0.2"]), ("[::]", ["::1", "127.0.0.1", "127.0.0.2"])],
+)
+def test_a_service_answers_on_the_addresses_that_were_chosen_and_on_no_other(
+    tmp_path: Path, host: str, addresses: list[str]
+) -> None:
+    for parent in (tmp_path, *tmp_path.parents[:2]):
+        parent.chmod(0o755)
+
+    async def story(s: Serving) -> None:
+        await s.deploy("shop")
+        for port in (s.settings.port, s.settings.first_service_port):
+            for address in ("127.0.0.1", "127.0.0.2", "::1"):
+                answer = await asyncio.to_thread(ask, port, "shop.localhost", address=address)
+                assert answer.status == (200 if address in addresses else 0)
+
+    with serving_world(tmp_path, host=host) as chosen:
+        run(chosen, story)
+
+    with socket.create_server((addresses[0], chosen.settings.port), family=family(addresses[0])):
+        pass  # nobody holds it any more
+
+
+def family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
 def test_another_template_takes_over_and_the_old_instance_ends(world: ServingWorld) -> None:
