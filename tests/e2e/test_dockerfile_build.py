@@ -482,3 +482,35 @@ def test_a_dangling_link_where_a_file_is_mounted_stays_one(
     with Store(world.home) as store:
         last = store.snapshots(image_of(world, "dangling"))[-1]
     assert not (last.tree / "run").exists()
+
+
+def test_a_copied_file_is_another_file_than_its_source_in_the_same_image(
+    world: Installation, tmp_path: Path
+) -> None:
+    text = (
+        f"FROM {BASE} AS s\nRUN mkdir /a && echo 1 >/a/f\n"
+        "FROM s\nCOPY --from=s /a /b\nRUN [ ! /a/f -ef /b/f ] && cp /a/f /b/f\n"
+    )
+    fill(tmp_path, {"Dockerfile": text})
+
+    build(world, tmp_path, "-t", "copied")
+
+    assert run_in(world, "copied", "cat", "/b/f") == "1\n"
+
+
+def test_what_a_stage_gives_unchanged_takes_no_room_again(
+    world: Installation, tmp_path: Path
+) -> None:
+    text = (
+        f"FROM {BASE} AS s\nRUN mkdir /a && echo shared >/a/f\n"
+        f"FROM {BASE}\nCOPY --from=s /a /b\nRUN echo changed >/b/f\n"
+    )
+    fill(tmp_path, {"Dockerfile": text})
+
+    build(world, tmp_path, "-t", "sharing")
+
+    with Store(world.home) as store:
+        *_, copied, changed = store.snapshots(image_of(world, "sharing"))
+    assert (copied.tree / "b/f").stat().st_nlink == 2
+    assert (copied.tree / "b/f").read_text() == "shared\n"
+    assert (changed.tree / "b/f").read_text() == "changed\n"

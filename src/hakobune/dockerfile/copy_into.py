@@ -7,6 +7,7 @@ to a file of this machine. The rules (what is merged, replaced or refused, whose
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterable
@@ -70,6 +71,9 @@ class Copier(Struct, eq=False):
         directory_mode: of directories made on the way.
         replace: what stands in the way is removed, whatever it is (archives, `--link`).
         now_ns: the time of directories made on the way; `None` is the real one.
+        upper: where the view keeps what is written to it. Below a directory that is new it is written to directly, and files
+            that may keep owner and mode get further names there instead of copies, if they are on the same file system
+            and nobody writes to them any more (those of a snapshot, not those of a view).
     """
 
     root: int
@@ -78,6 +82,8 @@ class Copier(Struct, eq=False):
     directory_mode: int = DIRECTORY_MODE
     replace: bool = False
     now_ns: int | None = None
+    upper: str = ""
+    _shares: bool = False
     _inodes: dict[tuple[int, int], str] = field(default_factory=dict)
 
     def copy(self, source: Source, destination: str) -> None:
@@ -97,7 +103,20 @@ class Copier(Struct, eq=False):
         self.make_directories(
             target if source.is_directory and present is None else dirname(target)
         )
-        self._copy_entries(source, target)
+        self._inodes.clear()  # of each source its own links stay together
+        if self.upper and source.is_directory and present is None:
+            self._copy_into_new(source, f"{self.upper}/{target}")
+        else:
+            self._copy_entries(source, target)
+
+    def _copy_into_new(self, source: Source, directory: str) -> None:
+        root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            shares = self.owner is None and self.mode is None
+            copier = Copier(root, owner=self.owner, mode=self.mode, _shares=shares)
+            copier._copy_entries(source, "")
+        finally:
+            os.close(root)
 
     def make_directories(self, path: str) -> None:
         """Make the resolved *path* and its missing parents; what is there stays as it is.
@@ -165,6 +184,8 @@ class Copier(Struct, eq=False):
         self._clear(path)
         mode = entry.status.st_mode
         if stat.S_ISREG(mode):
+            if self._shares and self._share(entry, path):
+                return
             first = self._first_name(entry.status, path)
             if first is None:
                 self._copy_file(entry, path)
@@ -179,6 +200,23 @@ class Copier(Struct, eq=False):
             os.mknod(path, mode, entry.status.st_rdev, dir_fd=self.root)
         self._set_owner_and_mode(path, entry.status)
         _set_time(self.root, path, entry.status)
+
+    def _share(self, entry: Entry, path: str) -> bool:
+        """Give the source's file another name; not possible from a view, or if it has too many names."""
+        try:
+            os.link(
+                entry.name,
+                path,
+                src_dir_fd=entry.folder,
+                dst_dir_fd=self.root,
+                follow_symlinks=False,
+            )
+        except OSError as error:
+            if error.errno not in (errno.EXDEV, errno.EMLINK, errno.EPERM):
+                raise
+            self._shares = self._shares and error.errno == errno.EMLINK
+            return False
+        return True
 
     def _copy_file(self, entry: Entry, path: str) -> None:
         source = os.open(entry.name, _READ, dir_fd=entry.folder)

@@ -17,6 +17,7 @@ from hakobune.dockerfile.copy_into import Entry, Source, name_of, resolve_inside
 from hakobune.dockerfile.file_digests import FileDigests
 from hakobune.dockerfile.patterns import glob_matcher, has_wildcards
 from hakobune.errors import HakoError
+from hakobune.oci.merged import find, is_whiteout
 from hakobune.oci.tree_walk import FOLDER_FLAGS
 
 Matches = Callable[[str], bool]
@@ -35,6 +36,8 @@ class SourceTree(Struct, frozen=True, eq=False):
         may_return: something below an ignored folder may be taken in again.
         digests: remembers what unchanged files contain.
         owners: whether owners and attributes of the files count (they do not in a build context).
+        lowers: the directories that `root` merges, uppermost first; empty if only the view may be read.
+        own: those of them in which a folder may be read that they alone have.
         reason: which line of which file leaves a path out; empty if none does.
     """
 
@@ -44,6 +47,8 @@ class SourceTree(Struct, frozen=True, eq=False):
     digests: FileDigests | None = None
     owners: bool = True
     reason: Callable[[str], str] = lambda path: ""
+    lowers: tuple[str, ...] = ()
+    own: frozenset[str] = frozenset()
 
     def select(self, pattern: str, *, exclude: Matches | None = None) -> tuple[Source, ...]:
         """The sources that a path or glob names, sorted; none if a glob matches nothing.
@@ -108,7 +113,14 @@ class SourceTree(Struct, frozen=True, eq=False):
             raise SourceMissingError(
                 f"{path} is not there" if status is None else f"{path} is no folder"
             )
-        return Source(name_of(path), True, _Folder(self, resolved, exclude, included))
+        return Source(name_of(path), True, _Folder(self, self._alone(resolved), exclude, included))
+
+    def _alone(self, path: str) -> str:
+        """Where one layer alone has the folder *path*; else *path*, to be read through the view."""
+        shown = find(self.lowers, path) if self.own and path else None
+        if shown is None or len(shown.merged) != 1:
+            return path
+        return shown.path if shown.path.removesuffix(f"/{path}") in self.own else path
 
     def _status(self, path: str) -> os.stat_result | None:
         if path and self.ignored is not None and self.ignored(path) and not self._holds_some(path):
@@ -228,6 +240,8 @@ class _Folder(Struct, frozen=True, eq=False):
         for item in names:
             inner = f"{path}/{item.name}" if path else item.name
             status = item.stat(follow_symlinks=False)
+            if is_whiteout(status):
+                continue  # a layer's own, seen outside of the view
             entry = Entry(inner, folder, item.name, status)
             taken = self._is_taken(inner)
             if not stat.S_ISDIR(status.st_mode):

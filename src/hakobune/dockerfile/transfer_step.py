@@ -111,9 +111,12 @@ def _inputs(workshop: Workshop, instruction: Transfer, destination: str) -> Inpu
 
 @contextmanager
 def _open_sources(
-    workshop: Workshop, instruction: Transfer, undo: ExitStack
+    workshop: Workshop,
+    instruction: Transfer,
+    undo: ExitStack,
+    apart_from: Sequence[StepLayer] | None = None,
 ) -> Iterator[tuple[_Picked, ...]]:
-    """What the instruction's words name.
+    """What the instruction's words name; for *apart_from* see `Workshop.open_tree`.
 
     Raises:
         DockerfileError: a source is not there.
@@ -121,7 +124,7 @@ def _open_sources(
     from_ = instruction.from_ if isinstance(instruction, Copy) else ""
     tree = workshop.context
     if from_:
-        tree = undo.enter_context(workshop.open_tree(from_))
+        tree = undo.enter_context(workshop.open_tree(from_, apart_from=apart_from))
     picked = []
     for word in instruction.sources:
         if isinstance(instruction, Add) and is_git(word):
@@ -252,7 +255,9 @@ def _transfer(
     from hakobune.runtime.mount import RootFs
 
     with ExitStack() as undo:
-        picked = undo.enter_context(_open_sources(workshop, instruction, undo))
+        # With a time given, what is younger gets it, and other layers must not: nothing is shared then.
+        apart_from = below if workshop.request.epoch is None else None
+        picked = undo.enter_context(_open_sources(workshop, instruction, undo, apart_from))
         owner = _owner(workshop, stage, instruction)
         with workshop.layers.lowers(below) as lowers:
             root = mount.overlay(RootFs(lowers=lowers, top=top.folder), None)
@@ -262,6 +267,7 @@ def _transfer(
         copier = Copier(
             root,
             owner=owner or (None if from_stage else Owner(0, 0)),
+            upper=str(top.up),
             mode=(lambda bits, folder: mode.apply(bits, is_directory=folder)) if mode else None,
             directory_mode=mode.octal if mode is not None and mode.octal is not None else 0o755,
             now_ns=None if workshop.request.epoch is None else workshop.request.epoch * 10**9,

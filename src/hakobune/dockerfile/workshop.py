@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from hakobune.dockerfile.request import DockerfileRequest
 from hakobune.dockerfile.rooms import Rooms
 from hakobune.dockerfile.source_tree import SourceTree
 from hakobune.dockerfile.stage_state import StageState
-from hakobune.dockerfile.step_layers import StageLayers
+from hakobune.dockerfile.step_layers import StageLayers, StepLayer
 from hakobune.errors import HakoError
 from hakobune.oci.store import Store
 from hakobune.settings import Settings
@@ -79,8 +80,15 @@ class Workshop(Struct, eq=False):
             raise CancelledError
 
     @contextmanager
-    def open_tree(self, name: str) -> Iterator[SourceTree]:
-        """The merged root of the stage or image that a `from` names."""
+    def open_tree(
+        self, name: str, *, apart_from: Sequence[StepLayer] | None = None
+    ) -> Iterator[SourceTree]:
+        """The merged root of the stage or image that a `from` names.
+
+        Args:
+            apart_from: folders may be read in the layers themselves, if these are others: else a file could be in an
+                image twice as one file.
+        """
         from hakobune.runtime import mount
         from hakobune.runtime.mount import RootFs, TmpfsTop
 
@@ -88,5 +96,24 @@ class Workshop(Struct, eq=False):
         with ExitStack() as undo:
             with self.layers.lowers(stage.layers) as lowers:
                 root = mount.overlay(RootFs(lowers=lowers, top=TmpfsTop(1 << 20)), None)
-            undo.callback(os.close, root)
-            yield SourceTree(root)
+                undo.callback(os.close, root)
+                opened = [] if apart_from is None else [_hold(path, undo) for path in lowers]
+            with self.layers.lowers(apart_from or ()) as others:
+                known = {_inode(os.stat(path)) for path in others}
+            own = frozenset(_name(fd) for fd in opened if _inode(os.fstat(fd)) not in known)
+            yield SourceTree(root, lowers=tuple(map(_name, opened)), own=own)
+
+
+def _name(fd: int) -> str:
+    return f"/proc/self/fd/{fd}"
+
+
+def _inode(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
+
+
+def _hold(path: Path, undo: ExitStack) -> int:
+    """The directory, wherever it is moved meanwhile."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    undo.callback(os.close, fd)
+    return fd

@@ -106,3 +106,19 @@ def test_destinations_keep_the_slash_that_means_a_folder() -> None:
     assert clean_destination("/a//b/../c/") == "/a/c/"
     assert clean_destination("/a/.") == "/a/"
     assert clean_destination("/") == "/"
+
+
+def test_a_new_folder_shares_files_that_keep_owner_and_mode(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "src/sub").mkdir(parents=True)
+    (tmp_path / "src/sub/file").write_text("1")
+
+    with opened(tmp_path / "src") as folder, opened(root) as target:
+        copier = Copier(target, upper=str(root))
+        if os.geteuid() != 0:
+            pytest.skip("directories are root's")
+        for destination in ("/new", "/etc"):
+            copier.copy(SourceTree(folder).select_path("."), destination)
+
+    original = (tmp_path / "src/sub/file").stat().st_ino
+    assert (root / "new/sub/file").stat().st_ino == original
+    assert (root / "etc/sub/file").stat().st_ino != original  # it was there: through the view
