@@ -326,7 +326,11 @@ def test_the_canonical_text_parses_to_the_same_instructions(lines: list[str]):
     except DockerfileError:
         return
 
-    again = parse("\n".join([stage.text, *(i.text for i in stage.instructions)]), "Dockerfile")
+    texts = [stage.text, *(i.text for i in stage.instructions)]
+    if any(text.endswith("\\") for text in texts):
+        return  # an escaped blank at the end of the file: without it the line would go on
+
+    again = parse("\n".join(texts), "Dockerfile")
 
     assert [without_places(one) for one in again.stages] == [without_places(stage)]
 
