@@ -56,7 +56,7 @@ def _print_access_token(arguments: argparse.Namespace, context: Context) -> int:
 def _login(arguments: argparse.Namespace, context: Context) -> int:
     from hakobune.distribution.credentials import Credentials, docker_config
     from hakobune.distribution.login import check_login, keep_login
-    from hakobune.distribution.session import Access
+    from hakobune.distribution.access import Access
 
     host = _host(arguments.registry)
     user, password = _ask(arguments, host)
