@@ -19,7 +19,7 @@ import pytest
 from hakobune.serving.haproxy import HAProxy, HAProxyError
 from hakobune.serving.haproxy_files import StartUp
 from hakobune.serving.ingress import RoutingTable, Server, Share
-from hakobune.serving.ingress_keeper import IngressKeeper
+from hakobune.serving.ingress_keeper import WRITE_DELAY_S, IngressKeeper
 from hakobune.serving.instance import Instance, InstanceState
 from hakobune.serving.wake import HoldServer, Question
 from tests.e2e.load import Answer, ask
@@ -170,6 +170,29 @@ def test_a_go_that_nobody_can_follow_any_more_is_asked_for_again(backend: Server
 
             assert (answered.status, answered.body) == (200, b"alive")
             assert asked == 3
+
+    asyncio.run(story())
+
+
+def test_what_changes_while_the_files_are_written_is_written_too(backend: Server) -> None:
+    many = {
+        f"h{number}.localhost": "shop" for number in range(3000)
+    }  # written in some milliseconds
+
+    async def story() -> None:
+        async with ingress(never) as world:
+            keeper = IngressKeeper(world.haproxy, lambda _, __: table)
+            slots = world.haproxy.start.map_path("slots")
+            for step in range(25):
+                table = replace(a_table(backend, slot=0), hosts=many)
+                await keeper.apply([])
+                await asyncio.sleep(WRITE_DELAY_S + step / 1000)
+                table = replace(a_table(backend, slot=1), hosts=many)
+                await keeper.apply([])
+
+                await keeper.written()
+
+                assert slots.read_text() == "r1 s1\n"
 
     asyncio.run(story())
 

@@ -102,7 +102,7 @@ class Controller:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._started:
             await self._hold.stop()
-            await self._ingress.stop()
+            await self._ingress.written()
         await self._link.stop()
         await self._catalog.close()
 

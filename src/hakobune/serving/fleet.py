@@ -432,6 +432,10 @@ class Fleet:
         """Make HAProxy know desired state as it is now."""
         await self._route()
 
+    async def written(self) -> None:
+        """Return when an HAProxy that is started again comes back as it is now."""
+        await self._ingress.written()
+
     def can_serve(self, revision: str) -> bool:
         """Whether HAProxy has been told of an instance that takes requests."""
         return self._ingress.can_serve(revision)

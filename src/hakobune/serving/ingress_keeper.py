@@ -77,10 +77,10 @@ class IngressKeeper:
         """Write the start-up files for *table* now: HAProxy does not run yet."""
         await self._haproxy.write_files(table)
 
-    async def stop(self) -> None:
-        """Write what is not written yet."""
+    async def written(self) -> None:
+        """Return when the start-up files are as HAProxy is now."""
         if self._writer is not None:
-            await asyncio.gather(self._writer, return_exceptions=True)
+            await asyncio.wait({self._writer})
 
     def _assign_slots(self, instances: Iterable[Instance]) -> None:
         """A slot for each revision that has instances in HAProxy; one that is let go is given out last."""
@@ -104,7 +104,10 @@ class IngressKeeper:
 
     async def _write_later(self) -> None:
         await asyncio.sleep(WRITE_DELAY_S)
-        try:
-            await self._haproxy.write_files(self._table)
-        except OSError as error:
-            logger.error("ingress files not written", extra={"why": str(error)})
+        table = None
+        while table != self._table:  # it changes while it is written
+            table = self._table
+            try:
+                await self._haproxy.write_files(table)
+            except OSError as error:
+                logger.error("ingress files not written", extra={"why": str(error)})

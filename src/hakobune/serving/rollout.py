@@ -144,6 +144,8 @@ class Rollouts:
             events=[new_event(service, "Switched", f"{latest.rpartition('/')[2]} is the latest")],
         )
         await self._fleet.route()
+        if not before:  # what HAProxy would come back with has no answer for it
+            await self._fleet.written()
         for name in before - serving_revisions([self._catalog.service(service)]):
             await self._fleet.note_if_drained(name)  # scaled to zero: no instance will
         await self._catalog.save(done)
