@@ -99,6 +99,13 @@ class Installation:
                     found.add(int(entry))
         return found
 
+    def lasting_pids(self) -> set[int]:
+        """`pids`, but for a sync to disk in the background, which may still have its work to end."""
+        end = time.monotonic() + 15
+        while (left := self.pids()) and time.monotonic() < end:
+            time.sleep(0.1)
+        return left
+
 
 @contextlib.contextmanager
 def new_installation(seed: Path | None = None) -> Iterator[Installation]:
@@ -117,7 +124,7 @@ def new_installation(seed: Path | None = None) -> Iterator[Installation]:
         yield installation
     finally:
         installation.hako("serve", "--stop", check=False, timeout_s=60)
-        left = installation.pids()
+        left = installation.lasting_pids()
         for pid in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
