@@ -13,7 +13,7 @@ import pytest
 from hakobune.errors import HakoError
 from hakobune.oci.reference import Reference
 from hakobune.oci.store import Store
-from tests.e2e.installation import HAKO, ROOT, Installation, new_installation
+from tests.e2e.installation import HAKO, ROOT, Installation, new_installation, wait_until
 from tests.image_maker import an_image
 from tests.real_registry import PASSWORD, USER, registry
 
@@ -67,6 +67,7 @@ def test_a_builder_and_a_run_image_from_a_registry_are_all_that_a_build_needs(
             "build", "web", "--path", SOURCE, *flags, "--pull", "never", check=False
         )
         built = other.hako("build", "web", "--path", SOURCE, *flags)
+        wait_until(lambda: not other.pids(), timeout_s=120, what="the sync of 200 MB")
 
     assert refused.returncode == 1
     assert f"the builder {host}/builder:13 cannot be found" in refused.stderr
