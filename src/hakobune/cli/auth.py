@@ -54,9 +54,9 @@ def _print_access_token(arguments: argparse.Namespace, context: Context) -> int:
 
 
 def _login(arguments: argparse.Namespace, context: Context) -> int:
+    from hakobune.distribution.access import Access
     from hakobune.distribution.credentials import Credentials, docker_config
     from hakobune.distribution.login import check_login, keep_login
-    from hakobune.distribution.access import Access
 
     host = _host(arguments.registry)
     user, password = _ask(arguments, host)
