@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.dockerfile_world import fill
-from tests.e2e.installation import Installation
+from tests.e2e.installation import ROOT, Installation
 from tests.e2e.small_installation import small_installation
 
 pytestmark = [
@@ -56,6 +56,19 @@ def test_a_dockerfile_is_built_and_served(world: Installation, tmp_path: Path) -
     assert failed.returncode == 1
     assert "Dockerfile:4: RUN exit 9" in failed.stderr
     assert world.get(host="shop.localhost") == (200, b"ok\n")
+
+
+def test_a_folder_that_no_buildpack_knows_is_built_with_its_dockerfile(
+    shared_installation: Installation, tmp_path: Path
+) -> None:
+    text = "FROM hako/base-run:13\nCOPY server.pl /srv/\nCMD exec perl /srv/server.pl $PORT\n"
+    server = (ROOT / "examples/procfile-shell/server.pl").read_text()
+    source = fill(tmp_path / "ledgers", {"Dockerfile": text, "server.pl": server})
+
+    done = shared_installation.hako("deploy", "--source", str(source))
+
+    assert "no buildpack knows this folder: its Dockerfile is used" in done.stderr
+    assert shared_installation.get(host="ledgers.localhost")[0] == 200
 
 
 def test_arguments_of_dockerfiles_need_one(world: Installation, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hakobune.cli.build import (
     add_build_arguments,
@@ -63,6 +64,9 @@ from hakobune.cli.service_document import (
 from hakobune.cli.services import first_url
 from hakobune.errors import HakoError, UsageError
 from hakobune.settings import Settings
+
+if TYPE_CHECKING:  # a build imports it
+    from hakobune.builds.request import BuildResult
 
 # How long the old revision's last requests are waited for, before that is told instead.
 PARTING_S = 1.5
@@ -307,15 +311,30 @@ def _build(
     assert folder is not None  # without --image there is a folder
     state = "new service" if current is None else _serving(name, current)
     lines.row(name, f"{state} · {describe_source(folder)}")
-    if arguments.dockerfile is not None:
-        policy = pull_policy(arguments)
-        image = app_image(name)
-        return build_with_dockerfile(
-            arguments, context, folder=folder, image=image, policy=policy, lines=lines
-        )
-    result = build_from_arguments(
-        arguments, context, path=folder, image=app_image(name), progress=lines
+    if arguments.dockerfile is None:
+        from hakobune.lifecycle.errors import NoGroupPassedError  # a build imports it anyway
+
+        try:
+            result = build_from_arguments(
+                arguments, context, path=folder, image=app_image(name), progress=lines
+            )
+        except NoGroupPassedError:
+            if not (folder / "Dockerfile").is_file():
+                raise
+            lines.note("no buildpack knows this folder: its Dockerfile is used")
+        else:
+            return _describe(result, name, lines)
+    return build_with_dockerfile(
+        arguments,
+        context,
+        folder=folder,
+        image=app_image(name),
+        policy=pull_policy(arguments),
+        lines=lines,
     )
+
+
+def _describe(result: BuildResult, name: str, lines: DeployLines) -> str:
     for label, text in describe_build(result):
         lines.row(label, text, seconds=lines.spent(*STAGES[label]))
     return f"{app_image(name)}@{result.digest}"

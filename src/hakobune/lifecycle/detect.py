@@ -162,7 +162,7 @@ class _Detection(msgspec.Struct):
         return NoGroupPassedError(
             "no buildpack knows this folder",
             why=why,
-            fix="add a Procfile that says how to start it (web: ./serve --port $PORT), "
+            fix="add a Procfile that says how to start it (web: ./serve --port $PORT) or a Dockerfile, "
             "or check that this is the right folder",
             verdicts=verdicts,
         )
