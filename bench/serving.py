@@ -176,7 +176,11 @@ def wakes(installation: Installation, folder: Path, rounds: int) -> str:
         ask(installation.port, host)
         time.sleep(12)  # frozen after ten idle seconds
         frozen.append(ask(installation.port, host).seconds)
-    for _ in range(rounds):
+    for number in range(rounds):
+        # A revision whose instances end one after the other is started ever later: each gets one end.
+        (app / "round").write_text(str(number))
+        installation.deploy(app)
+        time.sleep(1)
         stop_instances(installation, "srv")
         time.sleep(1)
         answer = ask(installation.port, host)
