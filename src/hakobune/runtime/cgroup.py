@@ -430,6 +430,10 @@ def _read(tree: int, path: str) -> str:
         chunks = []
         while chunk := os.read(fd, 65536):
             chunks.append(chunk)
+    except OSError as error:
+        if error.errno == errno.ENODEV:  # removed since it was opened
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from error
+        raise
     finally:
         os.close(fd)
     return b"".join(chunks).decode()
