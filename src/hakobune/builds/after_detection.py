@@ -10,7 +10,7 @@ from typing import Final
 from hakobune import __version__
 from hakobune.buildpack.order import Catalog
 from hakobune.builds.request import BuildRequest
-from hakobune.builds.run_image_needs import check_needs
+from hakobune.builds.run_image_needs import Needs, check_needs, read_needs
 from hakobune.errors import HakoError
 from hakobune.lifecycle.analyze import Analyzed
 from hakobune.lifecycle.build import build
@@ -23,7 +23,7 @@ from hakobune.lifecycle.image_config import Launcher
 from hakobune.lifecycle.kept import OverlayChanges
 from hakobune.lifecycle.restore import restore
 from hakobune.oci.merged import find
-from hakobune.oci.snapshot import Snapshot
+from hakobune.oci.snapshot import Snapshot, stacked_dirs
 from hakobune.oci.store import Store
 from hakobune.progress import Progress
 from hakobune.support.room import how_to_make_room, says_full
@@ -69,14 +69,16 @@ def restore_build_export(
         built = build(context, detected=detected, catalog=catalog, progress=progress)
     except BuildpackFailedError as error:
         raise told_of_the_disk(told_by_buildpack(error), store.home) from error
-    lacking = check_needs(
-        built.labels,
-        [tree for s in reversed(store.snapshots(analyzed.run_image)) for tree in s.lower_dirs()],
-        analyzed.run_image.config.env,
-        analyzed.run_reference,
-    )
-    if lacking:
-        progress.note(lacking, warning=True)
+    needs = read_needs(built.labels)
+    if needs != Needs():  # most apps need nothing, and the run image's files are left alone
+        lacking = check_needs(
+            needs,
+            stacked_dirs(store.snapshots(analyzed.run_image)),
+            analyzed.run_image.config.env,
+            analyzed.run_reference,
+        )
+        if lacking:
+            progress.note(lacking, warning=True)
     return export(
         context,
         store,

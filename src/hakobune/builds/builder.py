@@ -20,6 +20,7 @@ from hakobune.buildpack.order import Catalog, SystemBuildpacks, resolve_order
 from hakobune.errors import HakoError
 from hakobune.oci.manifest import Image
 from hakobune.oci.merged import find
+from hakobune.oci.snapshot import stacked_dirs
 from hakobune.oci.store import Store
 
 
@@ -52,9 +53,7 @@ def read_builder(store: Store, image: Image, *, name: str) -> Builder:
         HakoError: it is no builder, its user is not said, or its order names buildpacks that it lacks.
     """
     labels = read_builder_labels(image.config.labels, image=name)
-    trees = [
-        tree for snapshot in reversed(store.snapshots(image)) for tree in snapshot.lower_dirs()
-    ]
+    trees = stacked_dirs(store.snapshots(image))
     buildpacks = tuple(
         _read_buildpack(trees, buildpack_id, version, name)
         for buildpack_id, versions in labels.layers.items()

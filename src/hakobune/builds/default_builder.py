@@ -44,6 +44,7 @@ from hakobune.oci.digest import Digest
 from hakobune.oci.layer import Directory, File, Layer, Owner, Part, Symlink, Tree, write_layer
 from hakobune.oci.manifest import Image
 from hakobune.oci.platform import Platform
+from hakobune.oci.snapshot import stacked_dirs
 from hakobune.oci.store import Store
 from hakobune.progress import Progress
 from hakobune.support.locks import exclusive
@@ -157,11 +158,7 @@ def _make(
     with scratch(home / "cache", "builder") as folder:
         buildpacks = [_stage_buildpack(source, folder) for source in sources]
         compile_python(
-            [
-                tree
-                for snapshot in reversed(store.snapshots(base))
-                for tree in snapshot.lower_dirs()
-            ],
+            stacked_dirs(store.snapshots(base)),
             folder / "cnb",
             Path("/cnb"),
             folder,

@@ -6,7 +6,6 @@ Either may begin with `ARG base_image` and `FROM ${base_image}`, or name the ima
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -30,6 +29,7 @@ from hakobune.oci.manifest import Image
 from hakobune.oci.merged import find
 from hakobune.oci.platform import Platform
 from hakobune.oci.reference import Reference
+from hakobune.oci.snapshot import stacked_dirs
 from hakobune.oci.store import Store
 from hakobune.progress import Progress
 
@@ -258,9 +258,7 @@ def describe_extension(extension: Extension, image: Image, base: Image) -> str:
 
 def os_release_of(store: Store, image: Image) -> bytes | None:
     """The image's `/etc/os-release`, or `/usr/lib/os-release`, which the first is usually a link to."""
-    trees: Sequence[Path] = [
-        tree for s in reversed(store.snapshots(image)) for tree in s.lower_dirs()
-    ]
+    trees = stacked_dirs(store.snapshots(image))
     for path in ("usr/lib/os-release", "etc/os-release"):
         shown = find(trees, path)
         if shown is not None and not Path(shown.path).is_symlink():

@@ -71,12 +71,12 @@ def missing_needs(needs: Needs, *, path: str, exists: Exists) -> Needs:
 
 
 def check_needs(
-    labels: Iterable[Label],
+    needs: Needs,
     trees: Sequence[Path],
     env: Mapping[str, str],
     run_image: Reference,
 ) -> str:
-    """Hold the needs against the run image.
+    """Hold *needs* against the run image.
 
     Args:
         trees: the run image's folders, uppermost first.
@@ -88,7 +88,6 @@ def check_needs(
     Raises:
         HakoError: a command is missing.
     """
-    needs = read_needs(labels)
     missing = missing_needs(
         needs,
         path=env.get("PATH", ""),

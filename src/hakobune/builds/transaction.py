@@ -46,7 +46,7 @@ from hakobune.lifecycle.detect import Detected, detect
 from hakobune.lifecycle.documents import KeptLayers, decode_kept_layers, encode_kept_layers
 from hakobune.lifecycle.environment import BuildContext, BuildEnvironment
 from hakobune.oci.manifest import Image
-from hakobune.oci.snapshot import Snapshot
+from hakobune.oci.snapshot import Snapshot, stacked_dirs
 from hakobune.progress import Progress
 from hakobune.runtime.mount import RootFs
 from hakobune.runtime.room import build_sandbox
@@ -153,7 +153,7 @@ class _Transaction(msgspec.Struct, frozen=True):
                 *(d for s in snapshots.values() for d in s.lower_dirs()),
                 *undo.enter_context(self._added()),
                 self.copy.tree,
-                *(d for s in reversed(builder_snapshots) for d in s.lower_dirs()),
+                *stacked_dirs(builder_snapshots),
             )
             rootfs = RootFs(lowers=lowers, top=top, redirect_dir=True)
             told = _Told(self.progress)

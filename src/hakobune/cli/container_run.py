@@ -18,6 +18,7 @@ from hakobune.errors import HakoError, UsageError
 from hakobune.oci.image_user import resolve_user
 from hakobune.oci.manifest import Image
 from hakobune.oci.platform import Platform
+from hakobune.oci.snapshot import stacked_dirs
 from hakobune.oci.store import Store
 from hakobune.runtime.container import (
     ID_PATTERN,
@@ -55,7 +56,7 @@ def _run_container(arguments: argparse.Namespace, context: Context) -> int:
             check_can_run(image.platform, name=arguments.image)
         snapshots, hold = store.hold_image(image)
         with hold:
-            lowers = tuple(d for snapshot in reversed(snapshots) for d in snapshot.lower_dirs())
+            lowers = stacked_dirs(snapshots)
             locks = tuple(dict.fromkeys(lock for s in snapshots for lock in s.locks()))
             spec = make_spec(arguments, image, lowers, locks, context.env)
             if arguments.detach:

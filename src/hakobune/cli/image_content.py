@@ -17,6 +17,7 @@ from hakobune.errors import HakoError, UsageError
 from hakobune.oci.manifest import Image
 from hakobune.oci.platform import Platform
 from hakobune.oci.reference import Reference
+from hakobune.oci.snapshot import stacked_dirs
 from hakobune.oci.store import Store
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ def _write(store: Store, image: Image, out: IO[bytes]) -> None:
 
     snapshots, hold = store.hold_image(image)
     with hold, contextlib.ExitStack() as undo:
-        lowers = tuple(d for snapshot in reversed(snapshots) for d in snapshot.lower_dirs())
+        lowers = stacked_dirs(snapshots)
         tree = overlay(RootFs(lowers=lowers, top=TmpfsTop(1 << 20)), None)
         undo.callback(os.close, tree)
         write_tree(out, tree)

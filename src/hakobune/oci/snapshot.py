@@ -89,6 +89,11 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         return sum(level.entries for level in self.levels)
 
 
+def stacked_dirs(snapshots: Sequence[Snapshot]) -> tuple[Path, ...]:
+    """The directories of an image's snapshots (base first) as a mount and `merged.find` take them: uppermost first."""
+    return tuple(path for snapshot in reversed(snapshots) for path in snapshot.lower_dirs())
+
+
 class Hold:
     """Shared flocks on snapshots, from `Store.hold`; released by `close` or the end of the last process that has them."""
 

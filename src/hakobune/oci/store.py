@@ -48,6 +48,7 @@ from hakobune.oci.snapshot import (
     chain_key,
     diff_key,
     random_key,
+    stacked_dirs,
 )
 from hakobune.oci.store_parts import StoreParts, blob_mark, snapshot_mark
 from hakobune.oci.unsynced import boot_id
@@ -657,7 +658,7 @@ def _take_parents_from_below(
 
     Otherwise a layer holding `tmp/x` turns the base's /tmp from 1777 into 0755.
     """
-    trees = [str(lower) for snapshot in reversed(below) for lower in snapshot.lower_dirs()]
+    trees = stacked_dirs(below)
     for path in reversed(tuple(implied_parents)):
         shown = find(trees, path)
         if shown is not None and shown.is_directory:

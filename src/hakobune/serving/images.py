@@ -15,7 +15,7 @@ from hakobune.oci.digest import Digest
 from hakobune.oci.image_user import ImageUser, resolve_user
 from hakobune.oci.manifest import Image
 from hakobune.oci.reference import Reference
-from hakobune.oci.snapshot import Snapshot
+from hakobune.oci.snapshot import Snapshot, stacked_dirs
 from hakobune.oci.store import Store
 from hakobune.runtime.container import ContainerSpec
 from hakobune.runtime.emulation import ForeignPlatformError, check_can_run
@@ -138,6 +138,5 @@ class Images:
         store = self._opened()
         image = store.read_image(Digest.parse(digest))
         snapshots = store.snapshots(image)
-        lowers = [path for layer in reversed(snapshots) for path in layer.lower_dirs()]
-        user = resolve_user(image.config.config.user, lowers)
+        user = resolve_user(image.config.config.user, stacked_dirs(snapshots))
         return Unpacked(image.config, snapshots, user)

@@ -48,8 +48,8 @@ def test_a_missing_command_stops_the_build_and_a_missing_library_is_said(tmp_pat
     trees = a_run_image(tmp_path, "usr/bin/git")
 
     with pytest.raises(HakoError) as raised:
-        check_needs([a_label('{"commands": ["bash", "git", "sed"]}')], trees, {}, TINY)
-    said = check_needs([a_label('{"libraries": ["libpq.so.5"]}')], trees, {}, TINY)
+        check_needs(read_needs([a_label('{"commands": ["bash", "git", "sed"]}')]), trees, {}, TINY)
+    said = check_needs(read_needs([a_label('{"libraries": ["libpq.so.5"]}')]), trees, {}, TINY)
 
     assert raised.value.what == "the app cannot run on hako/base-tiny:13"
     assert "needs bash and sed, which" in raised.value.why
@@ -60,4 +60,4 @@ def test_what_is_there_is_not_mentioned(tmp_path: Path) -> None:
     trees = a_run_image(tmp_path, "bin/bash", "usr/lib/x86_64-linux-gnu/libpq.so.5")
     label = a_label('{"commands": ["bash"], "libraries": ["libpq.so.5"]}')
 
-    assert check_needs([label], trees, {"PATH": "/bin"}, TINY) == ""
+    assert check_needs(read_needs([label]), trees, {"PATH": "/bin"}, TINY) == ""
