@@ -6,14 +6,17 @@ import contextlib
 import os
 import re
 import shutil
-import signal
 import statistics
 import subprocess
-import tempfile
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from tests.e2e.docker_daemon import docker_daemon as daemon_of_tests
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "RESULTS.md"
@@ -81,55 +84,13 @@ def need_docker() -> None:
 
 @contextlib.contextmanager
 def docker_daemon(*, network: bool = True) -> Iterator[Mapping[str, str]]:
-    """A docker daemon of our own on a private socket and data root; yields the client's environment.
+    """A docker daemon of our own; yields the client's environment.
 
     Its bridge and rules are docker's usual ones, so at most one such daemon runs at a time; without *network* it
     makes neither, for measures whose containers need none.
     """
-    folder = Path(tempfile.mkdtemp(prefix="hk-dockerd-", dir="/var/tmp"))
-    log = (folder / "log").open("w")
-    daemon = subprocess.Popen(
-        [
-            "dockerd",
-            f"--host=unix://{folder}/docker.sock",
-            f"--data-root={folder}/data",
-            f"--exec-root={folder}/exec",
-            f"--pidfile={folder}/pid",
-            *([] if network else ["--iptables=false", "--ip6tables=false", "--bridge=none"]),
-        ],
-        stdout=log,
-        stderr=log,
-        start_new_session=True,
-    )
-    env = {
-        "DOCKER_HOST": f"unix://{folder}/docker.sock",
-        "DOCKER_CLI_HINTS": "false",
-        # The client of the daemon's own package: another one may want buildx for BuildKit.
-        "PATH": f"/usr/bin:{os.environ['PATH']}",
-    }
-    try:
-        _wait_for_daemon(daemon, env, folder / "log")
-        yield env
-    finally:
-        daemon.send_signal(signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            daemon.wait(30)
-        log.close()
-        # dockerd leaves its host's namespace mounted, and the folder could not be removed.
-        subprocess.run(["umount", folder / "exec/netns/default"], capture_output=True)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _wait_for_daemon(daemon: subprocess.Popen[bytes], env: Mapping[str, str], log: Path) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and daemon.poll() is None:
-        answer = subprocess.run(
-            ["docker", "version"], env={**os.environ, **env}, capture_output=True
-        )
-        if answer.returncode == 0:
-            return
-        time.sleep(0.2)
-    raise SystemExit(f"dockerd does not answer:\n{log.read_text()[-2000:]}")
+    with daemon_of_tests(network=network) as daemon:
+        yield daemon.env
 
 
 def write_section(title: str, command: str, body: str) -> None:

@@ -1,4 +1,4 @@
-"""A docker daemon of the tests' own: a private socket and data, no network, gone afterwards."""
+"""A docker daemon of the tests' own: a private socket and data, gone afterwards."""
 
 from __future__ import annotations
 
@@ -30,12 +30,13 @@ class DockerDaemon:
 
 
 @contextlib.contextmanager
-def docker_daemon() -> Iterator[DockerDaemon]:
-    """Started by hand: the tests' machine has no service manager."""
+def docker_daemon(*, network: bool = False) -> Iterator[DockerDaemon]:
+    """Started by hand: the tests' machine has no service manager. With *network* it makes docker's bridge and rules."""
     folder = Path(tempfile.mkdtemp(prefix="hk-dockerd-", dir="/var/tmp"))
     env = {
         **os.environ,
         "DOCKER_HOST": f"unix://{folder}/docker.sock",
+        "DOCKER_CLI_HINTS": "false",
         "PATH": f"/usr/bin:{os.environ['PATH']}",  # the client of the daemon's own package
     }
     with (folder / "log").open("w") as log:
@@ -46,9 +47,7 @@ def docker_daemon() -> Iterator[DockerDaemon]:
                 f"--data-root={folder}/data",
                 f"--exec-root={folder}/exec",
                 f"--pidfile={folder}/pid",
-                "--iptables=false",
-                "--ip6tables=false",
-                "--bridge=none",
+                *([] if network else ["--iptables=false", "--ip6tables=false", "--bridge=none"]),
             ],
             stdout=log,
             stderr=log,

@@ -210,13 +210,7 @@ def _fetch_base(
     try:
         return find_or_pull(store, extension.base, request.platform, progress, request.pull)
     except HakoError as error:
-        raise DockerfileError(
-            error.what,
-            file=extension.path.name,
-            line=extension.from_.line,
-            why=error.why,
-            fix=error.fix,
-        ) from error
+        raise DockerfileError.at(extension.from_, error) from error
 
 
 def _extend(

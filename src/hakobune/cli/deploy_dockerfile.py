@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hakobune.cli.build_input_options import add_build_inputs
 from hakobune.cli.main import Context
 from hakobune.cli.terminal import human_size
 from hakobune.errors import UsageError
@@ -25,14 +26,7 @@ def add_deploy_dockerfile(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--target", dest="stage", default="", metavar="STAGE", help="the stage to build"
     )
-    group.add_argument(
-        "--build-arg", action="append", default=[], metavar="K[=V]",
-        help="the value of an ARG; K alone copies the caller's variable",
-    )  # fmt: skip
-    group.add_argument(
-        "--secret", action="append", default=[], metavar="id=ID[,src=FILE|,env=NAME]",
-        help="what RUN --mount=type=secret shows",
-    )  # fmt: skip
+    add_build_inputs(group)
 
 
 def settle_target(arguments: argparse.Namespace) -> None:
@@ -72,6 +66,7 @@ def build_with_dockerfile(
         DockerfileError: with the line that is meant.
     """
     from hakobune.cli.dockerfile import build_from_request, request_from_arguments
+    from hakobune.cli.step_progress import what_was_made
 
     request = request_from_arguments(
         argparse.Namespace(
@@ -93,11 +88,7 @@ def build_with_dockerfile(
     lines.phase("BUILDING")
     steps = _Steps(lines)
     built = build_from_request(request, context, steps)
-    made = (
-        f"{built.made} layer{'s' if built.made != 1 else ''} made"
-        if built.made
-        else "nothing has changed"
-    )
+    made = what_was_made(built.made)
     kept = f" · {steps.cached} of {steps.steps} steps from the cache" if steps.steps else ""
     lines.row("build", f"{request.dockerfile.name} · {made}{kept}", seconds=lines.spent("BUILDING"))
     size = human_size(sum(layer.size for layer in built.image.manifest.layers))

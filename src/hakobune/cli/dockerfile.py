@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hakobune.cli.build_input_options import add_build_inputs
 from hakobune.cli.main import Context
 from hakobune.errors import HakoError, UsageError
 
@@ -42,20 +43,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def add_dockerfile_arguments(group: argparse._ActionsContainer) -> None:
-    """The arguments that `hako dockerfile build` and `hako deploy --dockerfile` share."""
+    """What shall be built, and from what; `request_from_arguments` reads it."""
     group.add_argument("--target", default="", metavar="STAGE", help="the stage to build")
     group.add_argument(
         "--platform", default="", metavar="OS/ARCH[,…]",
         help="what the image is for (default: this machine); several make an index of images",
     )  # fmt: skip
-    group.add_argument(
-        "--build-arg", action="append", default=[], metavar="K[=V]",
-        help="the value of an ARG; K alone copies the caller's variable",
-    )  # fmt: skip
-    group.add_argument(
-        "--secret", action="append", default=[], metavar="id=ID[,src=FILE|,env=NAME]",
-        help="what RUN --mount=type=secret shows; it is in no layer, log or cache key",
-    )  # fmt: skip
+    add_build_inputs(group)
     group.add_argument("--label", action="append", default=[], metavar="K=V", help="add a label")
     group.add_argument("--no-cache", action="store_true", help="carry out every step")
     pull = (

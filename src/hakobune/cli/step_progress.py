@@ -6,9 +6,14 @@ import time
 from collections.abc import Mapping
 from typing import TextIO
 
-from hakobune.cli.terminal import CYAN, GREEN, RESET, YELLOW, human_size, wants_colour
+from hakobune.cli.terminal import CYAN, GREEN, YELLOW, human_size, print_line, wants_colour
 
 _FAINT = "\x1b[2m"
+
+
+def what_was_made(layers: int) -> str:
+    """`2 layers made`, or that all came from the cache."""
+    return f"{layers} layer{'s' if layers != 1 else ''} made" if layers else "nothing has changed"
 
 
 class StepProgress:
@@ -39,15 +44,11 @@ class StepProgress:
     def finish(self, made: int) -> None:
         """Say the total; *made* is how many layers were made."""
         seconds = time.monotonic() - self._started
-        what = f"{made} layer{'s' if made != 1 else ''} made" if made else "nothing has changed"
-        self._say(f"{what}, {seconds:.1f} s", GREEN)
+        self._say(f"{what_was_made(made)}, {seconds:.1f} s", GREEN)
 
     def _say(self, text: str, colour: str = "") -> None:
-        if self._quiet:
-            return
-        if colour and self._colour:
-            text = f"{colour}{text}{RESET}"
-        print(text, file=self._stream, flush=True)
+        if not self._quiet:
+            print_line(self._stream, text, colour if self._colour else "")
 
 
 class JsonProgress(StepProgress):

@@ -36,6 +36,11 @@ def right_aligned(left: str, right: str, *, width: int = WIDTH) -> str:
     return f"{left}{right:>{max(width - len(left), len(right) + 2)}}"
 
 
+def print_line(stream: TextIO, text: str, colour: str = "") -> None:
+    """Print a line at once, in *colour* if one is given."""
+    print(f"{colour}{text}{RESET}" if colour else text, file=stream, flush=True)
+
+
 class BannerProgress:
     """Pack's way: `===> DETECTING`, what happens below it, and how long the phase took."""
 
@@ -108,8 +113,5 @@ class BannerProgress:
         self._phase = ""
 
     def _say(self, text: str, colour: str = "") -> None:
-        if self._quiet:
-            return
-        if colour and self._colour:
-            text = f"{colour}{text}{RESET}"
-        print(text, file=self._stream, flush=True)
+        if not self._quiet:
+            print_line(self._stream, text, colour if self._colour else "")

@@ -185,9 +185,7 @@ def _base_image(planned: PlannedStage, source: ImageSource, bases: _Bases) -> Im
     except DockerfileError:
         raise
     except HakoError as error:
-        raise DockerfileError(
-            error.what, file=at.file, line=at.line, why=error.why, fix=error.fix
-        ) from error
+        raise DockerfileError.at(at, error) from error
 
 
 @contextmanager

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from hakobune.errors import HakoError
+
+if TYPE_CHECKING:
+    from hakobune.dockerfile.instructions import Position
 
 
 class DockerfileError(HakoError):
@@ -32,6 +36,13 @@ class DockerfileError(HakoError):
         self.file = file
         self.line = line
         self.column = column
+
+    @classmethod
+    def at(cls, place: Position, error: HakoError, problem: str = "") -> DockerfileError:
+        """What went wrong elsewhere because of the line at *place*; *problem* says it better than the error's own words."""
+        return cls(
+            problem or error.what, file=place.file, line=place.line, why=error.why, fix=error.fix
+        )
 
 
 class TextError(Exception):

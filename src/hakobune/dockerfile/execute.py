@@ -156,12 +156,6 @@ def _make_directory(
         copier = Copier(root, owner=owner, now_ns=None if epoch is None else epoch * 10**9)
         copier.make_directories(copier.resolve(path))
     except CopyError as error:
-        raise DockerfileError(
-            f"WORKDIR {path}: {error.what}",
-            file=instruction.at.file,
-            line=instruction.at.line,
-            why=error.why,
-            fix=error.fix,
-        ) from error
+        raise DockerfileError.at(instruction.at, error, f"WORKDIR {path}: {error.what}") from error
     finally:
         os.close(root)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+from typing import TypeVar
+
 from hakobune.dockerfile.duration import read_duration_ns
 from hakobune.dockerfile.errors import TextError, did_you_mean
 from hakobune.dockerfile.flags import FlagKind, Flags, read_flags
@@ -34,6 +37,8 @@ _HEALTH_FLAGS = {
 }
 _MILLISECOND_NS = 1_000_000
 
+_Choice = TypeVar("_Choice", bound=StrEnum)
+
 
 def read_command(line: LogicalLine) -> CommandLine:
     """The exec form if the rest is a JSON array of strings, else the shell form."""
@@ -51,33 +56,21 @@ def read_run(line: LogicalLine, escape: str) -> Run:
         text=line.text,
         command=read_command(line),
         mount_flags=tuple(read_mount_flag(text) for text in flags.texts("mount")),
-        network=_read_network(flags) if flags.given("network") else None,
-        security=_read_security(flags) if flags.given("security") else None,
+        network=_read_choice(flags, "network", Network) if flags.given("network") else None,
+        security=_read_choice(flags, "security", Security) if flags.given("security") else None,
         devices=flags.texts("device"),
     )
 
 
-def _read_network(flags: Flags) -> Network:
-    value = flags.text("network")
+def _read_choice(flags: Flags, name: str, kind: type[_Choice]) -> _Choice:
+    value = flags.text(name)
     try:
-        return Network(value)
+        return kind(value)
     except ValueError:
         raise TextError(
-            f"unknown network {value!r}",
+            f"unknown {name} {value!r}",
             near=value,
-            fix=did_you_mean(value, Network) or "it is one of " + ", ".join(Network),
-        ) from None
-
-
-def _read_security(flags: Flags) -> Security:
-    value = flags.text("security")
-    try:
-        return Security(value)
-    except ValueError:
-        raise TextError(
-            f"unknown security {value!r}",
-            near=value,
-            fix=did_you_mean(value, Security) or "it is one of " + ", ".join(Security),
+            fix=did_you_mean(value, kind) or "it is one of " + ", ".join(kind),
         ) from None
 
 

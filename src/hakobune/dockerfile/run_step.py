@@ -280,9 +280,7 @@ def _resolve_user(command: _Command, lowers: Sequence[Path]) -> ImageUser:
     try:
         return resolve_user(command.user, lowers)
     except ImageUserError as error:
-        raise DockerfileError(
-            error.what, file=at.file, line=at.line, why=error.why, fix=error.fix
-        ) from error
+        raise DockerfileError.at(at, error) from error
 
 
 def _meaning(code: int) -> str:

@@ -162,10 +162,7 @@ def _download(workshop: Workshop, instruction: Add, url: str, undo: ExitStack) -
         file = workshop.downloaded.get(url) or download(url, folder, checksum=instruction.checksum)
         workshop.downloaded[url] = file
     except DownloadError as error:
-        at = instruction.at
-        raise DockerfileError(
-            error.what, file=at.file, line=at.line, why=error.why, fix=error.fix
-        ) from error
+        raise DockerfileError.at(instruction.at, error) from error
     root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     undo.callback(os.close, root)
     tree = SourceTree(root)
@@ -183,9 +180,7 @@ def _clone(workshop: Workshop, instruction: Add, word: str, undo: ExitStack) -> 
     try:
         done = check_out(source, folder, workshop.request.env)
     except GitError as error:
-        raise DockerfileError(
-            error.what, file=at.file, line=at.line, why=error.why, fix=error.fix
-        ) from error
+        raise DockerfileError.at(at, error) from error
     root = os.open(done.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     undo.callback(os.close, root)
     return _Picked(tree := SourceTree(root), _select(tree, instruction, source.folder or "/", word))
@@ -278,12 +273,8 @@ def _transfer(
                     if not (item.may_unpack and _unpack(source, copier, owner, destination)):
                         copier.copy(source, destination)
         except CopyError as error:
-            raise DockerfileError(
-                f"{instruction.text}: {error.what}",
-                file=instruction.at.file,
-                line=instruction.at.line,
-                why=error.why,
-                fix=error.fix,
+            raise DockerfileError.at(
+                instruction.at, error, f"{instruction.text}: {error.what}"
             ) from error
 
 

@@ -93,11 +93,7 @@ class Crun:
         except OSError as error:
             if error.errno not in (errno.ENXIO, errno.ENOENT):
                 raise
-            raise ContainerError(
-                f"cannot start the container {id!r}",
-                why="it is not waiting to be started",
-                kind="phase",
-            ) from error
+            raise not_waiting(id) from error
         try:
             os.write(fd, b"0")
         finally:
@@ -125,6 +121,13 @@ def open_runtime(name: str, state: Path) -> Crun:
 
         return Runc(state)
     return Crun(state)
+
+
+def not_waiting(id: str) -> ContainerError:
+    """A container that is to begin has begun, or was never made."""
+    return ContainerError(
+        f"cannot start the container {id!r}", why="it is not waiting to be started", kind="phase"
+    )
 
 
 def explain_create_failure(log: str, argv0: str, runtime: str = "crun") -> ContainerError:

@@ -17,7 +17,7 @@ from typing import Any
 from hakobune.runtime import linux
 from hakobune.runtime.cgroup import Cgroup
 from hakobune.runtime.container import ContainerError
-from hakobune.runtime.crun import Crun
+from hakobune.runtime.crun import Crun, not_waiting
 from hakobune.runtime.seccomp import profile
 from hakobune.runtime.slot import IdRange
 
@@ -69,11 +69,7 @@ class Runc(Crun):
         except OSError as error:
             if error.errno != errno.ENOENT:
                 raise
-            raise ContainerError(
-                f"cannot start the container {id!r}",
-                why="it is not waiting to be started",
-                kind="phase",
-            ) from error
+            raise not_waiting(id) from error
         try:
             if not select.select([fd], [], [], _START_S)[0] or not os.read(fd, 1):
                 raise ContainerError(f"cannot start the container {id!r}", why="it does not begin")

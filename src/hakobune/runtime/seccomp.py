@@ -68,12 +68,7 @@ def compiled_filter(machine: str) -> bytes:
     Raises:
         SeccompError: the machine is unknown.
     """
-    known = MACHINES.get(machine)
-    if known is None:
-        raise SeccompError(
-            f"cannot filter system calls on {machine}",
-            why=f"the table knows {', '.join(MACHINES)} only",
-        )
+    known = _known(machine)
     return assemble(known, read_table(_TABLE.read_text(), known.column))
 
 
@@ -83,12 +78,7 @@ def profile(machine: str) -> dict[str, Any]:
     Raises:
         SeccompError: the machine is unknown.
     """
-    known = MACHINES.get(machine)
-    if known is None:
-        raise SeccompError(
-            f"cannot filter system calls on {machine}",
-            why=f"the table knows {', '.join(MACHINES)} only",
-        )
+    known = _known(machine)
     lines = [line.split("\t") for line in _TABLE.read_text().splitlines()]
     names = [row[0] for row in lines if not row[0].startswith("#") and row[known.column] != "-"]
     guarded = ("clone", "clone3", "personality", "socket")
@@ -210,3 +200,13 @@ def _statement(code: int, value: int) -> bytes:
 
 def _jump(code: int, value: int, if_true: int, if_false: int) -> bytes:
     return struct.pack("=HBBI", code, if_true, if_false, value)
+
+
+def _known(machine: str) -> Machine:
+    known = MACHINES.get(machine)
+    if known is None:
+        raise SeccompError(
+            f"cannot filter system calls on {machine}",
+            why=f"the table knows {', '.join(MACHINES)} only",
+        )
+    return known

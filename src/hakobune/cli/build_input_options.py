@@ -1,0 +1,17 @@
+"""`--build-arg` and `--secret`, as `hako dockerfile build` and `hako deploy --dockerfile` take them."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_build_inputs(group: argparse._ActionsContainer) -> None:
+    """Declare what the caller gives to a Dockerfile."""
+    group.add_argument(
+        "--build-arg", action="append", default=[], metavar="K[=V]",
+        help="the value of an ARG; K alone copies the caller's variable",
+    )  # fmt: skip
+    group.add_argument(
+        "--secret", action="append", default=[], metavar="id=ID[,src=FILE|,env=NAME]",
+        help="what RUN --mount=type=secret shows; it is in no layer, log or cache key",
+    )  # fmt: skip
