@@ -16,6 +16,8 @@ from hakobune.errors import UsageError
 
 DEFAULT_LISTEN = "localhost:8080"
 SERVICE_PORTS = 100
+REGISTRY_PORT_DISTANCE = 10100  # just above the service ports
+NOWHERE = "off"
 RUNTIMES = ("crun", "runc")
 
 
@@ -49,6 +51,23 @@ SETTINGS = (
         default="crun",
         meaning="the OCI runtime that starts containers and instances: crun, or runc (four times slower)",
     ),
+    Setting(
+        variable="HAKO_REGISTRY_LISTEN",
+        default="HAKO_LISTEN's host, its port + 10100",
+        meaning="HOST:PORT at which the registry answers without HAProxy before it, with /metrics and /healthz; "
+        "or `off`. It also answers at HAKO_LISTEN",
+    ),
+    Setting(
+        variable="HAKO_REGISTRY_DATABASE",
+        default="sqlite:///HAKO_HOME/registry/meta.db",
+        meaning="URL of the database of repositories, manifests, tags and rights: sqlite:///PATH, or "
+        "postgresql://USER:PASSWORD@HOST/NAME",
+    ),
+    Setting(
+        variable="HAKO_REGISTRY_STORAGE",
+        default="HAKO_HOME/registry/blobs",
+        meaning="where the registry keeps blobs: a folder, or s3://BUCKET/PREFIX?endpoint=URL",
+    ),
 )
 
 
@@ -62,6 +81,9 @@ class Settings:
     first_service_port: int
     last_service_port: int
     runtime: str = RUNTIMES[0]
+    registry_listen: tuple[str, int] | None = None  # None: no port of its own
+    registry_database: str = ""
+    registry_storage: str = ""
 
     @classmethod
     def from_environment(cls, env: Mapping[str, str], *, uid: int) -> Settings:
@@ -80,6 +102,13 @@ class Settings:
             first_service_port=first,
             last_service_port=last,
             runtime=_parse_runtime(env.get("HAKO_RUNTIME") or RUNTIMES[0]),
+            registry_listen=_parse_registry_listen(env.get("HAKO_REGISTRY_LISTEN"), host, port),
+            registry_database=_parse_database(
+                env.get("HAKO_REGISTRY_DATABASE") or f"sqlite:///{home}/registry/meta.db"
+            ),
+            registry_storage=_parse_storage(
+                env.get("HAKO_REGISTRY_STORAGE") or f"{home}/registry/blobs"
+            ),
         )
 
     @property
@@ -95,6 +124,21 @@ class Settings:
     @property
     def supervisor_socket(self) -> Path:
         return self.run / "supervisor.sock"
+
+    @property
+    def registry(self) -> Path:
+        """What the registry keeps on this machine, wherever database and blobs are."""
+        return self.home / "registry"
+
+    @property
+    def registry_socket(self) -> Path:
+        """The registry for this machine's own users (peer credentials are the identity)."""
+        return self.run / "registry.sock"
+
+    @property
+    def registry_tcp_socket(self) -> Path:
+        """The registry for what HAProxy forwards; its peer means nothing."""
+        return self.run / "registry-tcp.sock"
 
     @property
     def is_default_home(self) -> bool:
@@ -128,15 +172,47 @@ def _parse_runtime(text: str) -> str:
     return text
 
 
-def _parse_listen(text: str) -> tuple[str, int]:
+def _parse_listen(
+    text: str, *, variable: str = "HAKO_LISTEN", example: str = DEFAULT_LISTEN
+) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise UsageError(
             f"cannot listen on {text!r}",
-            why="HAKO_LISTEN is HOST:PORT with a port from 1 to 65535",
-            fix=f"HAKO_LISTEN={DEFAULT_LISTEN}",
+            why=f"{variable} is HOST:PORT with a port from 1 to 65535",
+            fix=f"{variable}={example}",
         )
     return host.strip("[]"), int(port)
+
+
+def _parse_registry_listen(text: str | None, host: str, port: int) -> tuple[str, int] | None:
+    if text == NOWHERE:
+        return None
+    if text:
+        return _parse_listen(text, variable="HAKO_REGISTRY_LISTEN", example="localhost:18180")
+    own = port + REGISTRY_PORT_DISTANCE
+    return (host, own) if own < 65536 else None
+
+
+def _parse_database(url: str) -> str:
+    if not url.startswith(("sqlite:///", "postgresql://")):
+        shown = url.partition("@")[2] or url  # never a password
+        raise UsageError(
+            f"cannot keep the registry's metadata in {shown!r}",
+            why="HAKO_REGISTRY_DATABASE is a URL that begins with sqlite:/// or postgresql://",
+            fix="HAKO_REGISTRY_DATABASE=postgresql://hako:PASSWORD@localhost/hako",
+        )
+    return url
+
+
+def _parse_storage(text: str) -> str:
+    if not text.startswith(("/", "s3://")):
+        raise UsageError(
+            f"cannot keep blobs in {text!r}",
+            why="HAKO_REGISTRY_STORAGE is the whole path of a folder, or begins with s3://",
+            fix="HAKO_REGISTRY_STORAGE=/srv/blobs",
+        )
+    return text
 
 
 def _parse_ports(text: str | None, listen_port: int) -> tuple[int, int]:

@@ -47,3 +47,33 @@ def test_an_ipv6_address_is_written_in_brackets():
 def test_a_range_of_ports_that_is_none_is_refused(ports):
     with pytest.raises(UsageError, match="as service ports"):
         read(HAKO_PORTS=ports)
+
+
+def test_the_registry_listens_above_the_service_ports():
+    assert read().registry_listen == ("localhost", 18180)
+    assert read(HAKO_LISTEN="[::1]:9000").registry_listen == ("::1", 19100)
+    assert read(HAKO_LISTEN="localhost:60000").registry_listen is None
+    assert read(HAKO_REGISTRY_LISTEN="0.0.0.0:5000").registry_listen == ("0.0.0.0", 5000)
+    assert read(HAKO_REGISTRY_LISTEN="off").registry_listen is None
+
+
+def test_the_registry_keeps_all_in_the_home_unless_told_otherwise():
+    settings = read(HAKO_HOME="/h")
+
+    assert settings.registry_database == "sqlite:////h/registry/meta.db"
+    assert settings.registry_storage == "/h/registry/blobs"
+    assert read(HAKO_REGISTRY_STORAGE="s3://b/p").registry_storage == "s3://b/p"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("HAKO_REGISTRY_LISTEN", "5000"),
+        ("HAKO_REGISTRY_DATABASE", "mysql://a:secret@b/c"),
+        ("HAKO_REGISTRY_STORAGE", "blobs"),
+    ],
+)
+def test_a_setting_of_the_registry_that_cannot_be_is_refused_by_name(variable, value):
+    with pytest.raises(UsageError, match=variable) as refused:
+        read(**{variable: value})
+    assert "secret" not in str(refused.value)

@@ -15,7 +15,7 @@ from pathlib import Path
 from hakobune.cli.main import Context
 from hakobune.errors import HakoError
 from hakobune.runtime.supervisor_client import SupervisorClient, SupervisorUnavailableError
-from hakobune.settings import Settings
+from hakobune.settings import NOWHERE, Settings
 from hakobune.support.locks import exclusive, try_exclusive
 from hakobune.support.room import has_room, how_to_make_room
 
@@ -181,13 +181,23 @@ def _controller_argument() -> str:
 
 
 def _environment(settings: Settings) -> dict[str, str]:
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
     return {
         **os.environ,
         "HAKO_HOME": str(settings.home),
-        "HAKO_LISTEN": f"{host}:{settings.port}",
+        "HAKO_LISTEN": _written((settings.host, settings.port)),
         "HAKO_PORTS": f"{settings.first_service_port}-{settings.last_service_port}",
+        "HAKO_REGISTRY_LISTEN": _written(settings.registry_listen),
+        "HAKO_REGISTRY_DATABASE": settings.registry_database,
+        "HAKO_REGISTRY_STORAGE": settings.registry_storage,
     }
+
+
+def _written(address: tuple[str, int] | None) -> str:
+    """An address as its variable says it."""
+    if address is None:
+        return NOWHERE
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _await_supervisor(settings: Settings, deadline: float) -> None:
