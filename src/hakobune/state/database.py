@@ -18,7 +18,7 @@ import sqlalchemy.exc
 from alembic import command
 from alembic.config import Config
 
-from hakobune.errors import HakoError
+from hakobune.state.errors import DatabaseError as DatabaseError  # callers know it from here
 from hakobune.support.locks import exclusive
 from hakobune.support.room import how_to_make_room
 
@@ -40,10 +40,6 @@ events = sa.Table(
     sa.Column("reason", sa.String(64), nullable=False),
     sa.Column("message", sa.Text, nullable=False),
 )
-
-
-class DatabaseError(HakoError):
-    """The database cannot be opened or written."""
 
 
 @dataclass(frozen=True, slots=True)
