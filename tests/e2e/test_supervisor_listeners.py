@@ -60,6 +60,15 @@ def say(port: int, host: str = "127.0.0.1") -> tuple[int, int, int]:
     return int(pid), int(count), int(number)
 
 
+def say_at(path: Path) -> tuple[int, int, int]:
+    """The same for a unix socket."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(10)
+        connection.connect(str(path))
+        pid, count, number = connection.recv(100).split()
+    return int(pid), int(count), int(number)
+
+
 def kill_program(client: SupervisorClient) -> int:
     (program,) = client.programs()
     assert program.pid
@@ -179,6 +188,73 @@ def test_an_address_that_another_program_has_is_refused_and_changes_nothing(
     client.start_program("talker", COMMAND, listen=both)
     wait_for(lambda: client.programs()[0].pid not in (None, first.pid), "it is replaced")
     assert say(port + 1)[1:] == (2, 1)
+
+
+def test_a_unix_socket_is_held_like_any_other_and_goes_when_its_program_is_stopped(
+    world: Supervised, port: int
+) -> None:
+    client = world.start()
+    path = world.settings.run / "talker.sock"
+    program = client.start_program("talker", COMMAND, listen=[f"127.0.0.1:{port}", str(path)])
+    assert say_at(path) == (program.pid, 2, 1)
+
+    world.kill()
+    client = world.start()
+    killed = kill_program(client)
+
+    assert say_at(path)[0] != killed
+    client.stop_program("talker")
+    assert not path.exists()
+
+
+def test_a_socket_file_that_a_dead_program_has_left_is_replaced(
+    world: Supervised, port: int
+) -> None:
+    client = world.start()
+    path = world.settings.run / "talker.sock"
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
+
+    program = client.start_program("talker", COMMAND, listen=[str(path)])
+
+    assert say_at(path) == (program.pid, 1, 0)
+    with pytest.raises(ContainerError, match="cannot listen on"):
+        client.start_program("other", COMMAND, listen=[str(path)])
+
+
+def test_a_program_that_is_started_lazily_runs_from_the_first_connection_on(
+    world: Supervised, port: int
+) -> None:
+    client = world.start()
+    both = [f"127.0.0.1:{port}", f"127.0.0.1:{port + 1}"]
+
+    assert not client.start_program("talker", COMMAND, listen=both, lazily=True).running
+    assert not client.start_program("talker", COMMAND, listen=both, lazily=True).running
+    pid, *rest = say(port + 1)
+
+    assert rest == [2, 1]
+    program = client.start_program("talker", COMMAND, listen=both, lazily=True)
+    assert (program.pid, program.restarts) == (pid, 0)
+    killed = kill_program(client)
+    wait_for(lambda: client.programs()[0].pid not in (None, killed), "it is kept running now")
+
+
+def test_a_program_that_nobody_has_asked_yet_can_be_stopped_and_replaced(
+    world: Supervised, port: int
+) -> None:
+    client = world.start()
+    both = [f"127.0.0.1:{port}", f"127.0.0.1:{port + 1}"]
+    client.start_program("talker", COMMAND, listen=both[:1], lazily=True)
+
+    client.start_program("talker", COMMAND, listen=both[1:], lazily=True)
+
+    assert not listens(port)
+    assert say(port + 1)[1:] == (1, 0)
+    client.stop_program("talker")
+    client.start_program("talker", COMMAND, listen=both, lazily=True)
+    client.stop_program("talker")
+    assert not listens(port)
+    assert not client.programs()
 
 
 def test_what_is_stopped_listens_no_more(world: Supervised, port: int) -> None:

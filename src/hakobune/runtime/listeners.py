@@ -1,7 +1,7 @@
 """Listening sockets that the supervisor holds for a program: connections queue while the program is started again.
 
 A program finds them as descriptors from `FIRST_DESCRIPTOR` on, in the order in which it asked for them, as in systemd's
-socket activation (sd_listen_fds(3)). They live as long as one process has them: the program keeps its own when the
+socket activation (sd_listen_fds(3)). An address is that of a TCP socket, or the path of a unix socket. They live as long as one process has them: the program keeps its own when the
 supervisor is killed, and the next supervisor takes copies from it.
 """
 
@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import os
 import socket
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from hakobune.runtime import linux
 from hakobune.runtime.container import ContainerError
+from hakobune.runtime.server import listen
 
 FIRST_DESCRIPTOR = 3
 BACKLOG = 4096
@@ -68,7 +71,7 @@ class Listeners:
                 continue
             with contextlib.suppress(OSError, ValueError):
                 copy = socket.socket(fileno=linux.pidfd_getfd(pidfd, number))
-                if copy.getsockname()[:2] == split_address(address):
+                if _is_at(copy, address):
                     self._sockets[address] = copy
                 else:
                     copy.close()
@@ -78,13 +81,29 @@ class Listeners:
         kept = set(addresses)
         for address in self._sockets.keys() - kept:
             self._sockets.pop(address).close()
+            if _is_path(address):
+                with contextlib.suppress(OSError):
+                    os.unlink(address)
 
     def descriptors(self) -> dict[str, int]:
         """The open ones."""
         return {address: listener.fileno() for address, listener in self._sockets.items()}
 
 
+def _is_path(address: str) -> bool:
+    return address.startswith("/")
+
+
+def _is_at(listener: socket.socket, address: str) -> bool:
+    name = listener.getsockname()
+    if _is_path(address):
+        return bool(name == address)
+    return bool(name[:2] == split_address(address))
+
+
 def _listen(address: str) -> socket.socket:
+    if _is_path(address):
+        return _listen_at_path(address)
     host, port = split_address(address)
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
@@ -101,3 +120,19 @@ def _listen(address: str) -> socket.socket:
             kind="in_use",
         ) from error
     return listener
+
+
+def _listen_at_path(path: str) -> socket.socket:
+    """What a program that was killed has left lying there is replaced; a program that answers is not."""
+    with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
+        probe.settimeout(1.0)
+        probe.connect(path)
+        raise ContainerError(
+            f"cannot listen on {path}", why="another program does", fix="end it", kind="in_use"
+        )
+    try:
+        return listen(Path(path), backlog=BACKLOG)
+    except OSError as error:
+        raise ContainerError(
+            f"cannot listen on {path}", why=error.strerror or str(error), kind="in_use"
+        ) from error

@@ -1,8 +1,9 @@
-"""Host programs that the supervisor keeps alive: the controller, HAProxy.
+"""Host programs that the supervisor keeps alive: the controller, HAProxy, the registry.
 
 A program outlives a supervisor that was killed: its output goes straight to a file, and the next supervisor finds it
 by the pid and start time in `run/programs/NAME.json`. It runs in the host's mount namespace, in a cgroup of its own,
-and is given listening sockets (`listeners.py`) that stay open while it is started again.
+and is given listening sockets (`listeners.py`) that stay open while it is started again. One that is started lazily
+costs nothing until somebody connects to one of them.
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ class Program:
     timer: Timer | None = None
     kill_timer: Timer | None = None
     waiting: list[Done] = field(default_factory=list)
+    expecting: tuple[int, ...] = ()  # its sockets, while the first connection is waited for
 
     def status(self) -> ProgramStatus:
         return ProgramStatus(
@@ -124,8 +126,13 @@ class Programs:
         env: Mapping[str, str] | None,
         cwd: str,
         listen: tuple[str, ...] = (),
+        *,
+        lazily: bool = False,
     ) -> ProgramStatus:
         """Run *name*; nothing happens if the same command runs already; another one is replaced.
+
+        Args:
+            lazily: if it does not run, hold its sockets and run it as soon as somebody connects to one.
 
         Raises:
             ContainerError: name, command or an address in *listen* cannot be used. Everything is as it was.
@@ -138,7 +145,7 @@ class Programs:
             listeners = Listeners()
             listeners.hold(listen)
             program = self._add(name, argv, environment, cwd, listen, listeners)
-            self._launch(program)
+            self._begin(program, lazily=lazily)
         elif (program.argv, program.env, program.cwd, program.listen) != (
             argv,
             environment,
@@ -146,12 +153,13 @@ class Programs:
             listen,
         ):
             program.listeners.hold(listen)
+            self._expect_nobody(program)
             program.listeners.close_others(listen)
             program.argv, program.env, program.cwd = argv, environment, cwd
             program.listen = listen
-            self._replace(program)
+            self._replace(program, lazily=lazily)
         elif program.pid is None:
-            self._launch(program)
+            self._begin(program, lazily=lazily)
         program.wanted = True
         return program.status()
 
@@ -218,15 +226,29 @@ class Programs:
         self._programs[name] = program
         return program
 
-    def _replace(self, program: Program) -> None:
-        if program.pid is None:
+    def _begin(self, program: Program, *, lazily: bool) -> None:
+        if not lazily or not program.listen:
             self._launch(program)
+        elif not program.expecting and program.timer is None:
+            program.expecting = tuple(program.listeners.descriptors().values())
+            for fd in program.expecting:
+                self._loop.on_readable(fd, lambda: self._launch(program))
+
+    def _expect_nobody(self, program: Program) -> None:
+        for fd in program.expecting:
+            self._loop.forget(fd)
+        program.expecting = ()
+
+    def _replace(self, program: Program, *, lazily: bool) -> None:
+        if program.pid is None:
+            self._begin(program, lazily=lazily)
         else:
             program.failures = 0
             self._signal(program, signal.SIGTERM)
             program.kill_timer = self._loop.after(10.0, lambda: self._kill(program))
 
     def _launch(self, program: Program) -> None:
+        self._expect_nobody(program)
         if program.timer is not None:  # asked for before its time
             program.timer.cancel()
             program.timer = None
@@ -316,6 +338,7 @@ class Programs:
         with contextlib.suppress(FileNotFoundError):
             (self._folder / f"{program.name}.json").unlink()
         program.group.remove()
+        self._expect_nobody(program)
         program.listeners.close_others()
         for done in program.waiting:
             done()

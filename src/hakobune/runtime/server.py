@@ -168,7 +168,7 @@ class Server:
             self._connections.add(Connection(self._loop, self, peer))
 
 
-def listen(path: Path) -> socket.socket:
+def listen(path: Path, *, backlog: int = 128) -> socket.socket:
     """A listening socket at *path*, 0660 and the group `hakobune`'s where there is that group."""
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
@@ -180,5 +180,5 @@ def listen(path: Path) -> socket.socket:
     with contextlib.suppress(KeyError, PermissionError):
         os.chown(path, -1, grp.getgrnam(GROUP).gr_gid)
         os.chmod(path, 0o660)
-    listener.listen(128)
+    listener.listen(backlog)
     return listener

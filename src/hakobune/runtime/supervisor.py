@@ -203,6 +203,7 @@ class Supervisor:
             args.get("env"),
             args.get("cwd", "/"),
             tuple(args.get("listen", ())),
+            lazily=bool(args.get("lazily", False)),
         )
         call.answer(status.to_json())
 
@@ -409,7 +410,7 @@ def _kept_sockets(inherited: Mapping[str, int]) -> dict[str, dict[str, int]]:
     kept: dict[str, dict[str, int]] = {}
     for what, fd in inherited.items():
         if what.startswith(_SOCKET):
-            name, address = what.removeprefix(_SOCKET).split()
+            name, address = what.removeprefix(_SOCKET).split(" ", 1)
             kept.setdefault(name, {})[address] = fd
     return kept
 

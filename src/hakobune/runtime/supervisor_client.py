@@ -125,13 +125,14 @@ class SupervisorClient:
         env: Mapping[str, str] | None = None,
         cwd: str = "/",
         listen: Sequence[str] = (),
+        lazily: bool = False,
     ) -> ProgramStatus:
         """Run a host program and keep it running: it is started again with back-off when it ends.
 
         Idempotent for the same command; another command for a running *name* replaces it. *env* is the
         whole environment; `None` is the supervisor's own. The program is given a listening socket for each address
-        in *listen* (`127.0.0.1:8080`, `[::1]:8080`), as descriptors from 3 on in that order; they stay open while it
-        is started again.
+        in *listen* (`127.0.0.1:8080`, `[::1]:8080`, `/path/of/a.sock`), as descriptors from 3 on in that order; they
+        stay open while it is started again. *lazily*: it is started when somebody connects to one of them.
         """
         answer = self._call(
             "start_program",
@@ -140,6 +141,7 @@ class SupervisorClient:
             env=None if env is None else dict(env),
             cwd=cwd,
             listen=list(listen),
+            lazily=lazily,
         )
         return ProgramStatus.from_json(answer)
 

@@ -101,10 +101,22 @@ class SupervisorLink:
         return tuple(ListeningSocket(**item) for item in await self._call("sockets", id=id))
 
     async def start_program(
-        self, name: str, argv: Sequence[str], *, env: Mapping[str, str], listen: Sequence[str]
+        self,
+        name: str,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        listen: Sequence[str],
+        lazily: bool = False,
     ) -> ProgramStatus:
         answer = await self._call(
-            "start_program", name=name, argv=list(argv), env=dict(env), cwd="/", listen=list(listen)
+            "start_program",
+            name=name,
+            argv=list(argv),
+            env=dict(env),
+            cwd="/",
+            listen=list(listen),
+            lazily=lazily,
         )
         return ProgramStatus.from_json(answer)
 
