@@ -1,0 +1,96 @@
+"""Answers as values, and the bytes that stand before their bodies.
+
+An endpoint returns an `Answer`; the connection alone knows how to send it. HEAD never has a body.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Any, Final
+
+Headers = tuple[tuple[str, str], ...]
+
+JSON: Final = "application/json"
+API_VERSION: Final = ("Docker-Distribution-Api-Version", "registry/2.0")  # old tools look for it
+
+
+@dataclass(frozen=True, slots=True)
+class FilePart:
+    """*count* bytes of the file at *path* from *offset*."""
+
+    path: str
+    offset: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What to answer. *length* is the Content-Length of an answer to HEAD whose body was never made."""
+
+    status: int
+    headers: Headers = ()
+    body: bytes | FilePart = b""
+    length: int | None = None
+
+
+def json_answer(status: int, document: Any, headers: Headers = ()) -> Answer:
+    """An answer with *document* as JSON."""
+    body = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+    return Answer(status=status, headers=(("Content-Type", JSON), *headers), body=body)
+
+
+def error_answer(
+    status: int, code: str, message: str, detail: Any = None, headers: Headers = ()
+) -> Answer:
+    """An answer in the words of distribution-spec "Error Codes"."""
+    error = {"code": code, "message": message}
+    if detail is not None:
+        error["detail"] = detail
+    return json_answer(status, {"errors": [error]}, headers)
+
+
+def warning(text: str) -> tuple[str, str]:
+    """A `Warning` header that clients show (distribution-spec "Warnings"); *text* is cut to fit."""
+    safe = "".join(c if " " <= c <= "~" else "?" for c in text)[:1000]
+    escaped = safe.replace("\\", "\\\\").replace('"', '\\"')
+    return ("Warning", f'299 - "{escaped}"')
+
+
+def write_head(
+    status: int, headers: Iterable[tuple[str, str]], *, length: int | None, close: bool
+) -> bytes:
+    """The bytes from the status line to the empty line."""
+    lines = [status_line(status), date_line()]
+    lines.extend(f"{name}: {value}\r\n" for name, value in headers)
+    if length is not None:
+        lines.append(f"Content-Length: {length}\r\n")
+    if close:
+        lines.append("Connection: close\r\n")
+    lines.append("\r\n")
+    return "".join(lines).encode("latin-1", "replace")
+
+
+def status_line(status: int) -> str:
+    return _STATUS_LINES[status]
+
+
+def date_line() -> str:
+    """The `Date` line, made once a second."""
+    global _date_second, _date
+    second = int(time.time())
+    if second != _date_second:
+        _date = f"Date: {formatdate(second, usegmt=True)}\r\n"
+        _date_second = second
+    return _date
+
+
+_date_second = 0
+_date = ""
+_STATUS_LINES: Final = {
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus
+}
