@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.client
 import http.server
+import json
 import shutil
 import socket
+import socketserver
 import subprocess
 import tempfile
 import threading
@@ -48,10 +51,11 @@ async def ingress(answer: Callable[[Question], Awaitable[str]]) -> AsyncIterator
             StartUp(
                 folder=folder,
                 api_socket=folder / "api.sock",
+                registry_socket=folder / "registry.sock",
                 binds=("127.0.0.1",),
                 port=port,
                 service_ports=(),
-                own_hosts=("localhost",),
+                own_hosts=("localhost", "127.0.0.1"),
                 slots=2,
             )
         )
@@ -215,3 +219,96 @@ def test_what_a_killed_controller_had_half_opened_is_opened(backend: Server) -> 
 
 async def never(question: Question) -> str:
     raise AssertionError(f"nobody should be asked: {question}")
+
+
+@contextlib.contextmanager
+def named_server(path: Path, name: str) -> Iterator[None]:
+    """Answers every request on a unix socket with its name and the request's path."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = f"{name} {self.path}".encode()
+            self.send_response(200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+        def address_string(self) -> str:
+            return "unix"
+
+    with socketserver.ThreadingUnixStreamServer(str(path), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def ask_for(port: int, host: str, path: str) -> tuple[int, str, str]:
+    """Status, body and kind of the answer."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", path, headers={"Host": f"{host}:{port}"})
+        response = connection.getresponse()
+        return response.status, response.read().decode(), response.headers["content-type"] or ""
+    finally:
+        connection.close()
+
+
+async def say_go(_: Question) -> str:
+    return "go"
+
+
+def test_paths_of_images_go_to_the_registry_and_those_of_services_to_the_controller() -> None:
+    cases = {
+        ("localhost", "/v2/"): "registry",
+        ("localhost", "/v2"): "registry",
+        ("127.0.0.1", "/v2/shop/apps/web/manifests/v1"): "registry",
+        ("localhost", "/v2/_catalog?n=2"): "registry",
+        ("localhost", "/v2/token?service=localhost"): "registry",
+        ("localhost", "/token?service=localhost"): "registry",
+        ("localhost", "/v2/projectsx/apps/web/tags/list"): "registry",
+        ("localhost", "/v2/projects/shop/locations/local/services"): "api",
+        ("localhost", "/v1/projects/shop/locations/local/repositories"): "api",
+        ("europe-west1-docker.pkg.dev", "/v2/shop/apps/web/manifests/v1"): "registry",
+        ("Europe-West1-docker.pkg.dev", "/v2/"): "registry",
+        ("local-docker.pkg.dev", "/v2/projects/apps/web/tags/list"): "registry",
+        ("local-docker.pkg.dev", "/v1/projects/shop/locations/local/repositories"): "",
+        ("docker.pkg.dev", "/v2/"): "",
+        ("localhost", "/metrics"): "",
+        ("localhost", "/tokens"): "",
+        ("other.localhost", "/v2/"): "",
+    }
+
+    async def story() -> None:
+        async with ingress(say_go) as world:
+            folder = world.haproxy.start.folder
+            with (
+                named_server(folder / "api.sock", "api"),
+                named_server(folder / "registry.sock", "registry"),
+            ):
+                for (host, path), owner in cases.items():
+                    status, body, _ = await asyncio.to_thread(ask_for, world.port, host, path)
+                    assert (status, body) == (200, f"{owner} {path}") if owner else status == 404, (
+                        host,
+                        path,
+                        body,
+                    )
+
+    asyncio.run(story())
+
+
+def test_while_the_registry_does_not_answer_its_clients_are_told_so_in_their_own_words() -> None:
+    async def story() -> None:
+        async with ingress(say_go) as world:
+            status, body, kind = await asyncio.to_thread(ask_for, world.port, "localhost", "/v2/")
+
+            assert (status, kind) == (503, "application/json")
+            assert json.loads(body)["errors"][0]["code"] == "UNAVAILABLE"
+
+    asyncio.run(story())

@@ -13,7 +13,10 @@ from pathlib import Path
 from hakobune.runtime.listeners import FIRST_DESCRIPTOR, join_address
 from hakobune.serving.ingress import MAPS, SPLIT, RoutingTable, Server, slot_name
 
-API_PREFIXES = ("/v1/", "/v2/", "/apis/")
+# On our own hosts. `projects` is no project's id, so Cloud Run's paths and those of images do not meet.
+API_PREFIXES = ("/v1/", "/v2/projects/", "/apis/")
+REGISTRY_PATHS = ("/v2", "/token")
+REGISTRY_HOSTS = r"^[a-z0-9-]+-docker\.pkg\.dev$"  # as images are called in Google's cloud
 ATTEMPT_HEADER = "x-hako-attempt"
 VERDICTS = (404, 429, 500, 503, 504)
 _TOO_LATE = "no instance could take the request in time\\n"
@@ -26,6 +29,7 @@ class StartUp:
 
     folder: Path  # its files and its sockets
     api_socket: Path
+    registry_socket: Path
     binds: tuple[str, ...]  # addresses to listen on
     port: int
     service_ports: tuple[int, ...]
@@ -66,13 +70,14 @@ def start_up_files(start: StartUp, table: RoutingTable) -> dict[Path, bytes]:
     files = {start.configuration: configuration_text(start, table)}
     files |= {start.folder / "hold.lua": lua_text(start)}
     files |= {start.folder / f"{code}.http": text for code, text in error_files().items()}
+    files |= {start.folder / "registry.http": registry_error_file()}
     files |= {start.map_path(name): map_text(entries) for name, entries in table.maps().items()}
     return {path: text.encode() for path, text in files.items()}
 
 
 def configuration_text(start: StartUp, table: RoutingTable) -> str:
     """The whole haproxy.cfg."""
-    parts = [_global(start), _services(start), _again(start), _api(start)]
+    parts = [_global(start), _services(start), _again(start), _api(start), _registry(start)]
     parts += [_slot(start, n, table.servers.get(n, ())) for n in range(start.slots)]
     return "\n".join(parts)
 
@@ -102,6 +107,18 @@ def error_files() -> dict[int, str]:
         503: _error(503, "Service Unavailable", "no instance could take the request in time"),
         504: _error(504, "Gateway Timeout", "the service did not answer within its timeout"),
     }
+
+
+def registry_error_file() -> str:
+    """The answer while the registry does not: in the words of its clients, who try again (distribution-spec "Error Codes")."""
+    body = (
+        '{"errors":[{"code":"UNAVAILABLE","message":"the registry does not answer; it is being '
+        'started again","detail":null}]}'
+    )
+    return (
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n"
+        f"docker-distribution-api-version: registry/2.0\r\ncontent-length: {len(body)}\r\n\r\n{body}"
+    )
 
 
 def server_options(server: Server) -> str:
@@ -167,9 +184,15 @@ frontend services
   http-request set-var(txn.route) dst_port,map({_map(start, "ports")})
   http-request set-var(txn.route) var(txn.host),map({_map(start, "hosts")}) if !{{ var(txn.route) -m found }}
   acl routed var(txn.route) -m found
-  acl for_api var(txn.api) -m bool
-  http-request set-var(txn.api) bool(true) if !routed {{ var(txn.host) -m str {" ".join(start.own_hosts)} }} {{ path_beg {" ".join(API_PREFIXES)} }}
-{_return(404, unknown, "!routed !for_api")}
+  acl own_host var(txn.host) -m str {" ".join(start.own_hosts)}
+  acl registry_host var(txn.host) -m reg {REGISTRY_HOSTS}
+  acl registry_path path {" ".join(REGISTRY_PATHS)}
+  acl registry_path path_beg /v2/
+  acl for_api var(txn.for) -m str api
+  acl for_registry var(txn.for) -m str registry
+  http-request set-var(txn.for) str(registry) if !routed registry_path own_host or !routed registry_path registry_host
+  http-request set-var(txn.for) str(api) if !routed own_host {{ path_beg {" ".join(API_PREFIXES)} }}
+{_return(404, unknown, "!routed !for_api !for_registry")}
   http-request del-header {ATTEMPT_HEADER}
 {_FORWARDING}
   http-request set-var(txn.revision) var(txn.route),map({_map(start, "routes")}) if routed
@@ -184,6 +207,7 @@ frontend services
   http-request set-var(txn.slot) var(txn.revision),map({_map(start, "slots")}) if {{ var(txn.verdict) -m found }}
 {_return(503, _TOO_LATE, "routed !{ var(txn.slot) -m found }")}
   use_backend api if for_api
+  use_backend registry if for_registry
   use_backend %[var(txn.slot)]
 """
 
@@ -216,6 +240,17 @@ def _api(start: StartUp) -> str:
     return f"""\
 backend api
   server api unix@{start.api_socket} maxconn 200
+"""
+
+
+def _registry(start: StartUp) -> str:
+    errors = "\n".join(
+        f"  errorfile {code} {start.folder}/registry.http" for code in (502, 503, 504)
+    )
+    return f"""\
+backend registry
+{errors}
+  server registry unix@{start.registry_socket} maxconn 1000
 """
 
 
