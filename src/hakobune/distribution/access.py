@@ -5,20 +5,38 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from hakobune.distribution.credentials import CredentialFiles
+from hakobune.distribution.credentials import CredentialFiles, Credentials
+from hakobune.distribution.patience import ATTEMPTS
 from hakobune.distribution.proxies import Proxies
 from hakobune.distribution.registries import Registries
 
 
+class CredentialSource(Protocol):
+    """Knows who we are at a repository of `HOST[:PORT]`; `ANONYMOUS` if nobody."""
+
+    def find(self, host: str, repository: str) -> Credentials: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """How this user reaches registries: read once from the environment and the files that podman and docker have."""
+    """How a user reaches registries: for commands read once from the environment and the files that podman and docker have.
+
+    Attributes:
+        stall_s: how long a server may send nothing before it is asked again.
+        connect_s: how long a connection may take.
+        head_s: how long the head of an answer may take; `stall_s` if `None`.
+        attempts: how often a request is sent that another try may help.
+    """
 
     registries: Registries
-    credentials: CredentialFiles
+    credentials: CredentialSource
     proxies: Proxies
-    stall_s: float = 30.0  # how long a server may send nothing before it is asked again
+    stall_s: float = 30.0
+    connect_s: float = 10.0
+    head_s: float | None = None
+    attempts: int = ATTEMPTS
 
     @classmethod
     def read(cls, env: Mapping[str, str], home: Path, *, uid: int) -> Access:

@@ -85,6 +85,26 @@ class RegistryClient:
         except NotThereError:
             return None
 
+    def check_manifest(self, reference: str, *, known: Digest | None) -> Digest | None:
+        """What a tag names now, asked for as cheaply as can be (end-3); `None` if only the content tells.
+
+        Args:
+            known: what it named before; a registry that knows conditional requests then says 304.
+
+        Raises:
+            NotThereError: it is not there.
+        """
+        headers = {"Accept": ACCEPT}
+        if known is not None:
+            headers["If-None-Match"] = f'"{known}"'
+        with self.call(
+            "HEAD", self._path("manifests", reference), headers=headers, expected=(200, 304)
+        ) as answer:
+            if answer.status == 304:
+                return known
+            found = _describe_head(answer, reference)
+            return None if found is None else found.digest
+
     def get_manifest(self, reference: str) -> Document:
         """The manifest or index of that tag or digest (end-3).
 
@@ -137,6 +157,15 @@ class RegistryClient:
         except NotThereError:
             return False
         return True
+
+    def head_blob(self, digest: Digest) -> int | None:
+        """The size that the registry says the blob has (end-2); `None` if it does not say.
+
+        Raises:
+            NotThereError: the repository does not have it.
+        """
+        with self.call("HEAD", self._path("blobs", str(digest))) as answer:
+            return answer.length
 
     def get_blob(self, digest: Digest, *, offset: int = 0) -> Answer:
         """The answer whose body is the blob from *offset* on (206), or all of it (200) (end-2, "Pulling blobs").

@@ -24,7 +24,6 @@ from hakobune.errors import HakoError
 USER_AGENT: Final = f"hakobune/{__version__}"
 CHUNK_SIZE: Final = 256 << 10
 _IDLE_CONNECTIONS: Final = 8  # of one origin
-_CONNECT_TIMEOUT_S: Final = 10.0
 _ERROR_BODY_LIMIT: Final = 64 << 10
 _SMALL: Final = 64 << 10
 
@@ -134,11 +133,22 @@ class Connections:
 
     Args:
         stall_s: how long a server may send nothing.
+        connect_s: how long a connection may take.
+        head_s: how long the head of an answer may take; `stall_s` if `None`.
     """
 
-    def __init__(self, proxies: Proxies, *, stall_s: float) -> None:
+    def __init__(
+        self,
+        proxies: Proxies,
+        *,
+        stall_s: float,
+        connect_s: float = 10.0,
+        head_s: float | None = None,
+    ) -> None:
         self._proxies = proxies
         self._stall_s = stall_s
+        self._connect_s = connect_s
+        self._head_s = stall_s if head_s is None else head_s
         self._idle: dict[tuple[str, bool], list[http.client.HTTPConnection]] = {}
         self._contexts: dict[tuple[str, bool], ssl.SSLContext] = {}
         self._lock = threading.Lock()
@@ -170,7 +180,11 @@ class Connections:
         connection = self._take_idle(key) or self._connect(key, proxy, tls)
         try:
             _write(connection, method, target, {**own, **headers}, body)
+            sock = connection.sock  # the answer's alone afterwards, where the server will close
+            sock.settimeout(self._head_s)
             response = connection.getresponse()
+            if sock.fileno() >= 0:
+                sock.settimeout(self._stall_s)
         except BaseException:
             connection.close()
             raise
@@ -220,12 +234,12 @@ class Connections:
         if origin.scheme == "https":
             context = self._context(key, tls)
             connection = http.client.HTTPSConnection(
-                *first, timeout=_CONNECT_TIMEOUT_S, context=context
+                *first, timeout=self._connect_s, context=context
             )
             if proxy:
                 connection.set_tunnel(host, port, headers=_proxy_headers(proxy))
         else:
-            connection = http.client.HTTPConnection(*first, timeout=_CONNECT_TIMEOUT_S)
+            connection = http.client.HTTPConnection(*first, timeout=self._connect_s)
         try:
             connection.connect()
         except BaseException as error:

@@ -30,7 +30,10 @@ class RegistryError(HakoError):
         host: whom we asked.
         status: its HTTP status; 0 if there was no answer.
         code: the specification's code (`MANIFEST_UNKNOWN`), or empty.
+        retry_after_s: when it says to come back, in seconds from then; `None` if it does not.
     """
+
+    retry_after_s: float | None = None
 
     def __init__(
         self, what: str, *, host: str, status: int = 0, code: str = "", why: str = "", fix: str = ""
@@ -120,7 +123,7 @@ def describe_answer(
             )
         case 429:
             wait = f"; it says to come back in {_duration(retry_after_s)}" if retry_after_s else ""
-            return RateLimitError(
+            limited = RateLimitError(
                 what,
                 host=host,
                 status=status,
@@ -130,6 +133,8 @@ def describe_answer(
                 if not user
                 else "wait, or use a mirror (registries.conf)",
             )
+            limited.retry_after_s = retry_after_s
+            return limited
         case 405:
             return RegistryError(
                 what,

@@ -13,15 +13,18 @@ _LONGEST_S: Final = 8.0
 WORTH_ANOTHER_TRY: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
-def wait_s(attempt: int, *, asked_s: float | None, random: float) -> float | None:
+def wait_s(
+    attempt: int, *, asked_s: float | None, random: float, attempts: int = ATTEMPTS
+) -> float | None:
     """Seconds before the next try; `None` if it is time to give up.
 
     Args:
         attempt: how many tries there have been.
         asked_s: what `Retry-After` says.
         random: from 0 to 1; spreads those who failed together.
+        attempts: how many there may be.
     """
-    if attempt >= ATTEMPTS or (asked_s is not None and asked_s > LONGEST_ASKED_S):
+    if attempt >= attempts or (asked_s is not None and asked_s > LONGEST_ASKED_S):
         return None
     backed_off = min(_LONGEST_S, _FIRST_S * 2 ** (attempt - 1)) * (0.5 + random / 2)
     return backed_off if asked_s is None else max(asked_s, 0.0) + random * 0.2

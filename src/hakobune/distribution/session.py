@@ -16,7 +16,6 @@ from hakobune.distribution.challenge import parse_challenges
 from hakobune.distribution.connections import TRANSPORT_ERRORS, Answer, Connections
 from hakobune.distribution.errors import NoAnswerError, RegistryError, describe_answer, no_answer
 from hakobune.distribution.patience import (
-    ATTEMPTS,
     WORTH_ANOTHER_TRY,
     parse_retry_after,
     wait_s,
@@ -60,7 +59,12 @@ class Session:
         self.access = access
         self._note = note
         self._sleep = sleep
-        self._connections = Connections(access.proxies, stall_s=access.stall_s)
+        self._connections = Connections(
+            access.proxies,
+            stall_s=access.stall_s,
+            connect_s=access.connect_s,
+            head_s=access.head_s,
+        )
         self._authorizer = Authorizer()
         self._bases: dict[str, str] = {}
         self._bases_lock = threading.Lock()
@@ -126,14 +130,14 @@ class Session:
         """Sleep before the next try, or raise *error* if there is none."""
         from random import random  # only for who has to wait
 
-        seconds = wait_s(attempt, asked_s=asked, random=random())
+        seconds = wait_s(attempt, asked_s=asked, random=random(), attempts=self.access.attempts)
         hopeless = isinstance(error, NoAnswerError) and error.final
         if seconds is None or not (request.again or error.status == 429) or hopeless:
             raise error
         if seconds >= 1.0 or asked:
             why = "asks to wait" if asked else "is tried again in"
             self._note(
-                f"{error.host} {why} {seconds:.0f} s ({error.why}); try {attempt} of {ATTEMPTS}"
+                f"{error.host} {why} {seconds:.0f} s ({error.why}); try {attempt} of {self.access.attempts}"
             )
         self._sleep(seconds)
 

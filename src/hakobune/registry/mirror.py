@@ -1,0 +1,74 @@
+"""Names for which this registry is a mirror: a host name or a namespace that stands for one of its repositories (pure).
+
+Docker's `registry-mirrors` have no path, so a whole host name is the repository (zot#2985); containerd says in `?ns=` which
+registry it means. `HAKO_REGISTRY_MIRRORS` is the table: `mirror.test=demo/hub ghcr.io=demo/ghcr`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from hakobune.errors import UsageError
+
+_ENTRY = re.compile(
+    r"(?P<key>[A-Za-z0-9.\-]+(?::\d{1,5})?|\[[0-9a-fA-F:]+\](?::\d{1,5})?)=(?P<project>[a-z0-9][a-z0-9-]*)/(?P<repository>[a-z0-9][a-z0-9-]*)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Mirrors:
+    """The table: a host name (with or without port) or a namespace → `(project, repository)`."""
+
+    entries: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str) -> Mirrors:
+        """Read `NAME=PROJECT/REPOSITORY`, separated by spaces or commas.
+
+        Raises:
+            UsageError: an entry is something else; it is named.
+        """
+        entries: dict[str, tuple[str, str]] = {}
+        for item in text.replace(",", " ").split():
+            match = _ENTRY.fullmatch(item)
+            if match is None:
+                raise UsageError(
+                    f"{item[:200]!r} is no mirror",
+                    why="HAKO_REGISTRY_MIRRORS has entries HOST=PROJECT/REPOSITORY or NAMESPACE=PROJECT/REPOSITORY",
+                    fix="for example mirror.localhost=demo/hub",
+                )
+            entries[match["key"].lower()] = (match["project"], match["repository"])
+        return cls(entries)
+
+    def by_host(self, host: str) -> tuple[str, str] | None:
+        """The repository that a `Host` header names."""
+        host = host.lower()
+        return self.entries.get(host) or self.entries.get(_without_port(host))
+
+    def by_namespace(self, namespace: str) -> tuple[str, str] | None:
+        """The repository that `?ns=` names."""
+        return self.entries.get(namespace.lower())
+
+    def expand(self, name: str, *, host: str, namespace: str = "", known: bool) -> str:
+        """The name within this registry that a request for `/v2/NAME/…` means.
+
+        Args:
+            known: *name* begins with a project and a repository that exist here.
+        """
+        target = self.by_host(host) if self.entries else None
+        if target is None and namespace and not known:
+            target = self.by_namespace(namespace)
+        if target is None:
+            return name
+        prefix = f"{target[0]}/{target[1]}/"
+        return name if name.startswith(prefix) else prefix + name
+
+
+def _without_port(host: str) -> str:
+    return (
+        host[: host.index("]") + 1]
+        if host.startswith("[") and "]" in host
+        else host.partition(":")[0]
+    )
