@@ -1,7 +1,7 @@
 """How documents of Google's v2 APIs are read and written: proto3 JSON over msgspec structs.
 
-Names are camelCase, zero values are left out, enums are read as number or name and written as names, int64
-are strings, durations end in `s`. What the server alone may say is dropped on the way in (`OUTPUT_ONLY`).
+Names are written in camelCase and read in the proto's own spelling, too; zero values are left out, enums are read
+as number or name and written as names, int64 are strings, durations end in `s`. What the server alone may say is dropped on the way in (`OUTPUT_ONLY`).
 """
 
 from __future__ import annotations
@@ -96,10 +96,10 @@ def _incoming(value: object, kind: Any, field: str) -> object:
         case ("document", document):
             if not isinstance(value, Mapping):
                 return value
-            fields = _fields(document)
+            fields, names = _fields(document), _names(document)
             return {
                 key: _incoming(item, fields.get(key), f"{field}.{key}")
-                for key, item in value.items()
+                for key, item in ((names.get(k, str(k)), v) for k, v in value.items())
                 if key not in document.OUTPUT_ONLY and item is not None
             }
         case ("enum", choice) if isinstance(value, int) and not isinstance(value, bool):
@@ -111,6 +111,8 @@ def _incoming(value: object, kind: Any, field: str) -> object:
             return name.value
         case ("sequence", item_kind) if isinstance(value, Sequence) and not isinstance(value, str):
             return [_incoming(item, item_kind, f"{field}[{i}]") for i, item in enumerate(value)]
+        case ("mapping", item_kind) if isinstance(value, Mapping):
+            return {k: _incoming(v, item_kind, f"{field}.{k}") for k, v in value.items()}
         case _:
             return value
 
@@ -122,6 +124,12 @@ def _fields(document: type[Document]) -> dict[str, Any]:
 
 
 @cache
+def _names(document: type[Document]) -> dict[str, str]:
+    """The JSON name of each field by the proto's own spelling (`update_time`), which parsers take, too."""
+    return {info.name: info.encode_name for info in msgspec.structs.fields(document)}
+
+
+@cache
 def _shape(kind: Any) -> tuple[str, Any]:
     if isinstance(kind, type) and issubclass(kind, Document):
         return "document", kind
@@ -130,6 +138,8 @@ def _shape(kind: Any) -> tuple[str, Any]:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is tuple:
         return "sequence", arguments[0]
+    if origin is dict:
+        return "mapping", arguments[1]
     if origin in (typing.Union, types.UnionType):
         known = [_shape(a) for a in arguments if a is not type(None)]
         return known[0] if len(known) == 1 else ("other", None)
