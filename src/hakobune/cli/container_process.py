@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from hakobune.errors import HakoError, UsageError
+from hakobune.cli.assignments import parse_variables
+from hakobune.errors import HakoError
 from hakobune.runtime.container import ContainerError
 
 _FAILED, _NOT_EXECUTABLE, _NO_COMMAND = 125, 126, 127
@@ -30,12 +31,4 @@ def environment(
         UsageError: one names no variable.
     """
     env = dict(item.split("=", 1) for item in before if "=" in item)
-    for item in given:
-        name, equals, value = item.partition("=")
-        if not name:
-            raise UsageError(f"-e {item!r} names no variable", fix="-e NAME=VALUE")
-        if equals:
-            env[name] = value
-        elif name in ours:
-            env[name] = ours[name]
-    return env
+    return env | parse_variables(given, ours, "-e")

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hakobune.cli.assignments import SHELL_NAME, parse_variables
 from hakobune.cli.build import (
     add_build_arguments,
     build_from_arguments,
@@ -53,7 +54,6 @@ from hakobune.cli.service_document import (
     check_wish,
     default_service_name,
     parse_cpu,
-    parse_env,
     parse_memory,
     parse_service_name,
     parse_startup_probe,
@@ -187,7 +187,7 @@ def _wish(arguments: argparse.Namespace, context: Context) -> Wish:
     wish = Wish(
         image=arguments.image or "",
         port=arguments.port,
-        env=parse_env(arguments.env, context.env),
+        env=parse_variables(arguments.env, context.env, "--env", name=SHELL_NAME, must_exist=True),
         removed_env=tuple(arguments.remove_env),
         clear_env=arguments.clear_env,
         memory=None if arguments.memory is None else parse_memory(arguments.memory),

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hakobune.cli.assignments import parse_pairs, parse_variables
 from hakobune.cli.build_input_options import add_build_inputs
 from hakobune.cli.main import Context
 from hakobune.errors import HakoError, UsageError
@@ -111,14 +112,14 @@ def request_from_arguments(
         dockerfile=folder / "Dockerfile" if file in (None, "-") else Path(str(file)),
         text=text,
         target=arguments.target,
-        args=_build_args(arguments.build_arg, context.env),
+        args=parse_variables(arguments.build_arg, context.env, "--build-arg"),
         secrets=_secrets(arguments.secret, context.env),
         platform=platform,
         names=tuple(map(Reference.parse, names)),
         no_cache=arguments.no_cache,
         pull=arguments.base_pull,
         network=arguments.run_network,
-        labels=dict(_pair(text, "--label") for text in arguments.label),
+        labels=parse_pairs(arguments.label, "--label"),
         epoch=_timestamp(arguments.timestamp),
         env=context.env,
     )
@@ -185,26 +186,6 @@ def _build_several(
         index = publish_index(store, [one.image for one in built], request.names)
         store.sync_later()
     return sum(one.made for one in built), str(index)
-
-
-def _build_args(texts: Iterable[str], env: Mapping[str, str]) -> dict[str, str]:
-    found = {}
-    for text in texts:
-        name, given, value = text.partition("=")
-        if not name:
-            raise UsageError(f"--build-arg {text} has no name", fix="--build-arg NAME=VALUE")
-        if given:
-            found[name] = value
-        elif name in env:
-            found[name] = env[name]
-    return found
-
-
-def _pair(text: str, option: str) -> tuple[str, str]:
-    name, _, value = text.partition("=")
-    if not name:
-        raise UsageError(f"{option} {text} has no name", fix=f"{option} NAME=VALUE")
-    return name, value
 
 
 def _secrets(texts: Iterable[str], env: Mapping[str, str]) -> dict[str, bytes]:

@@ -270,30 +270,6 @@ def _probe_error(why: str, key: str) -> UsageError:
     )
 
 
-def parse_env(entries: list[str], environment: Mapping[str, str]) -> dict[str, str]:
-    """`K=V`, or `K` alone to copy the caller's value (as docker and pack do).
-
-    Raises:
-        UsageError: an entry has no name, or the caller has no such variable.
-    """
-    result: dict[str, str] = {}
-    for entry in entries:
-        name, equals, value = entry.partition("=")
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-            raise UsageError(
-                f"--env {entry!r} does not begin with a variable's name", fix="--env NAME=VALUE"
-            )
-        if not equals:
-            if name not in environment:
-                raise UsageError(
-                    f"--env {name} copies a variable that is not set here",
-                    fix=f"--env {name}=VALUE",
-                )
-            value = environment[name]
-        result[name] = value
-    return result
-
-
 def resource_limits(service: Document) -> dict[str, Any]:
     """The limits of a service's first container, for people: `{"cpu": "1", "memory": "512Mi"}`."""
     containers = service.get("template", {}).get("containers") or [{}]

@@ -7,7 +7,6 @@ from hakobune.cli.service_document import (
     check_wish,
     default_service_name,
     parse_cpu,
-    parse_env,
     parse_memory,
     parse_service_name,
     parse_timeout,
@@ -100,15 +99,6 @@ def test_a_timeout_is_given_in_seconds(text, parsed):
 def test_a_quantity_that_is_none_is_refused(parse, text):
     with pytest.raises(UsageError):
         parse(text)
-
-
-def test_a_variable_without_value_is_copied_from_the_caller():
-    assert parse_env(["A=1=2", "HOME"], {"HOME": "/root"}) == {"A": "1=2", "HOME": "/root"}
-
-
-def test_a_variable_that_the_caller_lacks_cannot_be_copied():
-    with pytest.raises(UsageError, match="not set here"):
-        parse_env(["NOPE"], {})
 
 
 @pytest.mark.parametrize(
