@@ -28,12 +28,11 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from hakobune import __version__
-from hakobune.api.errors import answer_hako_error, answer_serving_error, answer_unknown_path
+from hakobune.api.errors import answer_hako_error, answer_unknown_path
 from hakobune.api.guard import TokenGuard, load_token
 from hakobune.api.run_v2 import run_v2_routes
 from hakobune.errors import HakoError
 from hakobune.serving.controller import Controller
-from hakobune.serving.errors import ServingError
 from hakobune.settings import Settings
 
 SOCKET_GROUP = "hakobune"
@@ -46,7 +45,6 @@ def make_app(controller: Controller) -> Starlette:
     return Starlette(
         routes=[Route("/healthz", _healthz), *run_v2_routes(controller)],
         exception_handlers={
-            ServingError: answer_serving_error,
             HakoError: answer_hako_error,
             HTTPException: answer_unknown_path,
         },

@@ -1,16 +1,23 @@
-"""One table from a serving error to the answer of Google's APIs (google.rpc.Status in JSON)."""
+"""One table from an error's canonical word to the answer of Google's APIs (google.rpc.Status in JSON).
+
+Errors of every room carry that word as `status`; those of the registry's data plane carry codes of the
+distribution specification, which have a row each in `WORDS`.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
 from http import HTTPStatus
+from types import MappingProxyType
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from hakobune.errors import HakoError
+from hakobune.registry.errors import RegistryError
 from hakobune.serving.errors import ServingError
+from hakobune.state.errors import DatabaseError
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +33,22 @@ ANSWERS: Mapping[str, HTTPStatus] = {
     "RESOURCE_EXHAUSTED": HTTPStatus.TOO_MANY_REQUESTS,
     "UNIMPLEMENTED": HTTPStatus.NOT_IMPLEMENTED,
     "INTERNAL": HTTPStatus.INTERNAL_SERVER_ERROR,
+    "UNAVAILABLE": HTTPStatus.SERVICE_UNAVAILABLE,
+}
+
+# What the data plane's codes are for a client of the Google APIs.
+WORDS: Mapping[str, str] = {
+    "BLOB_UNKNOWN": "NOT_FOUND",
+    "MANIFEST_UNKNOWN": "NOT_FOUND",
+    "NAME_UNKNOWN": "NOT_FOUND",
+    "BLOB_UPLOAD_UNKNOWN": "NOT_FOUND",
+    "UNAUTHORIZED": "UNAUTHENTICATED",
+    "DENIED": "FAILED_PRECONDITION",  # who may is decided before: what is denied here is an immutable tag
+    "UNSUPPORTED": "FAILED_PRECONDITION",
+    "TOOMANYREQUESTS": "RESOURCE_EXHAUSTED",
+    "INSUFFICIENT_STORAGE": "RESOURCE_EXHAUSTED",
+    "UNAVAILABLE": "UNAVAILABLE",
+    "UNKNOWN": "INTERNAL",
 }
 
 
@@ -41,7 +64,25 @@ class PermissionDeniedError(ServingError):
     status = "PERMISSION_DENIED"
 
 
-def error_response(status: str, message: str, *, reason: str = "", fix: str = "") -> JSONResponse:
+def canonical_word(error: HakoError) -> str:
+    """The google.rpc.Code of any error of ours; INTERNAL for what no caller could have done better."""
+    if isinstance(error, RegistryError):
+        return WORDS.get(error.code, "INVALID_ARGUMENT")
+    if isinstance(error, DatabaseError):
+        return "UNAVAILABLE"
+    word = getattr(error, "status", "INTERNAL")
+    return word if word in ANSWERS else "INTERNAL"
+
+
+def error_response(
+    status: str,
+    message: str,
+    *,
+    reason: str = "",
+    fix: str = "",
+    domain: str = "run.googleapis.com",
+    metadata: Mapping[str, str] = MappingProxyType({}),
+) -> JSONResponse:
     """The body every Google client reads; *fix* travels as metadata of an ErrorInfo."""
     code = ANSWERS[status]
     error: dict[str, object] = {"code": int(code), "message": message, "status": status}
@@ -49,25 +90,29 @@ def error_response(status: str, message: str, *, reason: str = "", fix: str = ""
         info = {
             "@type": "type.googleapis.com/google.rpc.ErrorInfo",
             "reason": reason or status,
-            "domain": "run.googleapis.com",
-            "metadata": {"fix": fix} if fix else {},
+            "domain": domain,
+            "metadata": {**metadata, **({"fix": fix} if fix else {})},
         }
         error["details"] = [info]
     return JSONResponse({"error": error}, status_code=int(code))
 
 
-async def answer_serving_error(_: Request, error: Exception) -> JSONResponse:
-    """Starlette's handler for `ServingError`."""
-    assert isinstance(error, ServingError)  # Starlette types every handler with Exception
-    message = f"{error.what} ({error.why})" if error.why else error.what
-    return error_response(error.status, message, fix=error.fix)
+def service_domain(path: str) -> str:
+    """The Google service that a path belongs to."""
+    if path.startswith("/v1/"):
+        iam = "serviceAccounts" in path or path.count("/") == 3
+        return "iam.googleapis.com" if iam else "artifactregistry.googleapis.com"
+    return "run.googleapis.com"
 
 
-async def answer_hako_error(_: Request, error: Exception) -> JSONResponse:
-    """Starlette's handler for any other error of ours: the caller sees it, the log keeps it."""
+async def answer_hako_error(request: Request, error: Exception) -> JSONResponse:
+    """Starlette's handler for every error of ours; what is INTERNAL is kept in the log, too."""
     assert isinstance(error, HakoError)  # Starlette types every handler with Exception
-    logger.error("request failed", extra={"what": error.what, "why": error.why})
-    return error_response("INTERNAL", str(error))
+    status = canonical_word(error)
+    if status == "INTERNAL":
+        logger.error("request failed", extra={"what": error.what, "why": error.why})
+    message = f"{error.what} ({error.why})" if error.why else error.what
+    return error_response(status, message, fix=error.fix, domain=service_domain(request.url.path))
 
 
 async def answer_unknown_path(request: Request, _: Exception) -> JSONResponse:

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from hakobune.api.errors import (
     PermissionDeniedError,
     UnauthenticatedError,
-    answer_serving_error,
+    answer_hako_error,
 )
 from hakobune.serving.errors import ServingError
 from hakobune.support.files import write_atomically
@@ -76,7 +76,7 @@ class TokenGuard:
             try:
                 check_call(Headers(scope=scope), hosts=self._hosts, token=self._token)
             except ServingError as error:
-                response = await answer_serving_error(Request(scope), error)
+                response = await answer_hako_error(Request(scope), error)
                 await response(scope, receive, send)
                 return
         await self._app(scope, receive, send)
