@@ -6,12 +6,13 @@ An endpoint returns an `Answer`; the connection alone knows how to send it. HEAD
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 Headers = tuple[tuple[str, str], ...]
 
@@ -19,13 +20,39 @@ JSON: Final = "application/json"
 API_VERSION: Final = ("Docker-Distribution-Api-Version", "registry/2.0")  # old tools look for it
 
 
+class Growing(Protocol):
+    """A file that is still being written, as one reader sees it."""
+
+    async def wait(self, beyond: int) -> int:
+        """Wait until more than *beyond* bytes from the file's beginning may be sent; how many.
+
+        Raises:
+            Exception: there will never be more; the transfer is broken off.
+        """
+        ...
+
+    def close(self) -> None:
+        """Read no more, and close the file."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class FilePart:
-    """*count* bytes of the file at *path* from *offset*."""
+    """*count* bytes from *offset* of an open file. Who is given one closes it.
 
-    path: str
+    *growing* is None for a file that is whole.
+    """
+
+    descriptor: int
     offset: int
     count: int
+    growing: Growing | None = None
+
+    def close(self) -> None:
+        if self.growing is not None:
+            self.growing.close()
+        else:
+            os.close(self.descriptor)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

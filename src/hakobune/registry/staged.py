@@ -1,0 +1,122 @@
+"""The file of an upload session: bytes are appended and hashed as they come, under one lock a session.
+
+The database knows how far it is believed and the hash's state there; a file that is longer was written by a
+process that died, and is cut.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from hakobune.registry.errors import RegistryError
+from hakobune.registry.running_hash import RunningHash, resume_hash, start_hash
+
+_PIECE: Final = 1 << 20
+
+
+class StagedFile:
+    """One session's open and locked file. Close it; what is in it stays."""
+
+    def __init__(self, path: Path, descriptor: int, offset: int, running: RunningHash) -> None:
+        self.path = path
+        self.offset = offset  # bytes that are in the file and in the hash
+        self.running = running
+        self._descriptor = descriptor
+
+    def write(self, data: memoryview) -> None:
+        """Append *data*.
+
+        Raises:
+            OSError: the disk is full; the file is as long as before.
+        """
+        rest = data
+        try:
+            while len(rest):
+                rest = rest[os.write(self._descriptor, rest) :]
+        except OSError:
+            os.ftruncate(self._descriptor, self.offset)
+            raise
+        self.running.update(data)
+        self.offset += len(data)
+
+    def digest(self, algorithm: str) -> str:
+        """`ALGORITHM:HEX` of all that has come; another algorithm than the running one reads the file (blocks)."""
+        if algorithm == self.running.algorithm:
+            return f"{algorithm}:{self.running.hexdigest()}"
+        again = hashlib.new(algorithm)
+        for piece in _read_all(self._descriptor, self.offset):
+            again.update(piece)
+        return f"{algorithm}:{again.hexdigest()}"
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def create_staged(path: Path, algorithm: str) -> StagedFile:
+    """A new session's file.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return StagedFile(path, descriptor, 0, start_hash(algorithm))
+
+
+def lock_staged(path: Path) -> int:
+    """A session's file, open and locked: read its row after this, then `resume_staged`.
+
+    Raises:
+        RegistryError: it is gone, or another request is writing to it.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise RegistryError("BLOB_UPLOAD_UNKNOWN", "there is no such upload") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise RegistryError(
+            "BLOB_UPLOAD_INVALID", "another request is writing to this upload", status=409
+        ) from None
+    return descriptor
+
+
+def resume_staged(
+    path: Path, descriptor: int, offset: int, algorithm: str, state: bytes | None
+) -> StagedFile:
+    """The session as its row says it is. Blocks if the hash cannot go on from *state*.
+
+    Raises:
+        RegistryError: bytes that were promised are gone (BLOB_UPLOAD_UNKNOWN).
+    """
+    size = os.fstat(descriptor).st_size
+    if size < offset:
+        raise RegistryError("BLOB_UPLOAD_UNKNOWN", "what was uploaded is gone: start again")
+    if size > offset:
+        os.ftruncate(descriptor, offset)
+    running = None if state is None else resume_hash(algorithm, state)
+    if running is None:
+        running = start_hash(algorithm)
+        for piece in _read_all(descriptor, offset):
+            running.update(piece)
+    return StagedFile(path, descriptor, offset, running)
+
+
+def _read_all(descriptor: int, size: int) -> Iterator[memoryview]:
+    at = 0
+    while at < size:
+        piece = os.pread(descriptor, min(_PIECE, size - at), at)
+        if not piece:
+            raise OSError("the file is shorter than its session says")
+        at += len(piece)
+        yield memoryview(piece)
