@@ -27,6 +27,7 @@ BUILDER_LABEL = "io.buildpacks.builder.metadata"
 ORDER_LABEL = "io.buildpacks.buildpack.order"
 LAYERS_LABEL = "io.buildpacks.buildpack.layers"
 SYSTEM_LABEL = "io.buildpacks.buildpack.system"
+PACKAGE_LABEL = "io.buildpacks.buildpackage.metadata"
 
 
 class RunImage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -57,13 +58,36 @@ class BuildVariable(
     exec_env: tuple[str, ...] = ()
 
 
-class BuildSection(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class BaseSource(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A build or run image; with `dockerfile` it is made first, and `image` is how it is called then.
+
+    Attributes:
+        dockerfile: relative to builder.toml's folder. pack knows no such key; `--build-dockerfile` and
+            `--run-dockerfile` say the same beside a file that pack reads.
+        target: the stage of the Dockerfile; empty: the last one.
+    """
+
     image: str
+    dockerfile: str = ""
+    target: str = ""
+
+
+class BuildSection(BaseSource, frozen=True, kw_only=True, omit_defaults=True):
+    """`[build]`."""
+
     env: tuple[BuildVariable, ...] = ()
 
 
+class RunSource(BaseSource, frozen=True, kw_only=True, omit_defaults=True):
+    """`[[run.images]]`."""
+
+    mirrors: tuple[str, ...] = ()
+
+
 class RunSection(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    images: tuple[RunImage, ...]
+    """`[run]`."""
+
+    images: tuple[RunSource, ...]
 
 
 class LifecycleSection(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -100,12 +124,20 @@ class BuilderToml(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         return self.stack.build_image if self.stack else ""
 
     @property
+    def build_source(self) -> BaseSource:
+        return self.build or BaseSource(image=self.build_image)
+
+    @property
     def run_images(self) -> tuple[RunImage, ...]:
+        return tuple(RunImage(image=run.image, mirrors=run.mirrors) for run in self.run_sources)
+
+    @property
+    def run_sources(self) -> tuple[RunSource, ...]:
         if self.run is not None:
             return self.run.images
         if self.stack is None:
             return ()
-        return (RunImage(image=self.stack.run_image, mirrors=self.stack.run_image_mirrors),)
+        return (RunSource(image=self.stack.run_image, mirrors=self.stack.run_image_mirrors),)
 
     @property
     def build_env(self) -> tuple[BuildVariable, ...]:
@@ -169,6 +201,7 @@ def parse_builder_toml(data: bytes, *, name: str) -> BuilderToml:
     document.values.setdefault("order", [])
     document.check(BuilderToml, unknown_keys=False)
     _check_base(document)
+    _check_targets(document)
     sources = document.values.get("buildpacks")
     for index, source in enumerate(sources if isinstance(sources, list) else ()):
         if isinstance(source, dict) and bool(source.get("uri")) == bool(source.get("image")):
@@ -304,6 +337,26 @@ def read_builder_labels(labels: Mapping[str, str], *, image: str) -> BuilderLabe
     )
 
 
+def read_package_labels(
+    labels: Mapping[str, str], *, image: str
+) -> dict[str, dict[str, LayerInfo]]:
+    """The buildpacks in the package *image* (CNB distribution.md "Buildpackage"), by id and version.
+
+    Raises:
+        HakoError: the image is no package, or a label cannot be understood.
+    """
+    if PACKAGE_LABEL not in labels or LAYERS_LABEL not in labels:
+        raise HakoError(
+            f"{image} is not a buildpack's package",
+            why=f"it has no label {PACKAGE_LABEL if PACKAGE_LABEL not in labels else LAYERS_LABEL}",
+            fix="name an image that `pack buildpack package` has made, or a folder with uri",
+        )
+    found: dict[str, dict[str, LayerInfo]] = _label(
+        labels, LAYERS_LABEL, dict[str, dict[str, LayerInfo]], image
+    )
+    return found
+
+
 def choose_run_image(
     images: Sequence[RunImage], *, output_registry: str, exists: Callable[[str], bool]
 ) -> str:
@@ -365,6 +418,20 @@ def _check_base(document: TomlDocument) -> None:
         for key in ("build", "run"):
             if key not in document.values:
                 document.complain((), f"the table [{key}] is missing")
+
+
+def _check_targets(document: TomlDocument) -> None:
+    """A stage is one of a Dockerfile."""
+    run = document.values.get("run")
+    images = run.get("images") if isinstance(run, dict) else None
+    places: list[tuple[tuple[str | int, ...], Any]] = [(("build",), document.values.get("build"))]
+    places += [
+        (("run", "images", index), image)
+        for index, image in enumerate(images if isinstance(images, list) else ())
+    ]
+    for at, table in places:
+        if isinstance(table, dict) and table.get("target") and not table.get("dockerfile"):
+            document.complain((*at, "target"), "it is a stage of a dockerfile, and none is named")
 
 
 def _compact(document: Any) -> str:

@@ -55,7 +55,7 @@ def read_builder(store: Store, image: Image, *, name: str) -> Builder:
     labels = read_builder_labels(image.config.labels, image=name)
     trees = stacked_dirs(store.snapshots(image))
     buildpacks = tuple(
-        _read_buildpack(trees, buildpack_id, version, name)
+        read_buildpack(trees, buildpack_id, version, name)
         for buildpack_id, versions in labels.layers.items()
         for version in versions
     )
@@ -65,26 +65,34 @@ def read_builder(store: Store, image: Image, *, name: str) -> Builder:
         buildpacks=buildpacks,
         run_images=labels.run_images,
         system=labels.system,
-        uid=_user_id(image, "CNB_USER_ID", name),
-        gid=_user_id(image, "CNB_GROUP_ID", name),
+        uid=user_id(image, "CNB_USER_ID", name),
+        gid=user_id(image, "CNB_GROUP_ID", name),
     )
 
 
-def _read_buildpack(
-    trees: Sequence[Path], buildpack_id: str, version: str, image: str
-) -> Buildpack:
+def read_buildpack(trees: Sequence[Path], buildpack_id: str, version: str, image: str) -> Buildpack:
+    """The description of a buildpack that *image*, whose folders are *trees*, has by its labels.
+
+    Raises:
+        HakoError: it is not there, or wrong.
+    """
     path = f"{BUILDPACKS_DIRECTORY}/{escape_id(buildpack_id)}/{version}/buildpack.toml"
     shown = find(trees, path[1:])
     if shown is None or not stat.S_ISREG(shown.status.st_mode):
         raise HakoError(
-            f"the builder {image} is damaged",
+            f"{image} is damaged",
             why=f"its labels name {buildpack_id} {version}, but {path} is not in it",
-            fix="make the builder again",
+            fix="make it again",
         )
     return parse_buildpack(Path(shown.path).read_bytes(), name=f"{image}:{path}")
 
 
-def _user_id(image: Image, variable: str, name: str) -> int:
+def user_id(image: Image, variable: str, name: str) -> int:
+    """What the build image says of its user in `CNB_USER_ID` or `CNB_GROUP_ID`.
+
+    Raises:
+        HakoError: it does not say.
+    """
     value = image.config.env.get(variable, "")
     if not value.isdecimal():
         raise HakoError(

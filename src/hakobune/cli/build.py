@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hakobune.cli.main import Context
+from hakobune.cli.pull_option import add_pull_policy, pull_policy
 from hakobune.cli.terminal import BannerProgress, human_size
 from hakobune.errors import HakoError, UsageError
 from hakobune.progress import Progress
 
 if TYPE_CHECKING:  # the build's imports take longer than `hako build --help` may
     from hakobune.builds.request import BuildResult
-    from hakobune.distribution.transfer import Policy
     from hakobune.oci.digest import Digest
     from hakobune.oci.platform import Platform
 
@@ -104,14 +104,7 @@ def add_build_arguments(group: argparse._ActionsContainer) -> None:
         default="default",
         help="what buildpacks can reach",
     )
-    group.add_argument(
-        "--pull-policy",
-        "--pull",
-        dest="pull",
-        choices=("if-not-present", "missing", "always", "never"),
-        default="missing",
-        help="when builder, run image and --image are asked for at their registries (default: if-not-present)",
-    )
+    add_pull_policy(group)
     group.add_argument(
         "--no-extend",
         dest="extend",
@@ -182,12 +175,6 @@ def build_from_arguments(
     with Store(context.settings.home, platform=platform) as store:
         world = World(store=store, settings=context.settings, env=context.env)
         return build(request, world, progress)
-
-
-def pull_policy(arguments: argparse.Namespace) -> Policy:
-    """What `--pull-policy` says; pack's word for the default is understood, too."""
-    policy: Policy = "missing" if arguments.pull == "if-not-present" else arguments.pull
-    return policy
 
 
 def describe_source(folder: Path) -> str:

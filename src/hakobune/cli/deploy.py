@@ -20,7 +20,6 @@ from hakobune.cli.build import (
     describe_build,
     describe_source,
     list_paths,
-    pull_policy,
     read_sources,
     with_tilde,
 )
@@ -47,6 +46,7 @@ from hakobune.cli.deploy_failure import (
 from hakobune.cli.deploy_lines import DeployLines
 from hakobune.cli.deploy_watch import Parting, StartWatch
 from hakobune.cli.main import Context
+from hakobune.cli.pull_option import pull_policy
 from hakobune.cli.serve import ensure_running
 from hakobune.cli.service_document import (
     SOURCE_ANNOTATION,

@@ -46,6 +46,7 @@ class Command:
 COMMANDS = (
     Command("deploy", "hakobune.cli.deploy", "build a folder (or take an image) and serve it at a URL"),
     Command("build", "hakobune.cli.build", "build an image from a folder with buildpacks"),
+    Command("builder", "hakobune.cli.builder", "make builders from a builder.toml, and show what one holds"),
     Command("builds", "hakobune.cli.builds", "list the last builds, and show what one printed"),
     Command("dockerfile", "hakobune.cli.dockerfile", "build an image from a Dockerfile"),
     Command("services", "hakobune.cli.services", "list, describe and delete services, split traffic"),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from hakobune.cli.main import Context
 
 if TYPE_CHECKING:  # the parser alone, for another verb, needs none of it
+    from hakobune.distribution.transfer import Policy
     from hakobune.oci.manifest import Image
     from hakobune.oci.store import Store
 
@@ -25,6 +26,24 @@ def add_pull(parser: argparse.ArgumentParser, *, platform: bool = True) -> None:
         parser.add_argument(
             "--platform", metavar="OS/ARCH", help="which image of several (default: this machine's)"
         )
+
+
+def add_pull_policy(group: argparse._ActionsContainer) -> None:
+    """`--pull-policy` as pack has it, for commands that need a builder and its images; `pull_policy` reads it."""
+    group.add_argument(
+        "--pull-policy",
+        "--pull",
+        dest="pull",
+        choices=("if-not-present", *POLICIES),
+        default="missing",
+        help="when images are asked for at their registries (default: if-not-present)",
+    )
+
+
+def pull_policy(arguments: argparse.Namespace) -> Policy:
+    """What `--pull-policy` says; pack's word for the default is understood, too."""
+    policy: Policy = "missing" if arguments.pull == "if-not-present" else arguments.pull
+    return policy
 
 
 def get_image(store: Store, name: str, arguments: argparse.Namespace, context: Context) -> Image:

@@ -231,3 +231,28 @@ def test_a_run_image_that_is_nowhere_is_an_error_that_lists_where() -> None:
 def test_a_builder_without_run_images_needs_one_to_be_chosen() -> None:
     with pytest.raises(HakoError, match="no run image is known"):
         choose_run_image((), output_registry="", exists=lambda _: True)
+
+
+def test_base_images_may_be_made_from_dockerfiles_and_labels_do_not_tell() -> None:
+    text = (
+        BUILDER.replace(
+            'image = "hako/base-build:13"',
+            'image = "mine/build"\ndockerfile = "Dockerfile"\ntarget = "build"',
+        )
+        + 'dockerfile = "run/Dockerfile"\n'
+    )
+
+    builder = parse_builder_toml(text.encode(), name="builder.toml")
+
+    assert builder.build_source.dockerfile == "Dockerfile"
+    assert builder.build_source.target == "build"
+    assert builder.run_sources[0].dockerfile == "run/Dockerfile"
+    assert builder.run_images == (RunImage(image="hako/base-run:13", mirrors=("mirror.test/run",)),)
+
+
+def test_a_stage_needs_a_dockerfile() -> None:
+    found = problems(BUILDER + 'target = "run"\n')
+
+    assert found == (
+        "builder.toml:17: run.images[1].target: it is a stage of a dockerfile, and none is named",
+    )
