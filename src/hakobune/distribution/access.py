@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from hakobune.distribution.credentials import CredentialFiles, Credentials
+from hakobune.distribution.own_registry import OwnRegistry
 from hakobune.distribution.patience import ATTEMPTS
 from hakobune.distribution.proxies import Proxies
 from hakobune.distribution.registries import Registries
+from hakobune.settings import Settings
 
 
 class CredentialSource(Protocol):
@@ -40,7 +42,7 @@ class Access:
 
     @classmethod
     def read(cls, env: Mapping[str, str], home: Path, *, uid: int) -> Access:
-        """See `Registries.read`, `CredentialFiles.of_user` and `Proxies.read`.
+        """See `Registries.read`, `CredentialFiles.of_user` and `Proxies.read`; this installation's own registry is reached by its socket.
 
         Args:
             home: `HAKO_HOME`, which may hold a `registries.conf` and `certs.d` of its own.
@@ -48,8 +50,9 @@ class Access:
         Raises:
             HakoError: a file cannot be understood.
         """
+        settings = Settings.from_environment({**env, "HAKO_HOME": str(home)}, uid=uid)
         return cls(
-            registries=Registries.read(env, home),
+            registries=replace(Registries.read(env, home), own=OwnRegistry.of(settings)),
             credentials=CredentialFiles.of_user(env, uid=uid),
             proxies=Proxies.read(env),
         )

@@ -152,11 +152,15 @@ class RegistryClient:
 
     def has_blob(self, digest: Digest) -> bool:
         """Whether the repository has the blob (end-2)."""
+        return self.describe_blob(digest) is not None
+
+    def describe_blob(self, digest: Digest) -> Mapping[str, str] | None:
+        """What the registry says of the blob, by small names; `None` if it is not there (end-2)."""
         try:
-            self.call("HEAD", self._path("blobs", str(digest))).close()
+            with self.call("HEAD", self._path("blobs", str(digest))) as answer:
+                return answer.headers
         except NotThereError:
-            return False
-        return True
+            return None
 
     def head_blob(self, digest: Digest) -> int | None:
         """The size that the registry says the blob has (end-2); `None` if it does not say.

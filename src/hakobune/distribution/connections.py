@@ -9,9 +9,11 @@ import base64
 import contextlib
 import http.client
 import select
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Final
 from urllib.parse import unquote, urlsplit
@@ -37,6 +39,21 @@ class ConnectTimeoutError(OSError):
 
 class ProxyError(OSError):
     """The proxy is not there, or does not connect us."""
+
+
+_Key = tuple[str, bool, str]
+"""Origin, whether it may be insecure, and the path of its unix socket."""
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout_s: float) -> None:
+        super().__init__("localhost", timeout=timeout_s)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
 
 
 class Answer:
@@ -149,8 +166,8 @@ class Connections:
         self._stall_s = stall_s
         self._connect_s = connect_s
         self._head_s = stall_s if head_s is None else head_s
-        self._idle: dict[tuple[str, bool], list[http.client.HTTPConnection]] = {}
-        self._contexts: dict[tuple[str, bool], ssl.SSLContext] = {}
+        self._idle: dict[_Key, list[http.client.HTTPConnection]] = {}
+        self._contexts: dict[_Key, ssl.SSLContext] = {}
         self._lock = threading.Lock()
         self._closed = False
 
@@ -163,17 +180,23 @@ class Connections:
         *,
         tls: TlsFiles,
         insecure: bool,
+        unix_socket: Path | None = None,
     ) -> Answer:
         """Send a request and give the answer's head. An iterable body needs its Content-Length.
+
+        Args:
+            unix_socket: where the URL's host is reached; certificates and proxies are for others.
 
         Raises:
             one of TRANSPORT_ERRORS: there is no answer.
         """
         parts = urlsplit(url)
-        key = (f"{parts.scheme}://{parts.netloc}", insecure)
+        key = (f"{parts.scheme}://{parts.netloc}", insecure, str(unix_socket or ""))
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         own = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
-        proxy = self._proxies.proxy_for(parts.scheme, parts.netloc)
+        if unix_socket:
+            own["Host"] = parts.netloc
+        proxy = "" if unix_socket else self._proxies.proxy_for(parts.scheme, parts.netloc)
         if proxy and parts.scheme == "http":  # it wants the whole URL
             target = url
             own |= {"Host": parts.netloc, **_proxy_headers(proxy)}
@@ -198,7 +221,7 @@ class Connections:
                     connection.close()
             self._idle.clear()
 
-    def _take_idle(self, key: tuple[str, bool]) -> http.client.HTTPConnection | None:
+    def _take_idle(self, key: _Key) -> http.client.HTTPConnection | None:
         """A connection that is still open; the server may have closed it meanwhile."""
         while True:
             with self._lock:
@@ -210,7 +233,7 @@ class Connections:
                 return connection
             connection.close()
 
-    def _keep(self, key: tuple[str, bool], connection: http.client.HTTPConnection) -> None:
+    def _keep(self, key: _Key, connection: http.client.HTTPConnection) -> None:
         with self._lock:
             idle = self._idle.setdefault(key, [])
             if not self._closed and len(idle) < _IDLE_CONNECTIONS:
@@ -218,9 +241,7 @@ class Connections:
                 return
         connection.close()
 
-    def _connect(
-        self, key: tuple[str, bool], proxy: str, tls: TlsFiles
-    ) -> http.client.HTTPConnection:
+    def _connect(self, key: _Key, proxy: str, tls: TlsFiles) -> http.client.HTTPConnection:
         """A new connection to the origin, or to the proxy before it.
 
         Raises:
@@ -231,7 +252,9 @@ class Connections:
         host, port = origin.hostname or "", origin.port or (443 if origin.scheme == "https" else 80)
         connection: http.client.HTTPConnection
         first = _parse_proxy(proxy) if proxy else (host, port)
-        if origin.scheme == "https":
+        if key[2]:
+            connection = _UnixConnection(key[2], self._connect_s)
+        elif origin.scheme == "https":
             context = self._context(key, tls)
             connection = http.client.HTTPSConnection(
                 *first, timeout=self._connect_s, context=context
@@ -252,7 +275,7 @@ class Connections:
         connection.sock.settimeout(self._stall_s)
         return connection
 
-    def _context(self, key: tuple[str, bool], tls: TlsFiles) -> ssl.SSLContext:
+    def _context(self, key: _Key, tls: TlsFiles) -> ssl.SSLContext:
         """One an origin: reading the machine's authorities takes tens of milliseconds."""
         with self._lock:
             if key not in self._contexts:

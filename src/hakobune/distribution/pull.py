@@ -9,6 +9,7 @@ from typing import Final
 from hakobune.distribution.client import Document
 from hakobune.distribution.download import fetch_blob
 from hakobune.distribution.meter import Meter
+from hakobune.distribution.own_registry import path_of_blob
 from hakobune.distribution.parallel import StopSign, run_all
 from hakobune.distribution.session import Session
 from hakobune.distribution.sources import clients_for_pull, first_of, wanted
@@ -81,9 +82,7 @@ class Pull:
         manifest = decode_manifest(document.raw)
         raw_config = first_of(self._clients, lambda client: client.read_blob(manifest.config))
         image = Image.from_raw(document.raw, raw_config)
-        missing = missing_layers(
-            image, has_blob=self._store.keep_blob, find_layer=self._store.find_layer
-        )
+        missing = missing_layers(image, has_blob=self._have, find_layer=self._store.find_layer)
         for layer in missing:
             self._meter.expect(layer.blob.size)
         try:
@@ -124,15 +123,21 @@ class Pull:
         manifest = decode_manifest(document.raw)
         blobs = {blob.digest: blob for blob in (manifest.config, *manifest.layers)}
         missing = tuple(
-            _Missing(blob, None)
-            for blob in blobs.values()
-            if not self._store.keep_blob(blob.digest)
+            _Missing(blob, None) for blob in blobs.values() if not self._have(blob.digest)
         )
         for blob in missing:
             self._meter.expect(blob.blob.size)
         run_all(self._receive, missing, self._stop)
         self._meter.finish()
         self._store.put_blob(document.raw, document.media_type)
+
+    def _have(self, digest: Digest) -> bool:
+        """Whether the blob is in the store; what this installation's own registry has is taken over by a link."""
+        if self._store.keep_blob(digest):
+            return True
+        client = self._clients[-1]
+        path = path_of_blob(client, digest) if client.endpoint.socket is not None else None
+        return path is not None and self._store.link_blob(path, digest)
 
     def _receive(self, layer: _Missing) -> None:
         def fetch(offset: int, wrong: int) -> Iterator[bytes]:

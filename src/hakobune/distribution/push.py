@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from hakobune.distribution.client import RegistryClient
 from hakobune.distribution.meter import Meter
+from hakobune.distribution.own_registry import push_by_link
 from hakobune.distribution.parallel import StopSign, run_all
 from hakobune.distribution.session import Session
 from hakobune.distribution.sources import wanted
@@ -32,6 +33,9 @@ class Push:
         self._meter = Meter(progress, f"pushing {reference.short}")
         self._stop = StopSign()
         self._session = session
+        registries = session.access.registries
+        endpoint = registries.endpoints(reference, pull=False)[0]
+        self._own = registries.own if endpoint.socket is not None else None
         self._client = self._open(())
 
     def _open(self, neighbours: Sequence[str]) -> RegistryClient:
@@ -84,6 +88,10 @@ class Push:
 
     def _send_blob(self, client: RegistryClient, blob: Descriptor, neighbour: str | None) -> None:
         self._stop.check()
+        if self._own is not None and push_by_link(
+            client, blob.digest, self._store.blob_path(blob.digest), self._own.incoming
+        ):
+            return
         if client.has_blob(blob.digest):
             self._meter.step(f"{blob.digest.short} is there")
             return

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from hakobune.distribution.own_registry import OwnRegistry
 from hakobune.errors import HakoError
 from hakobune.oci.reference import DEFAULT_REGISTRY, Reference
 
@@ -41,6 +42,7 @@ class Endpoint:
         insecure: plain HTTP and certificates that nobody signed are accepted.
         plain_first: try HTTP before HTTPS (loopback); only where `insecure`.
         mirror: it only gives, and whatever goes wrong there is not the end.
+        socket: requests to the host go to this unix socket, where the caller is known by its process.
     """
 
     host: str
@@ -48,6 +50,7 @@ class Endpoint:
     insecure: bool = False
     plain_first: bool = False
     mirror: bool = False
+    socket: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +61,7 @@ class Registries:
     hub_mirrors: tuple[str, ...] = ()
     insecure: tuple[str, ...] = ()
     certificate_folders: tuple[Path, ...] = ()
+    own: OwnRegistry | None = None
 
     @classmethod
     def read(cls, env: Mapping[str, str], home: Path) -> Registries:
@@ -86,6 +90,9 @@ class Registries:
         Raises:
             HakoError: the registry is blocked by the configuration.
         """
+        own_registry = self._own_registry(reference.registry)
+        if own_registry is not None:
+            return (own_registry_endpoint(own_registry, reference),)
         name = reference.name
         entry = _most_specific(self.entries, name)
         if entry is not None and entry.blocked:
@@ -99,6 +106,11 @@ class Registries:
             return (own,)
         mirrors = [*self._mirrors(reference, entry)]
         return (*mirrors, own)
+
+    def _own_registry(self, registry: str) -> OwnRegistry | None:
+        """This installation's, if it is meant and this process may use its socket."""
+        own = self.own
+        return own if own is not None and registry in own.hosts and own.is_open else None
 
     def tls_files(self, host: str) -> TlsFiles:
         """What the first folder `certs.d/HOST` has: `*.crt` are authorities, `*.cert` with `*.key` a client's."""
@@ -148,6 +160,13 @@ class Registries:
             plain_first=plain_first or loopback,
             mirror=mirror,
         )
+
+
+def own_registry_endpoint(own: OwnRegistry, reference: Reference) -> Endpoint:
+    """The repository of *reference* in this installation's registry, by its socket."""
+    return Endpoint(
+        host=own.host, repository=reference.repository, insecure=True, socket=own.socket
+    )
 
 
 def is_loopback(host: str) -> bool:

@@ -88,6 +88,8 @@ class Session:
         """
         if not endpoint.insecure:
             return f"https://{endpoint.host}"
+        if endpoint.socket is not None:
+            return f"http://{endpoint.host}"
         with self._bases_lock:
             if endpoint.host not in self._bases:
                 self._bases[endpoint.host] = self._try_schemes(endpoint, what)
@@ -214,7 +216,7 @@ class Session:
                 method=method, url=url, what=what, headers=headers, expected=frozenset()
             )
             try:
-                answer = self._send_once(request, url, headers, body, insecure=endpoint.insecure)
+                answer = self._send_once(request, endpoint, url, headers, body)
             except TRANSPORT_ERRORS as error:
                 self._wait(request, attempt, None, no_answer(what, host=host, error=error))
                 continue
@@ -242,9 +244,7 @@ class Session:
             if authorization and origin_of(url) == origin_of(base):
                 headers["Authorization"] = authorization
             body = request.body() if request.body is not None and method == request.method else None
-            answer = self._send_once(
-                request, url, headers, body, insecure=endpoint.insecure, method=method
-            )
+            answer = self._send_once(request, endpoint, url, headers, body, method=method)
             location = answer.headers.get("location")
             if answer.status not in _REDIRECTS or not location:
                 return answer
@@ -268,20 +268,22 @@ class Session:
     def _send_once(
         self,
         request: Request,
+        endpoint: Endpoint,
         url: str,
         headers: Mapping[str, str],
         body: bytes | Iterable[bytes] | None,
         *,
-        insecure: bool,
         method: str = "",
     ) -> Answer:
+        host = urlsplit(url).netloc
         return self._connections.send(
             method or request.method,
             url,
             headers,
             body,
-            tls=self.access.registries.tls_files(urlsplit(url).netloc),
-            insecure=insecure,
+            tls=self.access.registries.tls_files(host),
+            insecure=endpoint.insecure,
+            unix_socket=endpoint.socket if host == endpoint.host else None,
         )
 
     def _try_schemes(self, endpoint: Endpoint, what: str) -> str:
@@ -294,7 +296,7 @@ class Session:
                 method="GET", url=f"{base}/v2/", what=what, headers={}, expected=frozenset()
             )
             try:
-                with self._send_once(request, request.url, {}, None, insecure=True) as answer:
+                with self._send_once(request, endpoint, request.url, {}, None) as answer:
                     if answer.status != 400:  # "an HTTP request to an HTTPS server"
                         return base
             except TRANSPORT_ERRORS as error:

@@ -136,11 +136,8 @@ class Store:
         Raises:
             StoreFullError: from its methods, when the disk is full; nothing is left behind.
         """
-        with self._publishing() as lease:
-            temporary = self._parts.partial / f"{lease.name}.{os.urandom(4).hex()}"
         with room_for("a blob", self.layout):
-            temporary.parent.mkdir(parents=True, exist_ok=True)
-            return BlobWriter(temporary, self._publish_blob, self._reached)
+            return BlobWriter(self._temporary(), self._publish_blob, self._reached)
 
     def put_blob(self, data: bytes, media_type: str) -> Descriptor:
         """Store *data* as one blob."""
@@ -182,12 +179,35 @@ class Store:
             lease.add(str(digest))
             return self._parts.blobs.has(digest)
 
+    def link_blob(self, path: Path, digest: Digest) -> bool:
+        """Take over a file whose bytes are known to be *digest* and never change, by a link; `False` if that cannot be.
+
+        Kept from the collector, like what this object wrote.
+        """
+        temporary = self._temporary()
+        try:
+            os.link(path, temporary)
+        except OSError:  # another file system, gone meanwhile, or not this user's
+            return False
+        try:
+            self._publish_blob(temporary, digest)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return True
+
     @contextlib.contextmanager
     def spool(self, stream: IO[bytes]) -> Iterator[Path]:
         """A file with all that *stream* gives, gone afterwards; for what must be read more than once."""
         with self.new_blob() as blob:
             copy_stream(stream.read, blob)
             yield blob.temporary
+
+    def _temporary(self) -> Path:
+        """A name for a blob to come, which is removed when this process has ended."""
+        with self._publishing() as lease:
+            name = f"{lease.name}.{os.urandom(4).hex()}"
+        self._parts.partial.mkdir(parents=True, exist_ok=True)
+        return self._parts.partial / name
 
     def _publish_blob(self, temporary: Path, digest: Digest) -> None:
         target = self._parts.blobs.path(digest)

@@ -1,10 +1,14 @@
+import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from hakobune.distribution.own_registry import OwnRegistry
 from hakobune.distribution.registries import Endpoint, Registries, is_loopback
 from hakobune.errors import HakoError
 from hakobune.oci.reference import Reference
+from hakobune.settings import Settings
 from hakobune.support.files import DocumentError
 
 
@@ -171,3 +175,39 @@ def test_certificates_are_found_by_host_and_port(tmp_path: Path):
     assert found.certificate == folder / "client.cert"
     assert found.key == folder / "client.key"
     assert registries.tls_files("r.test").authorities == ()
+
+
+OWN = OwnRegistry(
+    hosts=frozenset({"localhost:8080", "localhost:18180"}),
+    socket=Path("/nowhere/registry.sock"),
+    incoming=Path("/nowhere/incoming"),
+)
+
+
+def test_the_own_registry_has_the_names_of_its_addresses():
+    named = OwnRegistry.of(
+        Settings.from_environment(
+            {"HAKO_HOME": "/h", "HAKO_REGISTRY_LISTEN": "reg.test:5000"}, uid=0
+        )
+    )
+
+    assert named.hosts == {"localhost:8080", "127.0.0.1:8080", "[::1]:8080", "reg.test:5000"}
+    assert named.socket == Path("/h/run/registry.sock")
+
+
+def test_the_own_registry_is_reached_by_its_socket_if_that_may_be_opened(tmp_path: Path):
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        registries = Registries(own=replace(OWN, socket=tmp_path / "s"))
+
+        (endpoint,) = registries.endpoints(Reference.parse("localhost:18180/p/r/i"), pull=True)
+        (other,) = registries.endpoints(Reference.parse("localhost:5000/p/r/i"), pull=True)
+
+    assert (endpoint.socket, endpoint.repository) == (tmp_path / "s", "p/r/i")
+    assert other.socket is None
+
+
+def test_without_its_socket_the_own_registry_is_one_like_others():
+    (endpoint,) = Registries(own=OWN).endpoints(Reference.parse("localhost:8080/p/r/i"), pull=False)
+
+    assert (endpoint.host, endpoint.socket) == ("localhost:8080", None)

@@ -81,6 +81,23 @@ def test_a_blob_is_stored_once(store: Store, tmp_path: Path) -> None:
     assert files_below(tmp_path / "images/.hako/partial") == []
 
 
+def test_a_blob_is_taken_over_by_a_link(store: Store, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "blob"
+    elsewhere.write_bytes(b"linked")
+    digest = Digest.of(b"linked")
+
+    assert store.link_blob(elsewhere, digest)
+    assert store.link_blob(elsewhere, digest)
+
+    assert store.blob_path(digest).samefile(elsewhere)
+    assert files_below(tmp_path / "images/.hako/partial") == []
+
+
+def test_a_link_to_what_is_not_there_is_no_error(store: Store, tmp_path: Path) -> None:
+    assert not store.link_blob(tmp_path / "gone", Digest.of(b"gone"))
+    assert not store.has_blob(Digest.of(b"gone"))
+
+
 def test_a_blob_that_is_not_there_is_named(store: Store) -> None:
     missing = Digest.of(b"nothing")
 

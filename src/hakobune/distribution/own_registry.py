@@ -1,0 +1,105 @@
+"""The registry of this installation, as its owner reaches it: a unix socket, and blobs by hard link instead of bytes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
+
+from hakobune.oci.digest import Digest
+from hakobune.settings import DEFAULT_LISTEN, Settings
+
+if TYPE_CHECKING:
+    from hakobune.distribution.client import RegistryClient
+
+LINK_HEADER: Final = "Hako-Link"
+PATH_HEADER: Final = "hako-blob-path"
+_LOCATION_HOST: Final = re.compile(r"[a-z0-9-]+-docker\.pkg\.dev")
+_LOOPBACKS: Final = ("localhost", "127.0.0.1", "[::1]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnRegistry:
+    """Where this installation's registry is.
+
+    Attributes:
+        hosts: the registries in image names that mean it, each `HOST:PORT`.
+        socket: where this machine's own users reach it.
+        incoming: where a blob is put that shall be taken over by its link.
+    """
+
+    hosts: frozenset[str]
+    socket: Path
+    incoming: Path
+
+    @classmethod
+    def of(cls, settings: Settings) -> OwnRegistry:
+        """The registry of the installation with these settings, whether it runs or not."""
+        addresses = {(settings.host, settings.port)}
+        if settings.registry_listen is not None:
+            addresses.add(settings.registry_listen)
+        return cls(
+            hosts=frozenset(
+                f"{name}:{port}" for host, port in addresses for name in _names_of(host)
+            ),
+            socket=settings.registry_socket,
+            incoming=settings.registry / "incoming",
+        )
+
+    @property
+    def host(self) -> str:
+        """One of `hosts`: what stands in requests."""
+        return min(self.hosts, default=DEFAULT_LISTEN)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether this process may connect to it."""
+        return os.access(self.socket, os.W_OK)
+
+
+def is_location_host(registry: str) -> bool:
+    """`LOCATION-docker.pkg.dev`: Artifact Registry in Google's cloud, or a repository here that is called so."""
+    return _LOCATION_HOST.fullmatch(registry) is not None
+
+
+def _names_of(host: str) -> Iterator[str]:
+    yield f"[{host}]" if ":" in host else host
+    if host in ("localhost", "127.0.0.1", "::1", "0.0.0.0", "::"):
+        yield from _LOOPBACKS
+
+
+def push_by_link(client: RegistryClient, digest: Digest, path: Path, incoming: Path) -> bool:
+    """Have the registry take over a link to the blob at *path*, whose bytes are *digest*; `False` if it cannot.
+
+    Raises:
+        RegistryError: it refuses the blob.
+    """
+    name = f"{os.getpid()}-{secrets.token_hex(8)}"
+    try:
+        os.link(path, incoming / name)
+    except OSError:  # another file system, or no folder of this user's
+        return False
+    try:
+        with client.call(
+            "POST",
+            f"{client.upload_path()}?digest={quote(str(digest), safe=':')}",
+            headers={"Content-Length": "0", LINK_HEADER: name},
+            expected=(201, 202),
+        ) as answer:
+            return answer.status == 201
+    finally:
+        with contextlib.suppress(OSError):  # it has been renamed, if all went well
+            os.unlink(incoming / name)
+
+
+def path_of_blob(client: RegistryClient, digest: Digest) -> Path | None:
+    """The registry's own file of a blob that it has whole, if it is on this machine."""
+    headers = client.describe_blob(digest)
+    path = None if headers is None else headers.get(PATH_HEADER)
+    return Path(path) if path else None
