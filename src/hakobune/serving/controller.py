@@ -25,6 +25,7 @@ from hakobune.serving.instance import KIND, KIND_LABEL, Instance
 from hakobune.serving.logs import Logs
 from hakobune.serving.operation_book import OperationBook
 from hakobune.serving.plan import IdleRules
+from hakobune.serving.registry_program import RegistryProgram
 from hakobune.serving.revision import Revision
 from hakobune.serving.rollout import Rollouts
 from hakobune.serving.routing import Addresses
@@ -67,6 +68,7 @@ class Controller:
         self._link = SupervisorLink(
             settings.supervisor_socket, on_event=self._happened, on_connect=self._connected
         )
+        self._registry = RegistryProgram(settings, self._link)
         self._tasks: set[asyncio.Task[None]] = set()
         self._started = False
 
@@ -91,6 +93,7 @@ class Controller:
         await self._fleet.route()  # where requests go is true before anything is parked or stopped
         self._changes.resume(self._book.unfinished())
         self._spawn(self._fleet.run())
+        self._spawn(self._registry.ensure())
 
     async def stop(self) -> None:
         """Let go of everything; instances and HAProxy run on, the next controller finds them."""
@@ -297,6 +300,7 @@ class Controller:
         known = frozenset(self._fleet.instances)
         await self._fleet.adopt(await self._link.list(INSTANCES), known)
         await self._fleet.route()
+        await self._registry.ensure()
 
     async def _ingress_restarted(self) -> None:
         await self._ingress.restarted()

@@ -105,7 +105,7 @@ class SupervisorLink:
         name: str,
         argv: Sequence[str],
         *,
-        env: Mapping[str, str],
+        env: Mapping[str, str] | None,
         listen: Sequence[str],
         lazily: bool = False,
     ) -> ProgramStatus:
@@ -113,7 +113,7 @@ class SupervisorLink:
             "start_program",
             name=name,
             argv=list(argv),
-            env=dict(env),
+            env=None if env is None else dict(env),
             cwd="/",
             listen=list(listen),
             lazily=lazily,
