@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -77,6 +78,35 @@ class Storage(Protocol):
 
 class BlobVanishedError(Exception):
     """The collector has taken a file away between its being put and its row being written: put it again."""
+
+
+async def commit_blob(
+    storage: Storage,
+    link: Callable[[str], Awaitable[None]],
+    staged: Path,
+    digest: str,
+    *,
+    run: Callable[[Callable[[], str]], Awaitable[str]] = asyncio.to_thread,
+) -> str:
+    """Store a staged file, whose bytes have that digest, and its row; its key. *staged* is left to the caller.
+
+    Durable on return: the file was synced, linked to its place and its folder synced before the row was written.
+
+    Args:
+        link: writes the row for a key: `partial(metadata.link_blob, repository, digest, size, upload=…,
+            still_there=storage.is_there)` with the key as its last positional argument.
+        run: calls a blocking function in a thread.
+
+    Raises:
+        OSError: the disk is full, or the storage does not answer.
+    """
+    while True:
+        key = await run(lambda: storage.put(staged, digest))
+        try:
+            await link(key)
+        except BlobVanishedError:
+            continue  # the collector was just taking it away
+        return key
 
 
 class LocalStorage:

@@ -4,6 +4,8 @@ Times are microseconds since 1970, truths 0 and 1, documents JSON in a text. A b
 2 deleting, 3 quarantined (`hakobune.registry.metadata_blobs`).
 """
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -25,7 +27,7 @@ def _number(name: str) -> sa.Column[int]:
     return sa.Column(name, NUMBER, nullable=False)
 
 
-def _key(name: str, type_: "sa.types.TypeEngine[object]" = NAME) -> "sa.Column[object]":
+def _key(name: str, type_: "sa.types.TypeEngine[Any]" = NAME) -> "sa.Column[Any]":
     return sa.Column(name, type_, primary_key=True, autoincrement=False)
 
 
