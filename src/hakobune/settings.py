@@ -65,7 +65,7 @@ SETTINGS = (
     ),
     Setting(
         variable="HAKO_REGISTRY_STORAGE",
-        default="HAKO_HOME/registry/blobs",
+        default="HAKO_HOME/registry",
         meaning="where the registry keeps blobs: a folder, or s3://BUCKET/PREFIX?endpoint=URL",
     ),
 )
@@ -106,9 +106,7 @@ class Settings:
             registry_database=_parse_database(
                 env.get("HAKO_REGISTRY_DATABASE") or f"sqlite:///{home}/registry/meta.db"
             ),
-            registry_storage=_parse_storage(
-                env.get("HAKO_REGISTRY_STORAGE") or f"{home}/registry/blobs"
-            ),
+            registry_storage=_parse_storage(env.get("HAKO_REGISTRY_STORAGE") or f"{home}/registry"),
         )
 
     @property
@@ -129,6 +127,12 @@ class Settings:
     def registry(self) -> Path:
         """What the registry keeps on this machine, wherever database and blobs are."""
         return self.home / "registry"
+
+    @property
+    def registry_files(self) -> Path:
+        """The folder of blobs and of what is on its way to become one; with blobs in S3, of the latter alone."""
+        elsewhere = self.registry_storage.startswith("s3://")
+        return self.registry if elsewhere else Path(self.registry_storage)
 
     @property
     def registry_socket(self) -> Path:

@@ -61,8 +61,11 @@ def test_the_registry_keeps_all_in_the_home_unless_told_otherwise():
     settings = read(HAKO_HOME="/h")
 
     assert settings.registry_database == "sqlite:////h/registry/meta.db"
-    assert settings.registry_storage == "/h/registry/blobs"
-    assert read(HAKO_REGISTRY_STORAGE="s3://b/p").registry_storage == "s3://b/p"
+    assert settings.registry_files == settings.registry == Path("/h/registry")
+    assert read(HAKO_REGISTRY_STORAGE="/srv").registry_files == Path("/srv")
+    assert read(HAKO_HOME="/h", HAKO_REGISTRY_STORAGE="s3://b/p").registry_files == Path(
+        "/h/registry"
+    )
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ class OwnRegistry:
                 f"{name}:{port}" for host, port in addresses for name in _names_of(host)
             ),
             socket=settings.registry_socket,
-            incoming=settings.registry / "incoming",
+            incoming=settings.registry_files / "incoming",
         )
 
     @property
