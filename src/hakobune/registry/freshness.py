@@ -13,7 +13,6 @@ DEFAULT_TTL_S: Final = 3600.0  # Artifact Registry's, for docker's tags
 NEGATIVE_TTL_S: Final = 60.0
 DOWN_S: Final = 10.0  # an upstream that failed is not asked again before, where something is cached
 _LONGEST_LIMITED_S: Final = 3600.0
-_WARNING_LIMIT: Final = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +52,7 @@ class Step(StrEnum):
     SERVE = "serve"
     ASK = "ask"
     STALE = "stale"  # serve with a warning: the upstream is known to fail
+    DELETED = "deleted"  # serve with the warning that the upstream no longer has it
     MISSING = "missing"
 
 
@@ -66,7 +66,7 @@ def before_asking(known: Known, policy: Policy, *, now: float, down_until: float
     fresh = 0.0 <= now - known.checked_at < policy.ttl_s
     missing = now < known.negative_until <= now + policy.negative_ttl_s
     if missing:
-        return Step.SERVE if known.digest and policy.serve_deleted else Step.MISSING
+        return Step.DELETED if known.digest and policy.serve_deleted else Step.MISSING
     if known.digest and fresh:
         return Step.SERVE
     if known.digest and now < down_until and _servable(known, policy, now):
@@ -140,16 +140,10 @@ def not_before(failed: Failed, *, now: float) -> float:
             return 0.0
 
 
-def stale_warning(known: Known, why: str, *, now: float) -> str:
-    """The value of a `Warning` header (distribution-spec "Warnings")."""
+def stale_note(known: Known, why: str, *, now: float) -> str:
+    """What a client is told in a `Warning` (distribution-spec "Warnings")."""
     age = f", last checked {_age(now - known.checked_at)} ago" if known.checked_at else ""
-    return warning(f"stale: served from the cache{age}: {why}")
-
-
-def warning(text: str) -> str:
-    """*text* as the value of a `Warning` header: printable ASCII, without quotes, short."""
-    plain = "".join(c if " " <= c <= "~" and c not in '"\\' else " " for c in text)
-    return f'299 - "{" ".join(plain.split())[:_WARNING_LIMIT]}"'
+    return f"stale: served from the cache{age}: {why}"
 
 
 def _servable(known: Known, policy: Policy, now: float) -> bool:

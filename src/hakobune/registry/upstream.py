@@ -1,17 +1,18 @@
 """Where a remote repository's content comes from, and what an image is called there (pure).
 
-Artifact Registry's `remoteRepositoryConfig`: Docker Hub, a registry by URL, or another repository of this installation.
+Docker Hub, a registry by URL, or another repository of this installation (Artifact Registry's `remoteRepositoryConfig`).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 from hakobune.errors import HakoError
+from hakobune.registry.route import is_name
 
 HUB_HOST: Final = "registry-1.docker.io"
 _HUB_NAMES: Final = frozenset(
@@ -25,9 +26,6 @@ _HUB_NAMES: Final = frozenset(
 )
 _OWN: Final = re.compile(r"projects/([^/]+)/locations/[^/]+/repositories/([^/]+)")
 _PKG_DEV: Final = re.compile(r"[a-z0-9-]+-docker\.pkg\.dev")
-_NAME: Final = re.compile(
-    r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*"
-)
 
 
 class UpstreamConfigError(HakoError):
@@ -90,60 +88,47 @@ class OwnUpstream:
 Upstream = RegistryUpstream | OwnUpstream
 
 
-def parse_upstream(config: Mapping[str, Any]) -> Upstream:
-    """The upstream that a `remoteRepositoryConfig` (in the API's JSON) names.
-
-    Raises:
-        UpstreamConfigError: it names none, two, or one that cannot be.
-    """
-    docker = config.get("dockerRepository") or {}
-    named: list[Upstream] = []
-    public = docker.get("publicRepository") or ""
-    if public in ("DOCKER_HUB", 1):
-        named.append(RegistryUpstream(host=HUB_HOST))
-    elif public and public != "PUBLIC_REPOSITORY_UNSPECIFIED":
-        raise _error(
-            f"{public!r} is no public Docker registry", "the known one is DOCKER_HUB; others by URL"
-        )
-    if uri := (docker.get("customRepository") or {}).get("uri"):
-        named.append(parse_uri(str(uri)))
-    if uri := (config.get("commonRepository") or {}).get("uri"):
-        named.append(parse_uri(str(uri)))
-    if len(named) != 1:
-        raise _error(
-            "it names no upstream" if not named else "it names more than one upstream",
-            "give one of dockerRepository.publicRepository, dockerRepository.customRepository.uri and commonRepository.uri",
-        )
-    return named[0]
-
-
-def parse_uri(uri: str) -> Upstream:
-    """`https://HOST[:PORT][/PREFIX]`, `HOST/PREFIX`, or `projects/P/locations/L/repositories/R`.
+def parse_upstream(text: str) -> Upstream:
+    """`DOCKER_HUB`, `https://HOST[:PORT][/PREFIX]`, `HOST/PREFIX`, or `projects/P/locations/L/repositories/R`.
 
     Raises:
         UpstreamConfigError: it is none of these.
     """
-    if own := _OWN.fullmatch(uri.strip("/")):
+    if text == "DOCKER_HUB":
+        return RegistryUpstream(host=HUB_HOST)
+    if own := _OWN.fullmatch(text.strip("/")):
         return OwnUpstream(project=own[1], repository_id=own[2])
-    parts = urlsplit(uri if "://" in uri else f"https://{uri}")
-    _check(parts.scheme, parts.netloc, uri)
+    if "://" not in text:  # as docker does it: plain on loopback
+        text = f"{'http' if is_loopback(text.partition('/')[0]) else 'https'}://{text}"
+    parts = urlsplit(text)
+    _check(parts.scheme, parts.netloc, text)
     if parts.query or parts.fragment:
-        raise _error(f"{uri[:200]!r} has a query", "give https://HOST[:PORT][/PREFIX]")
+        raise _error(f"{text[:200]!r} has a query", "give https://HOST[:PORT][/PREFIX]")
     prefix = parts.path.strip("/")
     if prefix == "v2" or prefix.startswith("v2/"):  # the endpoint's own path
         prefix = prefix[3:]
-    if prefix and not _NAME.fullmatch(prefix):
+    if prefix and not is_name(prefix):
         raise _error(f"{prefix[:200]!r} cannot be the beginning of a repository's name", "")
     host = parts.netloc.lower()
     if host in _HUB_NAMES:
         return RegistryUpstream(host=HUB_HOST, prefix=prefix)
     upstream = RegistryUpstream(host=host, prefix=prefix, plain=parts.scheme == "http")
-    if _PKG_DEV.fullmatch(host) and prefix.count("/"):
-        project, name, *rest = prefix.split("/")
-        return OwnUpstream(
-            project=project, repository_id=name, prefix="/".join(rest), otherwise=upstream
-        )
+    return _maybe_own(upstream) if _PKG_DEV.fullmatch(host) else upstream
+
+
+def as_own(upstream: Upstream, own_hosts: Collection[str]) -> Upstream:
+    """The same; as a repository of this installation if its host is one of ours: it is not to be asked by HTTP."""
+    if isinstance(upstream, RegistryUpstream) and upstream.host in own_hosts:
+        return _maybe_own(upstream)
     return upstream
+
+
+def _maybe_own(upstream: RegistryUpstream) -> Upstream:
+    project, _, rest = upstream.prefix.partition("/")
+    name, _, prefix = rest.partition("/")
+    if not name:
+        return upstream
+    return OwnUpstream(project=project, repository_id=name, prefix=prefix, otherwise=upstream)
 
 
 def _check(scheme: str, netloc: str, uri: str) -> None:
@@ -158,6 +143,12 @@ def _check(scheme: str, netloc: str, uri: str) -> None:
         r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:.]+\])(?::\d{1,5})?", netloc
     ):
         raise _error(f"{netloc[:200]!r} is no host", "give https://HOST[:PORT][/PREFIX]")
+
+
+def is_loopback(host: str) -> bool:
+    """`localhost`, 127.0.0.0/8 or [::1], with any port."""
+    name = host.rpartition(":")[0] if re.search(r":\d+$", host) else host
+    return name in ("localhost", "[::1]") or name.startswith("127.") or name.endswith(".localhost")
 
 
 def _error(why: str, fix: str) -> UpstreamConfigError:

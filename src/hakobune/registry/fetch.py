@@ -1,0 +1,228 @@
+"""Blobs from upstreams, each fetched once however many ask: single flight over all worker processes.
+
+Whoever gets the lock of `arrival` fetches, in a thread; everybody follows the file, in whatever process. If the fetching
+process dies, one of the followers goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from hakobune.oci.digest import Digest
+from hakobune.registry.arrival import Arrival, Phase, State, begin_arrival
+from hakobune.registry.download import DiskError, OpenAt, StoppedError, download
+from hakobune.registry.errors import RegistryError
+from hakobune.registry.freshness import Trouble
+from hakobune.registry.growing import Growing, Growth
+from hakobune.registry.inotify import Watcher
+from hakobune.registry.upstream_errors import AbsentError, DesertedError, UpstreamError, from_note
+
+THREADS: Final = 32
+_HEAD_LIMIT_S: Final = 120.0  # all tries of a fetch until its upstream has answered
+_ROUNDS: Final = 20
+_RESCUE_S: Final = (0.0, 0.02, 0.1, 0.5, 2.0)
+_T = TypeVar("_T")
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What there is to fetch.
+
+    Attributes:
+        repository: id of the repository that it is fetched for.
+        open_at: asks its upstream; called in a thread.
+        commit: stores the verified file and links it to the repository.
+        is_known: whether the blob is stored and linked by now.
+    """
+
+    digest: Digest
+    repository: int
+    open_at: OpenAt
+    commit: Callable[[Digest, Path, int], Awaitable[None]]
+    is_known: Callable[[], Awaitable[bool]]
+
+
+class Fetches:
+    """The fetches of one worker process. `close` leaves what is under way to the others."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._loop = asyncio.get_running_loop()
+        self._threads: ThreadPoolExecutor | None = None
+        self._watcher: Watcher | None = None
+        self._growths: dict[Digest, Growth] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stop = threading.Event()
+
+    async def run(self, call: Callable[[], _T]) -> _T:
+        """Run a blocking call to an upstream in one of the threads."""
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="upstream")
+        return await self._loop.run_in_executor(self._threads, call)
+
+    async def open(self, job: Job, *, prove: Callable[[], Awaitable[None]]) -> Growing | None:
+        """Fetch the blob, or follow who does; returns when the upstream has answered.
+
+        Args:
+            prove: called if it is being fetched for another repository: raises if *job*'s upstream does not have it.
+
+        Returns:
+            `None` if the blob is stored by now: ask the database again.
+
+        Raises:
+            AbsentError, UpstreamError: the upstream does not have it; no answer.
+            RegistryError: the fetch failed here.
+        """
+        proved = False
+        for _ in range(_ROUNDS):
+            arrival = begin_arrival(self._folder, job.digest, job.repository)
+            if arrival is not None:
+                if await self._is_known(job, arrival):
+                    return None
+                self._start(job, arrival)
+            growth = self._grow(job)
+            if growth is None:
+                return None
+            growth.hold()
+            try:
+                if arrival is None and not proved and growth.state().repository != job.repository:
+                    await prove()
+                    proved = True
+                state = await self._begun(growth)
+                if state.phase is not Phase.FAILED:
+                    return await self._follow(growth, state)
+            finally:
+                growth.release()
+            failure = from_note(state.note)
+            if not isinstance(failure, DesertedError):
+                raise failure
+        raise UpstreamError(
+            Trouble.UNREACHABLE, "the upstream", "the fetch was given up again and again"
+        )
+
+    async def close(self) -> None:
+        """Stop fetching; files and readers stay as they are."""
+        self._stop.set()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=35)
+        for task in self._tasks:
+            task.cancel()
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+        if self._watcher is not None:
+            self._watcher.close()
+
+    # Fetching
+
+    async def _is_known(self, job: Job, arrival: Arrival) -> bool:
+        """Under the lock: whether another has committed it before we got the lock."""
+        try:
+            known = await job.is_known()
+        except BaseException:
+            arrival.leave()
+            raise
+        if known:
+            arrival.end()
+        return known
+
+    def _start(self, job: Job, arrival: Arrival) -> None:
+        self._growths.pop(job.digest, None)
+        self._spawn(self._fetch(job, arrival))
+
+    async def _fetch(self, job: Job, arrival: Arrival) -> None:
+        try:
+            await self.run(lambda: download(arrival, job.open_at, self._stop))
+            await job.commit(job.digest, arrival.path, arrival.received)
+            arrival.end()
+        except (AbsentError, UpstreamError, DesertedError) as error:
+            wrong = isinstance(error, UpstreamError) and error.trouble is Trouble.WRONG
+            arrival.fail(error.to_note(), forget=wrong)
+            logger.info("fetch failed", extra={"digest": str(job.digest), "why": str(error)})
+        except (StoppedError, asyncio.CancelledError):
+            arrival.leave()
+        except (DiskError, Exception) as error:
+            # Followers must hear of it, whatever it is.
+            note = UpstreamError(Trouble.BROKEN, "this registry", _shown(error)).to_note()
+            arrival.fail(note, forget=isinstance(error, DiskError))
+            logger.exception("fetch failed here", extra={"digest": str(job.digest)})
+
+    # Following
+
+    def _grow(self, job: Job) -> Growth | None:
+        growth = self._growths.get(job.digest)
+        if growth is not None and not growth.closed:
+            if growth.state().phase is not Phase.FAILED:
+                return growth
+            del self._growths[job.digest]
+        if self._watcher is None:
+            self._watcher = Watcher(self._loop)
+        try:
+            growth = Growth(self._folder, job.digest, self._watcher)
+        except FileNotFoundError:
+            return None
+        growth.orphaned = lambda: self._spawn(self._rescue(job, growth))
+        self._growths[job.digest] = growth
+        return growth
+
+    async def _begun(self, growth: Growth) -> State:
+        """The state as soon as there is something to tell a client."""
+        try:
+            async with asyncio.timeout(_HEAD_LIMIT_S):
+                while True:
+                    state = growth.state()
+                    if state.phase >= Phase.VERIFIED or state.size >= 0:
+                        return state
+                    await growth.changed()
+        except TimeoutError as error:
+            raise UpstreamError(
+                Trouble.UNREACHABLE, "the upstream", "it does not answer"
+            ) from error
+
+    async def _follow(self, growth: Growth, state: State) -> Growing | None:
+        size = state.received if state.phase is Phase.VERIFIED else state.size
+        try:
+            return Growing(growth, size)
+        except FileNotFoundError:
+            pass  # it is being committed
+        try:
+            async with asyncio.timeout(_HEAD_LIMIT_S):
+                while not growth.ended():
+                    await growth.changed()
+        except TimeoutError:
+            pass
+        return None
+
+    async def _rescue(self, job: Job, growth: Growth) -> None:
+        """Go on with a fetch whose process is gone, unless another follower does."""
+        for seconds in _RESCUE_S:
+            await asyncio.sleep(seconds)
+            if growth.closed or growth.state().phase >= Phase.VERIFIED:
+                return
+            arrival = begin_arrival(self._folder, job.digest, job.repository)
+            if arrival is not None:
+                self._spawn(self._fetch(job, arrival))
+                return
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        if self._stop.is_set():
+            work.close()
+            return
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _shown(error: BaseException) -> str:
+    if isinstance(error, RegistryError):
+        return error.message
+    if isinstance(error, DiskError):
+        return f"the blob cannot be written here: {error}"
+    return f"storing the blob failed ({type(error).__name__})"

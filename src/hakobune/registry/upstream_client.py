@@ -1,0 +1,348 @@
+"""One upstream asked by HTTP for one remote repository: blocking calls, for threads.
+
+Imported when the first upstream is asked: a worker of standard repositories never loads an HTTP client.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeVar
+
+from hakobune.distribution.access import Access
+from hakobune.distribution.client import Document, RegistryClient
+from hakobune.distribution.connections import TRANSPORT_ERRORS, Answer
+from hakobune.distribution.credentials import ANONYMOUS, Credentials
+from hakobune.distribution.errors import (
+    NoAnswerError,
+    NotThereError,
+    RateLimitError,
+    RegistryError,
+    WrongContentError,
+    no_answer,
+)
+from hakobune.distribution.proxies import Proxies
+from hakobune.distribution.registries import Endpoint, Registries
+from hakobune.distribution.session import Body, Session
+from hakobune.errors import HakoError
+from hakobune.oci.descriptor import Descriptor
+from hakobune.oci.digest import Digest
+from hakobune.registry.freshness import Trouble
+from hakobune.registry.upstream import RegistryUpstream
+from hakobune.registry.upstream_errors import AbsentError, UpstreamError
+
+CONNECT_S: Final = 5.0
+HEAD_S: Final = 15.0
+STALL_S: Final = 30.0
+_PAUSE_S: Final = 0.2
+_LIMIT: Final = re.compile(r"(\d+)(?:;w=(\d+))?")
+_CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateLimit:
+    """What the upstream last said about how much may still be pulled (Docker Hub's headers)."""
+
+    limit: int
+    window_s: int
+    remaining: int
+    source: str  # whom it counts: an address or an account
+    seen_at: float
+
+
+class UpstreamClient:
+    """Threads share it; `close` closes its idle connections.
+
+    Args:
+        user: empty for nobody.
+        password: opens the sealed password; called when the upstream first asks who we are.
+    """
+
+    def __init__(
+        self,
+        upstream: RegistryUpstream,
+        *,
+        user: str,
+        password: Callable[[], str],
+        env: Mapping[str, str],
+        home: Path,
+        timeouts: tuple[float, float, float] = (CONNECT_S, HEAD_S, STALL_S),
+    ) -> None:
+        self.upstream = upstream
+        self.anonymous = not user
+        self.rate_limit: RateLimit | None = None
+        connect_s, head_s, stall_s = timeouts
+        access = Access(
+            registries=Registries.read(env, home),
+            credentials=_Given(upstream.host, user, password),
+            proxies=Proxies.read(env),
+            stall_s=stall_s,
+            connect_s=connect_s,
+            head_s=head_s,
+            attempts=1,
+        )
+        self._session = Session(access, note=lambda _: None)
+
+    def close(self) -> None:
+        """Close idle connections."""
+        self._session.__exit__(None, None, None)
+
+    def check_manifest(self, image: str, reference: str, known: str, *, tries: int) -> str:
+        """The digest that a tag names now; empty if the upstream only tells with the content.
+
+        Args:
+            known: what it named before, or empty.
+
+        Raises:
+            AbsentError, UpstreamError: it is not there; no answer.
+        """
+        digest = Digest.parse(known) if known else None
+        client = self._client(image)
+        try:
+            found = self._ask(lambda: client.check_manifest(reference, known=digest), tries)
+        except _HeadRefusedError:
+            return ""
+        return str(found or "")
+
+    def get_manifest(self, image: str, reference: str, *, tries: int) -> Document:
+        """A manifest; its bytes have been checked against the digest.
+
+        Raises:
+            AbsentError, UpstreamError: it is not there; no answer, or wrong bytes.
+        """
+        client = self._client(image)
+        return self._ask(lambda: client.get_manifest(reference), tries)
+
+    def head_blob(self, image: str, digest: Digest) -> int | None:
+        """The size of a blob that the upstream has; `None` if it does not say.
+
+        Raises:
+            AbsentError, UpstreamError: it is not there; no answer.
+        """
+        client = self._client(image)
+        return self._ask(lambda: client.head_blob(digest), 2)
+
+    def open_blob(self, image: str, digest: Digest, offset: int) -> BlobAnswer:
+        """The blob's bytes from *offset* on, about to come.
+
+        Raises:
+            AbsentError, UpstreamError: it is not there; no answer.
+        """
+        client = self._client(image)
+        answer = self._ask(lambda: client.get_blob(digest, offset=offset), 1)
+        try:
+            return BlobAnswer(self.upstream.host, answer, offset)
+        except UpstreamError:
+            answer.close()
+            raise
+
+    def tags(self, image: str) -> tuple[str, ...]:
+        """All tags there.
+
+        Raises:
+            AbsentError, UpstreamError: there is no such repository; no answer.
+        """
+        client = self._client(image)
+        return self._ask(lambda: tuple(client.tags()), 2)
+
+    def referrers(self, image: str, digest: Digest) -> tuple[Descriptor, ...]:
+        """All referrers there, by the fallback tag where the API is missing.
+
+        Raises:
+            UpstreamError: no answer.
+        """
+        client = self._client(image)
+        return self._ask(lambda: client.referrers(digest), 2)
+
+    def ping(self) -> None:
+        """Ask whether a registry is there (`/v2/` may want credentials, which also shows that there is one).
+
+        Raises:
+            AbsentError, UpstreamError: there is none; no answer.
+        """
+        client = self._client("", actions="")
+        self._ask(lambda: client.call("GET", "/v2/", expected=(200, 401)).close(), 2)
+
+    def _client(self, image: str, actions: str = "pull") -> _Client:
+        upstream = self.upstream
+        endpoint = Endpoint(
+            host=upstream.host,
+            repository=upstream.repository(image),
+            insecure=upstream.plain,
+            plain_first=upstream.plain,
+        )
+        what = f"{upstream.host}/{endpoint.repository}"
+        return _Client(self._session, endpoint, what=what, actions=actions, notice=self._notice)
+
+    def _ask(self, ask: Callable[[], _T], tries: int) -> _T:
+        """Once more at once after a cut connection: an idle one may have ended."""
+        for left in range(tries - 1, -1, -1):
+            try:
+                return ask()
+            except NotThereError as error:
+                raise AbsentError(error.host) from error
+            except RegistryError as error:
+                if not left or not _may_pass(error):
+                    raise _explain(error) from error
+                time.sleep(_PAUSE_S)
+            except TRANSPORT_ERRORS as error:
+                cut = no_answer("", host=self.upstream.host, error=error)
+                if not left:
+                    raise _explain(cut) from error
+            except (
+                HakoError
+            ) as error:  # our own configuration: a certificate, a proxy, a sealed password
+                raise UpstreamError(
+                    Trouble.REFUSED, self.upstream.host, f"{error.what}: {error.why}"
+                ) from error
+        raise AssertionError(f"asked {tries} times")
+
+    def _notice(self, headers: Mapping[str, str]) -> None:
+        remaining = _LIMIT.match(headers.get("ratelimit-remaining", ""))
+        limit = _LIMIT.match(headers.get("ratelimit-limit", ""))
+        if remaining and limit:
+            self.rate_limit = RateLimit(
+                limit=int(limit[1]),
+                window_s=int(limit[2] or 0),
+                remaining=int(remaining[1]),
+                source=headers.get("docker-ratelimit-source", "")[:100],
+                seen_at=time.time(),
+            )
+
+
+class BlobAnswer:
+    """A blob's bytes on their way.
+
+    Attributes:
+        skip: bytes at the beginning that are known already (the upstream ignores ranges).
+        size: of the whole blob; -1 if the upstream does not say.
+    """
+
+    def __init__(self, host: str, answer: Answer, offset: int) -> None:
+        self.host = host
+        self._answer = answer
+        self.skip = offset if answer.status == 200 else 0
+        self.size = -1 if answer.length is None else answer.length + offset - self.skip
+        if answer.status == 206:
+            found = _CONTENT_RANGE.match(answer.headers.get("content-range", ""))
+            if found is None or int(found[1]) != offset:
+                raise UpstreamError(
+                    Trouble.BROKEN, host, "it sent another range than was asked for"
+                )
+            if found[2] != "*":
+                self.size = int(found[2])
+
+    def chunks(self) -> Iterator[bytes]:
+        """The bytes that are new; they may end early.
+
+        Raises:
+            one of TRANSPORT_ERRORS: it stalls, or is cut.
+        """
+        for data in self._answer.chunks():
+            if self.skip:
+                dropped = min(self.skip, len(data))
+                self.skip -= dropped
+                data = data[dropped:]
+            if data:
+                yield data
+
+    def close(self) -> None:
+        self._answer.close()
+
+
+class _Client(RegistryClient):
+    """Looks at the head of every answer."""
+
+    def __init__(
+        self,
+        session: Session,
+        endpoint: Endpoint,
+        *,
+        what: str,
+        actions: str,
+        notice: Callable[[Mapping[str, str]], None],
+    ) -> None:
+        super().__init__(session, endpoint, what=what, actions=actions)
+        self._notice = notice
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        expected: Iterable[int] = (200,),
+        body: Body | None = None,
+        again: bool = True,
+        read_limit: int | None = None,
+    ) -> Answer:
+        try:
+            answer = super().call(
+                method,
+                path,
+                headers=headers,
+                expected=expected,
+                body=body,
+                again=again,
+                read_limit=read_limit,
+            )
+        except RegistryError as error:
+            if method == "HEAD" and error.status in (400, 405, 501):
+                raise _HeadRefusedError(
+                    error.what, host=error.host, status=error.status, why=error.why
+                ) from error
+            raise
+        self._notice(answer.headers)
+        return answer
+
+
+class _HeadRefusedError(RegistryError):
+    """The upstream does not know HEAD here."""
+
+
+class _Given:
+    """The credentials of one upstream, for it alone; opened when they are needed."""
+
+    def __init__(self, host: str, user: str, password: Callable[[], str]) -> None:
+        self._host = host
+        self._user = user
+        self._password = password
+        self._opened: Credentials | None = None
+
+    def find(self, host: str, repository: str) -> Credentials:
+        if not self._user or host != self._host:
+            return ANONYMOUS
+        if self._opened is None:
+            self._opened = Credentials(user=self._user, password=self._password())
+        return self._opened
+
+
+def _may_pass(error: RegistryError) -> bool:
+    if isinstance(error, NoAnswerError):
+        return not error.final
+    return error.status in (408, 425, 500, 502, 503, 504)
+
+
+def _explain(error: RegistryError) -> UpstreamError:
+    """What kind of trouble it is."""
+    if isinstance(error, WrongContentError):
+        trouble = Trouble.WRONG
+    elif isinstance(error, RateLimitError):
+        trouble = Trouble.LIMITED
+    elif isinstance(error, NoAnswerError):
+        trouble = Trouble.UNREACHABLE
+    elif error.status in (401, 403):
+        trouble = Trouble.REFUSED
+    else:
+        trouble = Trouble.BROKEN
+    return UpstreamError(
+        trouble,
+        error.host,
+        error.why or error.what,
+        status=error.status,
+        retry_after_s=error.retry_after_s,
+    )
