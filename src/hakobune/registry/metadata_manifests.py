@@ -193,15 +193,17 @@ class ManifestRows(BlobRows):
         *,
         even_tagged: bool = True,
         reason: str = "",
+        as_of: tuple[int, tuple[str, ...]] | None = None,
     ) -> None:
         """Remove a manifest and its tags (end-9). What it names is the collector's, once nothing else does.
 
         Args:
             even_tagged: false refuses one that has tags.
             reason: for the audit trail.
+            as_of: when it was pushed and its tags, in order, as whoever decided has seen them.
 
         Raises:
-            RegistryError: MANIFEST_UNKNOWN; DENIED where tags are immutable and it has one, where an index
+            RegistryError: MANIFEST_UNKNOWN, also if it is no longer *as_of*; DENIED where tags are immutable and it has one, where an index
                 contains it, and for a tag that *even_tagged* does not allow.
         """
 
@@ -209,6 +211,16 @@ class ManifestRows(BlobRows):
             immutable = await _immutable_tags(transaction, repository)
             now = self.clock()
             tags = await _tags_of(transaction, repository, image, digest)
+            if as_of is not None:
+                row = await transaction.fetch_row(
+                    "SELECT pushed_at FROM manifest "
+                    "WHERE repository = $1 AND image = $2 AND digest = $3",
+                    repository.id,
+                    image,
+                    digest,
+                )
+                if row is None or (row[0], tuple(tags)) != as_of:
+                    raise manifest_unknown(repository, image, digest)
             if tags and immutable:
                 raise _immutable(f"{digest} is not removed: it has the tag {tags[0]}", repository)
             if tags and not even_tagged:

@@ -111,6 +111,7 @@ def upgrade() -> None:
     )
     op.create_index("blob_state", "blob", ["state", "leased_at"])
     op.create_index("blob_verified", "blob", ["verified_at"])
+    op.create_index("blob_storage_key", "blob", ["storage_key"])
     op.create_table(
         "repository_blob",
         _key("repository", NUMBER),
