@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from email.utils import formatdate
 from http import HTTPStatus
@@ -55,13 +56,26 @@ class FilePart:
             os.close(self.descriptor)
 
 
+@dataclass(frozen=True, slots=True)
+class StreamPart:
+    """*count* bytes from *offset* of something that is read in pieces, which blocks, in one of *threads*."""
+
+    read: Callable[[int, int], Iterator[bytes]]  # offset, count
+    threads: Executor
+    offset: int
+    count: int
+
+    def close(self) -> None:
+        """Nothing is open before it is read."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """What to answer. *length* is the Content-Length of an answer to HEAD whose body was never made."""
 
     status: int
     headers: Headers = ()
-    body: bytes | FilePart = b""
+    body: bytes | FilePart | StreamPart = b""
     length: int | None = None
 
 

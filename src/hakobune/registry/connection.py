@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 from hakobune.registry.answer import Answer, FilePart, error_answer, write_head
 from hakobune.registry.arriving import ArrivingBody, BodyError, ClientGoneError
@@ -83,10 +83,9 @@ class Connection(asyncio.BufferedProtocol):
     # What the transport calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's does not say so
         self.peer = self._peer_of(transport)
-        self.outlet = Outlet(self.server.loop, transport, self.watch)
+        self.outlet = Outlet(self.server.loop, self._transport, self.watch)
         self.watch.enter(Phase.IDLE, time.monotonic())
         self.server.connections.add(self)
         if len(self.server.connections) > self.server.limits.connections:
@@ -338,10 +337,10 @@ class Connection(asyncio.BufferedProtocol):
         if self._ended or not body.is_small_rest:
             self._close_after = True
         part = answer.body
-        if isinstance(part, FilePart):
-            length = part.count
-        else:
+        if isinstance(part, bytes):
             length = len(part) if answer.length is None else answer.length
+        else:
+            length = part.count
         known = None if answer.status in _NO_LENGTH else length
         block = write_head(answer.status, answer.headers, length=known, close=self._close_after)
         if isinstance(part, bytes):
@@ -353,8 +352,10 @@ class Connection(asyncio.BufferedProtocol):
             with contextlib.closing(part):
                 if head.method == "HEAD":
                     self.outlet.write(block)
-                else:
+                elif isinstance(part, FilePart):
                     self.sent = await self.outlet.send_file(part, block)
+                else:
+                    self.sent = await self.outlet.send_stream(part, block)
         if not self._close_after and not body.finished:
             await self.receive(_forget)
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from hakobune.registry.answer import FilePart
+from hakobune.registry.answer import FilePart, StreamPart
 from hakobune.registry.arriving import ClientGoneError
 from hakobune.registry.limits import Phase, Watch
 from hakobune.registry.send import FileSender
@@ -136,6 +136,24 @@ class Outlet:
             head = b""
             at = until
         return part.count
+
+    async def send_stream(self, part: StreamPart, head: bytes) -> int:
+        """Send *head* and *part* piece by piece; how many bytes of it.
+
+        Raises:
+            ClientGoneError: the client is.
+            Exception: reading has failed: the connection must be cut.
+        """
+        pieces = part.read(part.offset, part.count)
+        self.transport.write(head)
+        sent = 0
+        while piece := await self._loop.run_in_executor(part.threads, next, pieces, b""):
+            sent += len(piece)
+            self.transport.write(piece)
+            await self.drain()
+        if sent != part.count:
+            raise OSError("the storage has given less than was promised of it")
+        return sent
 
     async def _send_range(self, file: int, offset: int, count: int, head: bytes) -> None:
         self._watch.enter(Phase.SENDING, time.monotonic())

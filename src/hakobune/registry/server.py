@@ -1,0 +1,249 @@
+"""The registry's parent process: opens the sockets, imports, forks one worker a core and the keeper, starts dead ones again.
+
+`python -I -m hakobune.registry.server`. It reads no request and opens no database; the short child that
+migrates the database is a process of its own, so that what that imports is in no worker's memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import ctypes
+import gc
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Coroutine, MutableMapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import uvloop
+
+from hakobune.errors import HakoError
+from hakobune.registry.generation import Generation
+from hakobune.registry.limits import Limits
+from hakobune.registry.metrics import MetricsPage
+from hakobune.registry.sockets import Sockets, open_sockets
+from hakobune.registry.worker import Plan, serve
+from hakobune.settings import Settings
+
+_PR_SET_PDEATHSIG: Final = 1
+_SIGNALS: Final = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_SOON_S: Final = 5.0  # who dies sooner is started again later
+_LONGEST_WAIT_S: Final = 10.0
+_GRACE_S: Final = 30.0
+
+Run = Callable[[], None]
+Serve = Callable[[Plan, Sockets, MetricsPage, int], Coroutine[Any, Any, None]]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Child:
+    """One place among the children, and who has it now."""
+
+    name: str
+    run: Callable[[], None]
+    pid: int = 0
+    started: float = 0.0
+    failures: int = 0
+    due: float = 0.0  # when to start it again
+
+
+class Parent:
+    """Keeps the children alive until it is told to end."""
+
+    def __init__(self, children: Sequence[Child], died: Callable[[], None]) -> None:
+        """
+        Args:
+            died: called when a child has died, before another is started.
+        """
+        self._children = children
+        self._died = died
+        self._ending = False
+
+    def run(self) -> None:
+        """Until SIGTERM or SIGINT. SIGHUP goes to the children."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        for child in self._children:
+            self._start(child)
+        while not self._ending:
+            received = signal.sigtimedwait(_SIGNALS, self._wait_s())
+            if received is None:
+                pass
+            elif received.si_signo == signal.SIGHUP:
+                self._tell(signal.SIGHUP)
+            elif received.si_signo != signal.SIGCHLD:
+                self._ending = True
+            self._reap()
+            self._start_due()
+        self._end()
+
+    def _start(self, child: Child) -> None:
+        parent = os.getpid()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        pid = os.fork()
+        if pid:
+            child.pid = pid
+            child.started = time.monotonic()
+            return
+        code = 1
+        try:
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+            if os.getppid() == parent:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+                child.run()
+                code = 0
+        except BaseException:
+            logger.exception("a child of the registry has failed", extra={"child": child.name})
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            for child in self._children:
+                if child.pid == pid:
+                    self._note_death(child, status)
+
+    def _note_death(self, child: Child, status: int) -> None:
+        now = time.monotonic()
+        child.pid = 0
+        child.failures = child.failures + 1 if now - child.started < _SOON_S else 0
+        wait_s = 0.0 if child.failures == 0 else min(0.1 * 2**child.failures, _LONGEST_WAIT_S)
+        child.due = now + wait_s
+        if not self._ending:
+            logger.error(
+                "a child of the registry has died", extra={"child": child.name, "status": status}
+            )
+            self._died()
+
+    def _start_due(self) -> None:
+        now = time.monotonic()
+        for child in self._children:
+            if not child.pid and child.due <= now and not self._ending:
+                self._start(child)
+
+    def _wait_s(self) -> float:
+        waiting = [child.due for child in self._children if not child.pid]
+        return max(0.0, min(waiting) - time.monotonic()) if waiting else 3600.0
+
+    def _tell(self, number: int) -> None:
+        for child in self._children:
+            if child.pid:
+                os.kill(child.pid, number)
+
+    def _end(self) -> None:
+        self._tell(signal.SIGTERM)
+        until = time.monotonic() + _GRACE_S
+        while any(child.pid for child in self._children) and time.monotonic() < until:
+            signal.sigtimedwait((signal.SIGCHLD,), 0.5)
+            self._reap()
+        self._tell(signal.SIGKILL)
+
+
+def migrate(settings: Settings) -> None:
+    """Bring the database up to date, in a process that ends.
+
+    Raises:
+        HakoError: that failed; its words have gone to stderr.
+    """
+    done = subprocess.run(
+        [
+            *(sys.executable, "-I", "-m", "hakobune.state.migrate"),
+            settings.registry_database,
+            str(settings.registry / "migrate.lock"),
+        ],
+        check=False,
+    )
+    if done.returncode:
+        raise HakoError("the registry's database cannot be used", why="see above")
+
+
+def run(plan: Plan, *, workers: int, env: MutableMapping[str, str]) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises:
+        HakoError: the database or an address cannot be used.
+    """
+    settings = plan.settings
+    settings.registry.mkdir(parents=True, exist_ok=True)
+    migrate(settings)
+    page = MetricsPage(workers)
+    sockets = open_sockets(settings, env)
+    generation = Generation(settings.registry / "generation")
+    children = [
+        Child(f"worker {number}", _in_loop(serve, plan, sockets, page, number))
+        for number in range(workers)
+    ]
+    gc.collect()
+    gc.freeze()
+    Parent(children, generation.bump).run()
+    sockets.close()
+
+
+def _in_loop(serve: Serve, plan: Plan, sockets: Sockets, page: MetricsPage, number: int) -> Run:
+    def run() -> None:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(plan, sockets, page, number))
+
+    return run
+
+
+class _JsonLines(logging.Formatter):
+    """One JSON object a line: what happened, and what is known of it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        known = vars(logging.makeLogRecord({}))
+        fields = {k: v for k, v in vars(record).items() if k not in known and k != "message"}
+        document = {
+            "time": self.formatTime(record),
+            "level": record.levelname,
+            "event": record.getMessage(),
+            **fields,
+        }
+        if record.exc_info:
+            document["exception"] = self.formatException(record.exc_info)
+        return json.dumps(document, default=str)
+
+
+def main() -> int:
+    """Run with the flags of the command line and the environment; the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m hakobune.registry.server")
+    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--tls-cert", type=Path, help="certificate chain (PEM) of the own port")
+    parser.add_argument("--tls-key", type=Path, help="its key, if it is not in the same file")
+    arguments = parser.parse_args()
+    handler = logging.StreamHandler()
+    handler.setFormatter(_JsonLines())
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    try:
+        settings = Settings.from_environment(os.environ, uid=os.getuid())
+        plan = Plan(
+            settings=settings,
+            limits=Limits(),
+            certificate=arguments.tls_cert,
+            key=arguments.tls_key,
+        )
+        run(plan, workers=max(1, arguments.workers), env=os.environ)
+    except HakoError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

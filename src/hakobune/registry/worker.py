@@ -1,0 +1,272 @@
+"""One worker: an event loop over sockets that the parent has opened, and everything that its connections share."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import resource
+import signal
+import ssl
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from hakobune.iam.authenticate import Authenticator
+from hakobune.iam.master_key import load_master_key, master_key_path
+from hakobune.iam.owner_token import owner_token_path, read_token
+from hakobune.iam.store import IamStore
+from hakobune.registry.access_log import AccessLog
+from hakobune.registry.admission import Admission
+from hakobune.registry.answer import Answer
+from hakobune.registry.app import App
+from hakobune.registry.authorize import Authorizer
+from hakobune.registry.connection import Connection
+from hakobune.registry.fast_path import FastPath
+from hakobune.registry.generation import Generation
+from hakobune.registry.head import Head
+from hakobune.registry.limits import Limits
+from hakobune.registry.metadata import Metadata
+from hakobune.registry.metrics import Gauge, Metrics, MetricsPage
+from hakobune.registry.parts import Parts
+from hakobune.registry.peer import owner_peer_of, proxy_peer, tcp_peer
+from hakobune.registry.route import Route, find_route
+from hakobune.registry.rows import now_us
+from hakobune.registry.sockets import Sockets
+from hakobune.registry.storages import open_storage
+from hakobune.registry.token_endpoint import TokenEndpoint
+from hakobune.settings import Settings
+from hakobune.state.sql import Sql, open_sql
+
+BUFFER_BYTES: Final = 256 * 1024
+_ROUTES: Final = 8192
+_THREADS: Final = 4
+_TICK_S: Final = 1.0
+_PULLS_S: Final = 60.0
+_GRACE_S: Final = 20.0  # for requests under way when the worker is told to end
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What all workers of a registry have in common."""
+
+    settings: Settings
+    limits: Limits
+    certificate: Path | None = None
+    key: Path | None = None
+
+
+class Worker:
+    """What the connections of one process share; fits `connection.Server`."""
+
+    def __init__(
+        self, app: App, fast: FastPath, metrics: Metrics, log: AccessLog, limits: Limits
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.buffer = memoryview(bytearray(BUFFER_BYTES))
+        self.connections: set[Connection] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.limits = limits
+        self.stopping = False
+        self._app = app
+        self._fast = fast
+        self._metrics = metrics
+        self._log = log
+        self._routes: dict[str, Route] = {}
+        self.answer_hot = fast.answer
+
+    def find_route(self, path: str) -> Route:
+        route = self._routes.get(path)
+        if route is None:
+            if len(self._routes) >= _ROUTES:
+                self._routes.clear()
+            route = self._routes[path] = find_route(path)
+        return route
+
+    async def answer(self, connection: Connection, head: Head, route: Route) -> Answer:
+        return await self._app.answer(connection, head, route)
+
+    def record(self, connection: Connection, status: int) -> None:
+        head, peer, body = connection.head, connection.peer, connection.body
+        seconds = time.monotonic() - connection.started
+        received = 0 if body is None else body.received
+        sent = connection.sent
+        client, agent, method, target = peer.address, "", "-", "-"
+        if head is not None:
+            method, target = head.method, head.target
+            agent = head.fields.values.get("user-agent", "")
+            if peer.via_proxy:
+                client = head.fields.values.get("x-forwarded-for", "proxy")
+        self._metrics.add(
+            connection.route.kind, method, status, seconds=seconds, sent=sent, received=received
+        )
+        self._log.add(
+            client=client,
+            principal=connection.principal,
+            method=method,
+            target=target,
+            status=status,
+            seconds=seconds,
+            sent=sent,
+            received=received,
+            agent=agent,
+        )
+
+    def tick(self) -> None:
+        """What is done once a second."""
+        now = time.monotonic()
+        for connection in list(self.connections):
+            connection.check(now)
+        self._metrics.set(Gauge.CONNECTIONS, len(self.connections))
+        self._metrics.set(Gauge.REQUESTS, len(self.tasks))
+        self._metrics.set(Gauge.CACHED, len(self._fast))
+        self._log.flush()
+
+    async def end(self) -> None:
+        """Answer what is under way, for a while, then close."""
+        self.stopping = True
+        for connection in list(self.connections):
+            connection.end_when_idle()
+        until = self.loop.time() + _GRACE_S
+        while self.connections and self.loop.time() < until:
+            await asyncio.sleep(0.05)
+        for connection in list(self.connections):
+            connection.abort()
+        if self.tasks:
+            await asyncio.wait(self.tasks, timeout=5.0)
+        self._log.flush()
+
+
+async def serve(plan: Plan, sockets: Sockets, page: MetricsPage, number: int) -> None:
+    """Serve until SIGTERM."""
+    _raise_descriptor_limit()
+    settings = plan.settings
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, ended.set)
+    loop.add_signal_handler(signal.SIGINT, ended.set)
+    encryption = _encryption(plan)
+    if encryption is not None:
+        loop.add_signal_handler(signal.SIGHUP, _reload, plan, encryption)
+    else:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    sql = await open_sql(settings.registry_database)
+    generation = Generation(settings.registry / "generation")
+    await sql.listen(generation.bump)
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="disk") as threads:
+        worker, parts = _make_worker(plan, sql, generation, page, number, threads)
+        servers = await _listen(worker, plan, sockets, encryption)
+        ticking = loop.create_task(_tick(worker, parts))
+        await ended.wait()
+        for server in servers:
+            server.close()
+        await worker.end()
+        ticking.cancel()
+        await parts.metadata.flush_pulls()
+        await sql.close()
+
+
+def _make_worker(
+    plan: Plan,
+    sql: Sql,
+    generation: Generation,
+    page: MetricsPage,
+    number: int,
+    threads: ThreadPoolExecutor,
+) -> tuple[Worker, Parts]:
+    settings = plan.settings
+    storage = open_storage(settings, os.environ)
+    uploads = settings.registry_files / "uploads"
+    uploads.mkdir(parents=True, exist_ok=True)
+    metadata = Metadata(sql, generation)
+    fast = FastPath(generation, metadata.note_pull)
+    token_path = owner_token_path(settings.home)
+    iam = IamStore(
+        sql,
+        master=load_master_key(master_key_path(settings.home)),
+        changed=generation.bump,
+        clock=now_us,
+        monotonic=time.monotonic,
+    )
+    authenticator = Authenticator(iam, owner_token=lambda: read_token(token_path))
+    authorizer = Authorizer(iam, authenticator, generation, clock=time.time)
+    parts = Parts(
+        metadata=metadata,
+        storage=storage,
+        fast=fast,
+        metrics=Metrics(page, number),
+        limits=plan.limits,
+        uploads=uploads,
+        incoming=settings.registry_files / "incoming",
+        threads=threads,
+    )
+    admission = Admission(metadata, authorizer, fast)
+    tokens = TokenEndpoint(iam, authenticator, authorizer, metadata.find_repository)
+    app = App(parts, admission, tokens)
+    log = AccessLog(settings.registry / "access.log")
+    return Worker(app, fast, parts.metrics, log, plan.limits), parts
+
+
+async def _listen(
+    worker: Worker, plan: Plan, sockets: Sockets, encryption: ssl.SSLContext | None
+) -> list[asyncio.AbstractServer]:
+    loop = worker.loop
+    owner = owner_peer_of(plan.settings.registry.stat().st_uid)
+    servers: list[asyncio.AbstractServer] = [
+        await loop.create_unix_server(lambda: Connection(worker, owner), sock=sockets.owner),
+        await loop.create_unix_server(lambda: Connection(worker, proxy_peer), sock=sockets.proxy),
+    ]
+    for listener in sockets.own_port:
+        servers.append(
+            await loop.create_server(
+                lambda: Connection(worker, tcp_peer),
+                sock=listener,
+                ssl=encryption,
+                ssl_handshake_timeout=plan.limits.head_s if encryption else None,
+            )
+        )
+    return servers
+
+
+async def _tick(worker: Worker, parts: Parts) -> None:
+    flushed = worker.loop.time()
+    while True:
+        await asyncio.sleep(_TICK_S)
+        try:
+            worker.tick()
+            if worker.loop.time() - flushed > _PULLS_S:
+                flushed = worker.loop.time()
+                await parts.metadata.flush_pulls()
+        except Exception:
+            logger.exception("what is done every second failed")
+
+
+def _encryption(plan: Plan) -> ssl.SSLContext | None:
+    if plan.certificate is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    context.load_cert_chain(plan.certificate, plan.key)
+    return context
+
+
+def _reload(plan: Plan, encryption: ssl.SSLContext) -> None:
+    """Use the certificate that lies there now, for new connections."""
+    assert plan.certificate is not None
+    try:
+        encryption.load_cert_chain(plan.certificate, plan.key)
+    except (OSError, ssl.SSLError) as error:
+        logger.error("the certificate cannot be read", extra={"reason": str(error)})
+
+
+def _raise_descriptor_limit() -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+__all__ = ["Plan", "Worker", "serve"]
