@@ -108,6 +108,7 @@ class Authenticator:
                     ends_at=assertion.expires_at,
                 )
             )
+        await self._iam.refresh()
         token = await self._iam.signing_keys.verify(text)
         bound = token if token.use is TokenUse.REGISTRY else None
         return await self._living(

@@ -50,15 +50,23 @@ class IamStore:
         self.groups = GroupStore(self._desk)
         self.logins = LoginStore(self._desk)
         self.signing_keys = SigningKeys(self._desk, master, monotonic=monotonic)
+        self._revision = -1
 
     @property
     def now_s(self) -> int:
         """Seconds since 1970."""
         return self._desk.now() // 1_000_000
 
-    async def revision(self) -> int:
-        """A number that changes with every change of rights: whoever caches decisions compares it."""
-        return await self._desk.revision()
+    async def refresh(self) -> int:
+        """Forget signing keys that may have been revoked, if rights have changed.
+
+        Returns a number that changes with every change of rights: whoever caches decisions compares it.
+        """
+        revision = await self._desk.revision()
+        if revision != self._revision:
+            self.signing_keys.forget()
+            self._revision = revision
+        return revision
 
     async def check(self, principal: Principal, permission: str, resource: str) -> Verdict:
         """Whether *principal* has *permission* on *resource*, by its policy or one above it."""

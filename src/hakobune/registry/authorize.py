@@ -205,11 +205,10 @@ class Authorizer:
         """Drop what is no longer true; returns the generation that is known to be looked at."""
         generation = self._cells[0]
         if generation != self._generation:
-            revision = await self._iam.revision()
+            revision = await self._iam.refresh()
             if revision != self._revision:
                 self._decisions.clear()
                 self._identities.clear()
-                self._iam.signing_keys.forget()
                 self._revision = revision
             self._generation = generation
         return generation
