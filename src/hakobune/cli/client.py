@@ -1,4 +1,4 @@
-"""The Cloud Run API (v2 REST) as the command line speaks it: JSON over the unix socket, `http.client` only."""
+"""The Google APIs (REST) as the command line speaks them: JSON over the unix socket, `http.client` only."""
 
 from __future__ import annotations
 
@@ -43,10 +43,15 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 class Client:
-    """Calls on one API socket. Not thread-safe."""
+    """Calls on one API socket. Not thread-safe.
 
-    def __init__(self, api_socket: Path) -> None:
+    Args:
+        version: of the API: `v2` is Cloud Run's; IAM, projects and Artifact Registry are `v1`.
+    """
+
+    def __init__(self, api_socket: Path, *, version: str = "v2") -> None:
         self._socket = api_socket
+        self._prefix = f"/{version}/"
 
     def get(self, name: str, **query: str) -> Document:
         """Read one resource or list.
@@ -88,6 +93,10 @@ class Client:
     def delete(self, name: str) -> Document:
         """Delete a resource; returns the operation."""
         return self._call("DELETE", name)
+
+    def post(self, name: str, body: Document) -> Document:
+        """Call a method that is a word after the resource's name (`projects/p:setIamPolicy`), or make a resource."""
+        return self._call("POST", name, body=body)
 
     def cancel(self, operation: Document) -> None:
         """Give up what an operation stands for; nothing happens if it is done."""
@@ -163,7 +172,7 @@ class Client:
         query: Mapping[str, str],
         body: Document | None,
     ) -> http.client.HTTPResponse:
-        target = "/v2/" + urllib.parse.quote(name, safe="/:")
+        target = self._prefix + urllib.parse.quote(name, safe="/:")
         if query:
             target += "?" + urllib.parse.urlencode(query)
         try:
