@@ -7,7 +7,7 @@ tighter than `AND`, as AIP-160 says.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from hakobune.serving.errors import InvalidArgumentError
@@ -103,7 +103,7 @@ class _Parser:
             raise self.error(f"{field} is compared with = or !=")
         pattern = _wildcard(self._value())
         wanted = operator != "!="
-        return lambda record: bool(pattern.fullmatch(str(record.get(field, "")))) == wanted
+        return lambda record: any(map(pattern.fullmatch, _values(record, field))) == wanted
 
     def _annotation(self, key: str) -> Predicate:
         if not key:
@@ -142,6 +142,12 @@ class _Parser:
             )
         self._at = found.end()
         return found[0].strip()
+
+
+def _values(record: Record, field: str) -> Sequence[str]:
+    """A field's value, or its values: a file may have several owners."""
+    value = record.get(field, "")
+    return value if isinstance(value, list) else [str(value)]
 
 
 def _parts(word: str) -> list[str]:

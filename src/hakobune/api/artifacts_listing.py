@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cmp_to_key
 from typing import Any, Generic, TypeVar
@@ -19,6 +19,7 @@ from hakobune.serving.errors import InvalidArgumentError
 
 DEFAULT_PAGE = 100
 MAX_PAGE = 1000
+_CHUNK = 5000  # items read at once to filter or order them
 
 T = TypeVar("T")
 Key = Sequence[str | int]
@@ -65,6 +66,34 @@ def read_list_request(query: Mapping[str, str]) -> ListRequest:
 def parameter(query: Mapping[str, str], name: str) -> str:
     """A query's parameter by its JSON name or the proto's own (Terraform sends `repository_id`)."""
     return query.get(name) or query.get(_snake(name), "")
+
+
+async def read_page(
+    fetch: Callable[[str, int], Awaitable[Sequence[T]]],
+    request: ListRequest,
+    *,
+    key: Callable[[T], str],
+    record: Callable[[T], Record],
+    filters: Collection[str],
+    orders: Collection[str],
+) -> Page[T]:
+    """A page of what lies in a database by *key*: read as far as needed, or all of it for a filter or an order.
+
+    Args:
+        fetch: the next items after a key ("" for the first), at most so many.
+    """
+    if request.filter or request.order_by:
+        found: list[T] = []
+        while part := await fetch(key(found[-1]) if found else "", _CHUNK):
+            found += part
+            if len(part) < _CHUNK:
+                break
+        return cut_page(found, request, record=record, filters=filters, orders=orders)
+    after = str(_read_token(request.page_token, _mark(request), 1)[0]) if request.page_token else ""
+    items = await fetch(after, request.size + 1)
+    page = tuple(items[: request.size])
+    more = len(items) > request.size
+    return Page(page, _write_token([key(page[-1])], request) if more else "")
 
 
 def cut_page(

@@ -121,3 +121,14 @@ class ArtifactsStore:
             )  # fmt: skip
 
         await self._sql.transact(work)
+
+    async def file_owners(self, repository: int) -> dict[str, list[tuple[str, str]]]:
+        """By digest of a blob: image and digest of each manifest of the repository that names it."""
+        owners: dict[str, list[tuple[str, str]]] = {}
+        for child, image, parent in await self._sql.fetch(
+            "SELECT child, image, parent FROM manifest_ref WHERE repository = $1 AND kind = 'blob' "
+            "ORDER BY child, image, parent",
+            repository,
+        ):
+            owners.setdefault(child, []).append((image, parent))
+        return owners

@@ -1,0 +1,136 @@
+"""One call of the Artifact Registry API: what was asked, by whom, and what all methods share to answer it."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.requests import Request
+
+from hakobune.api.artifacts_listing import ListRequest, parameter, read_list_request
+from hakobune.api.artifacts_names import RepositoryName, location_name
+from hakobune.iam.principal import Principal
+from hakobune.iam.secret_box import SecretBox
+from hakobune.iam.store import IamStore
+from hakobune.registry.artifacts_store import ArtifactsStore
+from hakobune.registry.metadata import Metadata
+from hakobune.registry.repository import Repository
+from hakobune.registry.secret_store import SecretStore
+from hakobune.serving.errors import InvalidArgumentError, NotFoundError
+
+JsonObject = dict[str, Any]
+PROTO = "type.googleapis.com/google.devtools.artifactregistry.v1."
+EMPTY: Mapping[str, Any] = {"@type": "type.googleapis.com/google.protobuf.Empty"}
+
+# Asks a remote repository's upstream whether it is one; raises a HakoError in words if it is not.
+UpstreamCheck = Callable[[Repository], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registry:
+    """What the methods work on.
+
+    Attributes:
+        host: `HOST:PORT` under which images are pushed and pulled.
+    """
+
+    metadata: Metadata
+    store: ArtifactsStore
+    secrets: SecretStore
+    box: SecretBox
+    iam: IamStore
+    check_upstream: UpstreamCheck
+    host: str
+
+    async def repository(self, name: RepositoryName) -> Repository:
+        """The repository of that name.
+
+        Raises:
+            NotFoundError: there is none, or it is in another location, which is said.
+        """
+        found = await self.metadata.find_repository(name.project, name.repository)
+        if found is not None and found.location == name.location:
+            return found
+        raise NotFoundError(
+            f"there is no repository {name}",
+            why="" if found is None else f"project {name.project} has it in location {found.location}",
+            fix=f"hako artifacts repositories create {name.repository} --repository-format=docker --location={name.location} --project={name.project}"
+            if found is None
+            else f"--location={found.location}",
+        )  # fmt: skip
+
+    async def finished(
+        self,
+        parent: str,
+        response: Mapping[str, Any],
+        *,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> JsonObject:
+        """The operation of a deed that is done, kept for those who ask again."""
+        operation = {
+            "name": f"{parent}/operations/{uuid.uuid4()}",
+            "metadata": dict(metadata or {"@type": PROTO + "OperationMetadata"}),
+            "done": True,
+            "response": dict(response),
+        }
+        await self.store.add_operation(parent, str(operation["name"]), operation)
+        return operation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A call that may be answered: its caller has the permission it needs."""
+
+    ids: Mapping[str, str]
+    query: Mapping[str, str]
+    body: JsonObject
+    caller: Principal
+
+    @property
+    def parent(self) -> str:
+        return location_name(self.ids["project"], self.ids["location"])
+
+    @property
+    def repository(self) -> RepositoryName:
+        return RepositoryName(self.ids["project"], self.ids["location"], self.ids["repository"])
+
+    @property
+    def actor(self) -> str:
+        """The caller as the audit trail names it."""
+        return str(self.caller)
+
+    @property
+    def list_request(self) -> ListRequest:
+        return read_list_request(self.query)
+
+    def parameter(self, name: str) -> str:
+        return parameter(self.query, name)
+
+    def flag(self, name: str) -> bool:
+        return self.parameter(name).lower() in ("true", "1")
+
+
+async def read_body(request: Request) -> JsonObject:
+    """The JSON object of a request; empty for no body.
+
+    Raises:
+        InvalidArgumentError: it is something else.
+    """
+    data = await request.body()
+    if not data:
+        return {}
+    try:
+        body = json.loads(data)
+    except ValueError as error:
+        raise InvalidArgumentError("the request's body is not JSON", why=str(error)) from error
+    if not isinstance(body, dict):
+        raise InvalidArgumentError("the request's body is not a JSON object")
+    return body
+
+
+def listing(kind: str, items: list[JsonObject], token: str) -> JsonObject:
+    """The answer of a list method."""
+    return {**({kind: items} if items else {}), **({"nextPageToken": token} if token else {})}
