@@ -56,6 +56,7 @@ COMMANDS = (
     Command("image", "hakobune.cli.image", "list, inspect, tag, save, load and remove images"),
     Command("container", "hakobune.cli.container", "run, list, stop and remove containers"),
     Command("serve", "hakobune.cli.serve", "run the supervisor, or stop all that it started"),
+    Command("registry", "hakobune.cli.registry", "run the registry alone, back it up, restore it"),
     Command("auth", "hakobune.cli.auth", "log in to registries; print the access token of the API"),
     Command("doctor", "hakobune.cli.doctor", "list what this machine has and what it lacks"),
 )  # fmt: skip

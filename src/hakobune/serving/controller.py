@@ -93,7 +93,7 @@ class Controller:
         await self._fleet.route()  # where requests go is true before anything is parked or stopped
         self._changes.resume(self._book.unfinished())
         self._spawn(self._fleet.run())
-        self._spawn(self._registry.ensure())
+        await self._registry.ensure()
 
     async def stop(self) -> None:
         """Let go of everything; instances and HAProxy run on, the next controller finds them."""

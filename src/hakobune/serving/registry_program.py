@@ -9,6 +9,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from hakobune.errors import HakoError
 from hakobune.runtime.container import ContainerError
 from hakobune.runtime.listeners import join_address
 from hakobune.serving.ingress_program import is_free, listen_addresses
@@ -65,22 +66,15 @@ class RegistryProgram:
 
     async def ensure(self) -> None:
         """Have it run, or its sockets held. Idempotent; what hinders it is logged, and services go on."""
-        held = next((p.listen for p in await self._link.programs() if p.name == PROGRAM), ())
         try:
-            own = own_addresses(self._settings, held=held)
-        except OSError as error:
-            logger.warning(
-                "the registry has no port of its own",
-                extra={"why": f"{self._settings.registry_listen}: {error}"},
-            )
-            own = ()
-        try:
-            await self._start(own)
-        except ContainerError as error:
-            if not own:
-                raise
-            logger.warning("the registry has no port of its own", extra={"why": str(error)})
-            await self._start(())
+            held = next((p.listen for p in await self._link.programs() if p.name == PROGRAM), ())
+            try:
+                await self._start(own_addresses(self._settings, held=held))
+            except (ContainerError, OSError) as error:
+                logger.warning("the registry has no port of its own", extra={"why": str(error)})
+                await self._start(())
+        except HakoError as error:
+            logger.error("the registry cannot be started", extra={"why": str(error)})
 
     async def _start(self, own: Sequence[str]) -> None:
         await self._link.start_program(
