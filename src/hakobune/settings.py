@@ -16,6 +16,7 @@ from hakobune.errors import UsageError
 
 DEFAULT_LISTEN = "localhost:8080"
 SERVICE_PORTS = 100
+REGISTRY_GRACE_S = 24 * 3600.0
 REGISTRY_PORT_DISTANCE = 10100  # just above the service ports
 NOWHERE = "off"
 RUNTIMES = ("crun", "runc")
@@ -68,6 +69,12 @@ SETTINGS = (
         default="HAKO_HOME/registry",
         meaning="where the registry keeps blobs: a folder, or s3://BUCKET/PREFIX?endpoint=URL",
     ),
+    Setting(
+        variable="HAKO_REGISTRY_GRACE",
+        default="86400",
+        meaning="seconds for which a blob that no manifest names stays after it was pushed or asked for last; "
+        "pushes that take longer may fail, so it is 600 or more except in tests",
+    ),
 )
 
 
@@ -84,6 +91,7 @@ class Settings:
     registry_listen: tuple[str, int] | None = None  # None: no port of its own
     registry_database: str = ""
     registry_storage: str = ""
+    registry_grace_s: float = REGISTRY_GRACE_S
 
     @classmethod
     def from_environment(cls, env: Mapping[str, str], *, uid: int) -> Settings:
@@ -107,6 +115,7 @@ class Settings:
                 env.get("HAKO_REGISTRY_DATABASE") or f"sqlite:///{home}/registry/meta.db"
             ),
             registry_storage=_parse_storage(env.get("HAKO_REGISTRY_STORAGE") or f"{home}/registry"),
+            registry_grace_s=_parse_grace(env.get("HAKO_REGISTRY_GRACE")),
         )
 
     @property
@@ -217,6 +226,22 @@ def _parse_storage(text: str) -> str:
             fix="HAKO_REGISTRY_STORAGE=/srv/blobs",
         )
     return text
+
+
+def _parse_grace(text: str | None) -> float:
+    if not text:
+        return REGISTRY_GRACE_S
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < 10**9:
+        raise UsageError(
+            f"cannot wait {text!r} before a blob that nothing names is removed",
+            why="HAKO_REGISTRY_GRACE is a number of seconds",
+            fix="HAKO_REGISTRY_GRACE=86400",
+        )
+    return seconds
 
 
 def _parse_ports(text: str | None, listen_port: int) -> tuple[int, int]:

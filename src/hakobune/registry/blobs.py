@@ -205,7 +205,7 @@ class LocalStorage:
         for entry in os.scandir(self.trash):
             found = entry.stat(follow_symlinks=False)
             freed += found.st_size if found.st_nlink == 1 else 0
-            os.unlink(entry.path)
+            Path(entry.path).unlink(missing_ok=True)
         return freed
 
     def quarantine(self, key: str) -> str:

@@ -322,7 +322,7 @@ class ListingRows(Rows):
             created_at=row[10],
             pushed_at=row[11],
             pulled_at=row[12],
-            built_at=row[13],
+            built_at=max(0, row[13]),  # below: its configuration does not say
             pushed_by=row[15],
             tags=tuple(tags.get((image, digest), ())),
             platforms=platforms,

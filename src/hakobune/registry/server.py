@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Coroutine, MutableMapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -189,6 +189,7 @@ def run(plan: Plan, *, workers: int, env: MutableMapping[str, str]) -> None:
         Child(f"worker {number}", _in_loop(serve, plan, sockets, page, number))
         for number in range(workers)
     ]
+    children.append(Child("keeper", _keep(settings, env)))
     gc.collect()
     gc.freeze()
     Parent(children, generation.bump).run()
@@ -199,6 +200,15 @@ def _in_loop(serve: Serve, plan: Plan, sockets: Sockets, page: MetricsPage, numb
     def run() -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(plan, sockets, page, number))
+
+    return run
+
+
+def _keep(settings: Settings, env: Mapping[str, str]) -> Run:
+    def run() -> None:
+        from hakobune.registry.keeper import keep  # what it imports is not the workers'
+
+        asyncio.run(keep(settings, env))
 
     return run
 

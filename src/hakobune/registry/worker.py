@@ -182,7 +182,7 @@ def _make_worker(
     storage = open_storage(settings, os.environ)
     uploads = settings.registry_files / "uploads"
     uploads.mkdir(parents=True, exist_ok=True)
-    metadata = Metadata(sql, generation)
+    metadata = Metadata(sql, generation, grace_s=settings.registry_grace_s)
     fast = FastPath(generation, metadata.note_pull)
     token_path = owner_token_path(settings.home)
     iam = IamStore(

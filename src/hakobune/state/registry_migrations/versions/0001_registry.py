@@ -66,6 +66,10 @@ def upgrade() -> None:
         _text("pushed_by"),
     )
     op.create_index("manifest_subject", "manifest", ["repository", "image", "subject"])
+    unread = sa.text("built_at = 0 AND config_digest <> ''")  # the keeper's list of what to read
+    op.create_index(
+        "manifest_unread", "manifest", ["repository"], sqlite_where=unread, postgresql_where=unread
+    )
     op.create_table(
         "manifest_ref",
         _key("repository", NUMBER),
