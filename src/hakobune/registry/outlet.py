@@ -124,7 +124,7 @@ class Outlet:
             Exception: there is less to send than was promised: the connection must be cut.
         """
         at, end = part.offset, part.offset + part.count
-        if part.growing is not None:  # who waits for the first byte should know that it will come
+        if part.growing is not None or at == end:  # who waits should know that it will come
             self.write(head)
             head = b""
         while at < end:
