@@ -1,7 +1,7 @@
 """The controller's process: Google's APIs on two unix sockets, over one controller.
 
 `run/api.sock` is for this machine's users (who may open it may call); `run/api-tcp.sock` is where HAProxy
-sends what comes over TCP, and wants the token. Started by the supervisor: `python -m hakobune.api.app`.
+sends what comes over TCP, and wants a token. Started by the supervisor: `python -m hakobune.api.app`.
 """
 
 from __future__ import annotations
@@ -28,10 +28,14 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from hakobune import __version__
+from hakobune.api.caller import OwnerCalls
 from hakobune.api.errors import answer_hako_error, answer_unknown_path
-from hakobune.api.guard import TokenGuard, load_token
+from hakobune.api.guard import TokenGuard
+from hakobune.api.iam_v1 import iam_v1_routes
+from hakobune.api.registry_state import RegistryState, open_registry_state
 from hakobune.api.run_v2 import run_v2_routes
 from hakobune.errors import HakoError
+from hakobune.iam.owner_token import load_token, owner_token_path
 from hakobune.serving.controller import Controller
 from hakobune.settings import Settings
 
@@ -40,15 +44,26 @@ SOCKET_GROUP = "hakobune"
 logger = logging.getLogger(__name__)
 
 
-def make_app(controller: Controller) -> Starlette:
-    """The APIs over *controller*; who may call is decided around it."""
-    return Starlette(
-        routes=[Route("/healthz", _healthz), *run_v2_routes(controller)],
+def make_app(controller: Controller, state: RegistryState, *, server: str) -> Starlette:
+    """The APIs over *controller* and the registry; who calls is found out around it.
+
+    Args:
+        server: this installation's URL, for callers who have come by a socket.
+    """
+    app = Starlette(
+        routes=[
+            Route("/healthz", _healthz),
+            *run_v2_routes(controller),
+            *iam_v1_routes(state.iam.store),
+        ],
         exception_handlers={
             HakoError: answer_hako_error,
             HTTPException: answer_unknown_path,
         },
     )
+    app.state.iam = state.iam.store
+    app.state.server = server
+    return app
 
 
 async def _healthz(_: Request) -> Response:
@@ -62,14 +77,15 @@ def our_hosts(settings: Settings) -> Collection[str]:
 
 async def serve(settings: Settings) -> None:
     """Run the controller and its APIs until SIGTERM or SIGINT."""
+    load_token(owner_token_path(settings.home))
+    state = await open_registry_state(settings)
     controller = Controller(settings)
     await controller.start()
     try:
-        app = make_app(controller)
-        token = load_token(settings.home / "serving" / "admin.token")
-        guarded = TokenGuard(app, hosts=our_hosts(settings), token=token)
+        app = make_app(controller, state, server=f"http://{settings.host}:{settings.port}")
+        guarded = TokenGuard(app, hosts=our_hosts(settings), authenticator=state.iam.authenticator)
         servers = [
-            _server(app, settings.api_socket),
+            _server(OwnerCalls(app), settings.api_socket),
             _server(guarded, settings.run / "api-tcp.sock"),
         ]
         loop = asyncio.get_running_loop()
@@ -80,6 +96,7 @@ async def serve(settings: Settings) -> None:
                 tasks.create_task(server.serve(sockets=[listener]))
     finally:
         await controller.stop()
+        await state.close()
 
 
 class _Server(uvicorn.Server):

@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from hakobune.api.caller import Endpoint, permitted
 from hakobune.serving.controller import Controller
 from hakobune.serving.document import parse_duration, read_document, write_document
 from hakobune.serving.errors import InvalidArgumentError
@@ -31,24 +32,29 @@ _OPERATION = _LOCATION + "/operations/{operation}"
 
 
 def run_v2_routes(controller: Controller) -> list[Route]:
-    """The routes of the API, most particular first."""
+    """The routes of the API, most particular first, each with the permission it needs."""
     api = RunV2(controller)
+    project, service = "projects/{project}", _SERVICE.removeprefix("/v2/")
+    table: tuple[tuple[str, str, Endpoint, str, str], ...] = (
+        ("POST", _LOCATION + "/services", api.create_service, "services.create", project),
+        ("GET", _LOCATION + "/services", api.list_services, "services.list", project),
+        ("GET", _SERVICE, api.get_service, "services.get", service),
+        ("PATCH", _SERVICE, api.update_service, "services.update", service),
+        ("DELETE", _SERVICE, api.delete_service, "services.delete", service),
+        ("GET", _SERVICE + "/logs", api.read_logs, "services.get", service),
+        ("GET", _SERVICE + "/events", api.list_events, "services.get", service),
+        ("GET", _REVISION + "/events", api.list_events, "revisions.get", service),
+        ("GET", _SERVICE + "/revisions", api.list_revisions, "revisions.list", service),
+        ("GET", _REVISION, api.get_revision, "revisions.get", service),
+        ("DELETE", _REVISION, api.delete_revision, "revisions.delete", service),
+        ("POST", _OPERATION + ":wait", api.wait_operation, "operations.get", project),
+        ("POST", _OPERATION + ":cancel", api.cancel_operation, "services.update", project),
+        ("GET", _LOCATION + "/operations", api.list_operations, "operations.list", project),
+        ("GET", _OPERATION, api.get_operation, "operations.get", project),
+    )
     return [
-        Route(_LOCATION + "/services", api.create_service, methods=["POST"]),
-        Route(_LOCATION + "/services", api.list_services, methods=["GET"]),
-        Route(_SERVICE, api.get_service, methods=["GET"]),
-        Route(_SERVICE, api.update_service, methods=["PATCH"]),
-        Route(_SERVICE, api.delete_service, methods=["DELETE"]),
-        Route(_SERVICE + "/logs", api.read_logs, methods=["GET"]),
-        Route(_SERVICE + "/events", api.list_events, methods=["GET"]),
-        Route(_REVISION + "/events", api.list_events, methods=["GET"]),
-        Route(_SERVICE + "/revisions", api.list_revisions, methods=["GET"]),
-        Route(_REVISION, api.get_revision, methods=["GET"]),
-        Route(_REVISION, api.delete_revision, methods=["DELETE"]),
-        Route(_OPERATION + ":wait", api.wait_operation, methods=["POST"]),
-        Route(_OPERATION + ":cancel", api.cancel_operation, methods=["POST"]),
-        Route(_LOCATION + "/operations", api.list_operations, methods=["GET"]),
-        Route(_OPERATION, api.get_operation, methods=["GET"]),
+        Route(path, permitted(endpoint, f"run.{permission}", resource), methods=[method])
+        for method, path, endpoint, permission, resource in table
     ]
 
 

@@ -1,60 +1,77 @@
+import asyncio
+
 import pytest
 
-from hakobune.api.errors import ANSWERS, PermissionDeniedError, UnauthenticatedError
-from hakobune.api.guard import check_call, load_token
-from hakobune.serving import errors as serving_errors
+from hakobune.api.errors import PermissionDeniedError, UnauthenticatedError
+from hakobune.api.guard import authenticate, check_origin
+from hakobune.iam.principal import OWNER, user
+from tests.unit.iam.store import OWNER_TOKEN, an_iam, run
 
 HOSTS = {"localhost", "127.0.0.1", "::1"}
 
 
 def call(**headers):
-    check_call({"host": "localhost:8080", **headers}, hosts=HOSTS, token="t0k")
-
-
-def test_a_call_with_the_token_passes():
-    call(authorization="Bearer t0k")
+    check_origin({"host": "localhost:8080", **headers}, hosts=HOSTS)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8080", "[::1]:8080", "LOCALHOST"])
 def test_each_of_our_names_is_ours(host):
-    call(host=host, authorization="Bearer t0k")
+    call(host=host)
 
 
-@pytest.mark.parametrize("authorization", ["", "Bearer", "Bearer wrong", "Basic t0k"])
-def test_a_call_without_the_right_token_is_refused(authorization):
-    with pytest.raises(UnauthenticatedError):
-        call(authorization=authorization)
-
-
-def test_a_rebound_host_name_is_refused_even_with_the_token():
+def test_a_rebound_host_name_is_refused():
     with pytest.raises(PermissionDeniedError, match=r"evil\.test"):
-        call(host="evil.test:8080", authorization="Bearer t0k")
+        call(host="evil.test:8080")
 
 
-def test_a_foreign_page_is_refused_even_with_the_token():
+def test_a_foreign_page_is_refused():
     with pytest.raises(PermissionDeniedError, match=r"https://evil\.test"):
-        call(origin="https://evil.test", authorization="Bearer t0k")
+        call(origin="https://evil.test")
 
 
 def test_our_own_page_may_call():
-    call(origin="http://localhost:8080", authorization="Bearer t0k")
+    call(origin="http://localhost:8080")
 
 
-def test_the_token_is_made_once_and_readable_by_its_owner_alone(tmp_path):
-    path = tmp_path / "serving" / "admin.token"
+def test_the_installations_token_is_the_owner(tmp_path):
+    async def main():
+        async with an_iam(tmp_path) as iam:
+            return await authenticate(f"Bearer {OWNER_TOKEN}", iam.authenticator)
 
-    token = load_token(path)
-
-    assert load_token(path) == token
-    assert len(token) > 40
-    assert path.stat().st_mode & 0o777 == 0o600
+    assert run(main()) == OWNER
 
 
-def test_every_serving_error_has_an_answer():
-    kinds = [
-        kind
-        for kind in vars(serving_errors).values()
-        if isinstance(kind, type) and issubclass(kind, serving_errors.ServingError)
-    ]
+def test_an_access_token_is_its_principal(tmp_path):
+    async def main():
+        async with an_iam(tmp_path) as iam:
+            token, _ = await iam.store.issue_access_token(user("alice@example.com"))
+            return await authenticate(f"Bearer {token}", iam.authenticator)
 
-    assert {kind.status for kind in kinds} <= ANSWERS.keys()
+    assert run(main()) == user("alice@example.com")
+
+
+def test_a_token_for_the_registry_is_refused(tmp_path):
+    async def main():
+        async with an_iam(tmp_path) as iam:
+            token = await iam.store.issue_registry_token(
+                user("alice@example.com"), (), audience="x", expires_at=int(iam.clock.s) + 60
+            )
+            await authenticate(f"Bearer {token}", iam.authenticator)
+
+    with pytest.raises(UnauthenticatedError, match="registry only"):
+        run(main())
+
+
+@pytest.mark.parametrize(
+    "authorization", [None, "", "Bearer", "Bearer wrong", f"Basic {OWNER_TOKEN}", "Bearer hako-no"]
+)
+def test_a_call_without_a_right_token_is_refused_and_the_token_not_repeated(
+    tmp_path, authorization
+):
+    async def main():
+        async with an_iam(tmp_path) as iam:
+            await authenticate(authorization, iam.authenticator)
+
+    with pytest.raises(UnauthenticatedError) as error:
+        asyncio.run(main())
+    assert "wrong" not in str(error.value)
