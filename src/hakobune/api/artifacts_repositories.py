@@ -16,6 +16,7 @@ from hakobune.api.artifacts_validate import (
     check_repository,
     check_upstream_unchanged,
 )
+from hakobune.api.caller import OWNER_ONLY, require
 from hakobune.iam.policy_store import drop_policy
 from hakobune.iam.roles import PULL
 from hakobune.registry import repository as rows
@@ -129,6 +130,8 @@ class Repositories:
                 field="remoteRepositoryConfig.upstreamCredentials.usernamePasswordCredentials.passwordSecretVersion",
                 fix=f"projects/{row.project}/secrets/SECRET/versions/latest",
             )
+        # Whoever sets the upstream could otherwise have any secret sent to a host of his own.
+        await require(self._registry.iam, call.caller, OWNER_ONLY, row.resource)
         payload = await self._registry.secrets.read(remote.password_secret_version)
         password = payload.decode(errors="replace").rstrip("\n")
         sealed = seal_password(self._registry.box, row.resource, password)
