@@ -28,6 +28,9 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from hakobune import __version__
+from hakobune.api.artifacts_context import Registry
+from hakobune.api.artifacts_open import open_artifacts
+from hakobune.api.artifacts_v1 import artifacts_v1_routes
 from hakobune.api.caller import OwnerCalls
 from hakobune.api.errors import answer_hako_error, answer_unknown_path
 from hakobune.api.guard import TokenGuard
@@ -44,7 +47,9 @@ SOCKET_GROUP = "hakobune"
 logger = logging.getLogger(__name__)
 
 
-def make_app(controller: Controller, state: RegistryState, *, server: str) -> Starlette:
+def make_app(
+    controller: Controller, state: RegistryState, registry: Registry, *, server: str
+) -> Starlette:
     """The APIs over *controller* and the registry; who calls is found out around it.
 
     Args:
@@ -54,6 +59,7 @@ def make_app(controller: Controller, state: RegistryState, *, server: str) -> St
         routes=[
             Route("/healthz", _healthz),
             *run_v2_routes(controller),
+            *artifacts_v1_routes(registry),
             *iam_v1_routes(state.iam.store),
         ],
         exception_handlers={
@@ -82,7 +88,10 @@ async def serve(settings: Settings) -> None:
     controller = Controller(settings)
     await controller.start()
     try:
-        app = make_app(controller, state, server=f"http://{settings.host}:{settings.port}")
+        registry = open_artifacts(state, settings, env=os.environ)
+        app = make_app(
+            controller, state, registry, server=f"http://{settings.host}:{settings.port}"
+        )
         guarded = TokenGuard(app, hosts=our_hosts(settings), authenticator=state.iam.authenticator)
         servers = [
             _server(OwnerCalls(app), settings.api_socket),
