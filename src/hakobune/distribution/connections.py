@@ -9,7 +9,6 @@ import base64
 import contextlib
 import http.client
 import select
-import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,6 +20,7 @@ from urllib.parse import unquote, urlsplit
 from hakobune import __version__
 from hakobune.distribution.proxies import Proxies
 from hakobune.distribution.registries import TlsFiles
+from hakobune.distribution.unix_http import UnixConnection
 from hakobune.errors import HakoError
 
 USER_AGENT: Final = f"hakobune/{__version__}"
@@ -43,17 +43,6 @@ class ProxyError(OSError):
 
 _Key = tuple[str, bool, str]
 """Origin, whether it may be insecure, and the path of its unix socket."""
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str, timeout_s: float) -> None:
-        super().__init__("localhost", timeout=timeout_s)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
 
 
 class Answer:
@@ -253,7 +242,7 @@ class Connections:
         connection: http.client.HTTPConnection
         first = _parse_proxy(proxy) if proxy else (host, port)
         if key[2]:
-            connection = _UnixConnection(key[2], self._connect_s)
+            connection = UnixConnection(key[2], self._connect_s)
         elif origin.scheme == "https":
             context = self._context(key, tls)
             connection = http.client.HTTPSConnection(

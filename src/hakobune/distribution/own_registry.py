@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from hakobune.oci.digest import Digest
+from hakobune.oci.reference import Reference
 from hakobune.settings import DEFAULT_LISTEN, Settings
 
 if TYPE_CHECKING:
@@ -31,11 +32,13 @@ class OwnRegistry:
     Attributes:
         hosts: the registries in image names that mean it, each `HOST:PORT`.
         socket: where this machine's own users reach it.
+        api: where the API tells which repositories there are.
         incoming: where a blob is put that shall be taken over by its link.
     """
 
     hosts: frozenset[str]
     socket: Path
+    api: Path
     incoming: Path
 
     @classmethod
@@ -49,6 +52,7 @@ class OwnRegistry:
                 f"{name}:{port}" for host, port in addresses for name in _names_of(host)
             ),
             socket=settings.registry_socket,
+            api=settings.api_socket,
             incoming=settings.registry_files / "incoming",
         )
 
@@ -61,6 +65,58 @@ class OwnRegistry:
     def is_open(self) -> bool:
         """Whether this process may connect to it."""
         return os.access(self.socket, os.W_OK)
+
+    def means(self, reference: Reference) -> bool:
+        """Whether the name is one of an image of this registry, and this process may connect to it.
+
+        `LOCATION-docker.pkg.dev/PROJECT/REPOSITORY/…` is, if there is such a repository here, in whatever location.
+        """
+        if not self.is_open:
+            return False
+        if reference.registry in self.hosts:
+            return True
+        return is_location_host(reference.registry) and self._has(reference.repository)
+
+    def _has(self, name: str) -> bool:
+        project, _, rest = name.partition("/")
+        wanted = rest.partition("/")[0]
+        try:
+            repositories = _repositories(self.api, project)
+        except (OSError, ValueError):
+            return False
+        return any(found.rpartition("/")[2] == wanted for found in repositories)
+
+
+def _repositories(api: Path, project: str) -> Iterator[str]:
+    """The full names of a project's repositories.
+
+    Raises:
+        OSError, ValueError: the API does not say.
+    """
+    import http.client
+    import json
+
+    from hakobune.distribution.unix_http import UnixConnection
+
+    token = ""
+    while True:
+        connection = UnixConnection(str(api), 10.0)
+        try:
+            path = f"/v1/projects/{quote(project, safe='')}/locations/-/repositories?pageSize=1000"
+            connection.request("GET", path + (f"&pageToken={quote(token)}" if token else ""))
+            answer = connection.getresponse()
+            data = answer.read()
+        except http.client.HTTPException as error:
+            raise OSError(str(error)) from error
+        finally:
+            connection.close()
+        if answer.status != 200:
+            return
+        document = json.loads(data)
+        yield from (str(item["name"]) for item in document.get("repositories", ()))
+        token = document.get("nextPageToken", "")
+        if not token:
+            return
 
 
 def is_location_host(registry: str) -> bool:

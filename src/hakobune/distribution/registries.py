@@ -90,9 +90,8 @@ class Registries:
         Raises:
             HakoError: the registry is blocked by the configuration.
         """
-        own_registry = self._own_registry(reference.registry)
-        if own_registry is not None:
-            return (own_registry_endpoint(own_registry, reference),)
+        if self.own is not None and self.own.means(reference):
+            return (own_registry_endpoint(self.own, reference),)
         name = reference.name
         entry = _most_specific(self.entries, name)
         if entry is not None and entry.blocked:
@@ -106,11 +105,6 @@ class Registries:
             return (own,)
         mirrors = [*self._mirrors(reference, entry)]
         return (*mirrors, own)
-
-    def _own_registry(self, registry: str) -> OwnRegistry | None:
-        """This installation's, if it is meant and this process may use its socket."""
-        own = self.own
-        return own if own is not None and registry in own.hosts and own.is_open else None
 
     def tls_files(self, host: str) -> TlsFiles:
         """What the first folder `certs.d/HOST` has: `*.crt` are authorities, `*.cert` with `*.key` a client's."""

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
+from hakobune.distribution.own_registry import OwnRegistry
 from hakobune.errors import HakoError
 from hakobune.oci.blobs import BlobUnknownError
 from hakobune.oci.digest import Digest
@@ -19,6 +20,7 @@ from hakobune.oci.platform import Platform
 from hakobune.oci.reference import Reference
 from hakobune.oci.store import Store
 from hakobune.progress import Progress
+from hakobune.settings import Settings
 
 # What speaks HTTP takes 40 ms to import: only for who really asks a registry.
 if TYPE_CHECKING:
@@ -100,7 +102,7 @@ def find_or_pull(
 
     Args:
         policy: `missing` asks the registry only for what is not here, `always` looks whether it has something newer,
-            `never` does not ask it.
+            `never` does not ask it. This installation's own registry is asked by `missing`, too: it is as near as the store.
 
     Raises:
         ImageNotHereError: it is not here and may not, or can not, be pulled.
@@ -111,6 +113,9 @@ def find_or_pull(
         here = _only_one(store, reference)
         if here is not None:
             _check_platform(here, platform, reference, progress)
+    if here is not None and policy == "missing" and is_outdated(store, reference, progress):
+        with contextlib.suppress(HakoError):  # then what is here will do
+            return pull(store, reference, platform, progress, access=access)
     if here is not None and policy != "always":
         return here
     if policy == "never":
@@ -123,6 +128,22 @@ def find_or_pull(
         return pull(store, reference, platform, progress, access=access)
     progress.step(f"{reference.short} is not here: asking {reference.registry} for it")
     return _pull_missing(store, reference, platform, progress, access)
+
+
+def is_outdated(store: Store, reference: Reference, progress: Progress) -> bool:
+    """Whether this installation's own registry has another image under a tag than the store; of other registries nothing is asked."""
+    if reference.digest is not None:
+        return False
+    settings = Settings.from_environment(
+        {**os.environ, "HAKO_HOME": str(store.home)}, uid=os.geteuid()
+    )
+    if not OwnRegistry.of(settings).means(reference):
+        return False
+    try:
+        there = resolve(store, reference, progress)
+    except HakoError:
+        return False
+    return there not in (store.find_digest(reference), store.source(reference))
 
 
 def _pull_missing(

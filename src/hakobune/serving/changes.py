@@ -85,7 +85,7 @@ class Changes:
                 label=allocate_label(name, (e.label for e in self._catalog.services.values())),
                 port=allocate_port(self._ports, (e.port for e in self._catalog.services.values())),
             )
-            return await self._put(entry, None, validate_only=validate_only)
+            return await self._put(entry, None, anew=True, validate_only=validate_only)
 
     async def update(
         self,
@@ -106,7 +106,8 @@ class Changes:
                 changed_service(entry.service, wanted, mask), short_name=name.service
             )
             changed = msgspec.structs.replace(entry, service=service)
-            return await self._put(changed, entry, validate_only=validate_only)
+            anew = not mask or any(path.partition(".")[0] == "template" for path in mask)
+            return await self._put(changed, entry, anew=anew, validate_only=validate_only)
 
     async def delete(self, name: ServiceName, etag: str) -> Operation:
         """The service is gone at once; its instances have some seconds to end their requests."""
@@ -169,13 +170,28 @@ class Changes:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _put(
-        self, entry: ServiceEntry, before: ServiceEntry | None, *, validate_only: bool
+        self,
+        entry: ServiceEntry,
+        before: ServiceEntry | None,
+        *,
+        anew: bool,
+        validate_only: bool,
     ) -> Operation:
-        """Write down what is wanted, with a new revision if the template is another one, and begin."""
+        """Write down what is wanted, with a new revision if the template is another one, and begin.
+
+        Args:
+            anew: look what the template's image is now; otherwise it stays what it was.
+        """
         name = ServiceName.parse(entry.name)
         template = entry.service.template
         assert template is not None, "a validated service has a template"
-        digest = str(await self._images.resolve(template.containers[0].image, field=IMAGE_FIELD))
+        latest = self._catalog.revisions.get(entry.service.latest_created_revision)
+        if anew or latest is None:
+            image = template.containers[0].image
+            resolved = self._images.resolve(image, field=IMAGE_FIELD, project=name.project)
+            digest = str(await resolved)
+        else:
+            digest = latest.digest
         revision = self._wanted_revision(entry, before, digest)
         service = entry.service
         if revision is not None:

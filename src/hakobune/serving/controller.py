@@ -18,7 +18,7 @@ from hakobune.serving.desired import Desired
 from hakobune.serving.errors import InvalidArgumentError
 from hakobune.serving.fleet import Fleet
 from hakobune.serving.haproxy import HAProxy
-from hakobune.serving.images import Images
+from hakobune.serving.images import ImageGate, Images
 from hakobune.serving.ingress_keeper import IngressKeeper
 from hakobune.serving.ingress_program import PROGRAM, IngressProgram
 from hakobune.serving.instance import KIND, KIND_LABEL, Instance
@@ -55,14 +55,20 @@ class ServingOptions:
 class Controller:
     """Services, revisions and operations of one installation. For one asyncio loop."""
 
-    def __init__(self, settings: Settings, options: ServingOptions | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        options: ServingOptions | None = None,
+        *,
+        gate: ImageGate | None = None,
+    ) -> None:
         self._settings = settings
         self._options = options or ServingOptions()
         serving = settings.home / "serving"
         self._catalog = Catalog(
             lambda: Database.open(sqlite_url(serving / "state.db"), lock=serving / "state.lock")
         )
-        self._images = Images(lambda: Store(settings.home))
+        self._images = Images(lambda: Store(settings.home), gate)
         self._logs = Logs(serving / "logs")
         self._book = OperationBook(self._catalog)
         self._link = SupervisorLink(

@@ -7,8 +7,10 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from hakobune.distribution.pull_process import read_pull_result
+from hakobune.distribution.transfer import is_outdated
 from hakobune.errors import HakoError
 from hakobune.oci.config import ImageConfig
 from hakobune.oci.digest import Digest
@@ -17,6 +19,7 @@ from hakobune.oci.manifest import Image
 from hakobune.oci.reference import Reference
 from hakobune.oci.snapshot import Snapshot, stacked_dirs
 from hakobune.oci.store import Store
+from hakobune.progress import SilentProgress
 from hakobune.runtime.container import ContainerSpec
 from hakobune.runtime.emulation import ForeignPlatformError, check_can_run
 from hakobune.serving.catalog import RevisionEntry
@@ -35,23 +38,51 @@ class Unpacked:
     user: ImageUser
 
 
-class Images:
-    """The image store, seen from an asyncio loop."""
+class ImageGate(Protocol):
+    """Who may deploy from where."""
 
-    def __init__(self, open_store: Callable[[], Store]) -> None:
+    async def check(self, project: str, reference: Reference) -> None:
+        """Let services of *project* run an image.
+
+        Raises:
+            HakoError: they may not read the repository that it is in.
+        """
+        ...
+
+
+class Images:
+    """The image store, seen from an asyncio loop.
+
+    Args:
+        gate: asked before an image becomes a revision's; everything is let through without one.
+    """
+
+    def __init__(self, open_store: Callable[[], Store], gate: ImageGate | None = None) -> None:
         self._open = open_store
+        self._gate = gate
         self._store: Store | None = None
         self._unpacked: dict[str, Unpacked] = {}
 
-    async def resolve(self, text: str, *, field: str) -> Digest:
+    async def resolve(self, text: str, *, field: str, project: str) -> Digest:
         """The digest of the image that *text* names now, pulled if it is not here; it can run on this machine.
+
+        Args:
+            project: whose service will run it.
 
         Raises:
             InvalidArgumentError: no reference, or no such image here or in its registry.
             FailedPreconditionError: it is for another CPU, which nothing here emulates.
+            HakoError: the gate does not let the project have it.
         """
         try:
             reference = Reference.parse(text)
+        except HakoError as error:
+            raise InvalidArgumentError(
+                error.what, field=field, why=error.why, fix=error.fix
+            ) from error
+        if self._gate is not None:
+            await self._gate.check(project, reference)
+        try:
             image = await asyncio.to_thread(self._find, reference)
             if image is None:
                 image = await self._pull(reference)
@@ -126,7 +157,12 @@ class Images:
         return self._store
 
     def _find(self, reference: Reference) -> Image | None:
-        return self._opened().find_image(reference)
+        """The image in the store, if this installation's own registry has no other one under that name."""
+        store = self._opened()
+        image = store.find_image(reference)
+        if image is not None and is_outdated(store, reference, SilentProgress()):
+            return None
+        return image
 
     def _keep(self, name: str, digest: str) -> None:
         self._opened().set_root(ROOM, name, [digest])

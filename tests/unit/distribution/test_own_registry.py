@@ -46,6 +46,7 @@ class Registry:
         return OwnRegistry(
             hosts=frozenset({"localhost:8080"}),
             socket=self.folder / "s",
+            api=self.folder / "api",
             incoming=self.folder / "incoming",
         )
 

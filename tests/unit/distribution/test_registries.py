@@ -180,6 +180,7 @@ def test_certificates_are_found_by_host_and_port(tmp_path: Path):
 OWN = OwnRegistry(
     hosts=frozenset({"localhost:8080", "localhost:18180"}),
     socket=Path("/nowhere/registry.sock"),
+    api=Path("/nowhere/api.sock"),
     incoming=Path("/nowhere/incoming"),
 )
 
