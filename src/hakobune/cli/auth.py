@@ -1,4 +1,4 @@
-"""`hako auth print-access-token|login|logout`: the token of the API, and who we are to registries."""
+"""`hako auth print-access-token|configure-docker|login|logout`: tokens of this installation, and who we are to registries."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import getpass
 import os
 import sys
 
+from hakobune.cli import configure_docker, docker_helper
 from hakobune.cli.main import Context
 from hakobune.errors import HakoError, UsageError
 
@@ -15,9 +16,31 @@ def configure(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     token = verbs.add_parser(
         "print-access-token",
-        help="print the token for `Authorization: Bearer …` (gcloud, curl, the official clients)",
+        help="print a token for `Authorization: Bearer …` (gcloud, curl, the official clients), "
+        "or for user oauth2accesstoken of the registry",
+    )
+    who = token.add_mutually_exclusive_group()
+    who.add_argument("--account", metavar="EMAIL", help="of a user, not of the owner")
+    who.add_argument(
+        "--impersonate-service-account", metavar="EMAIL", help="of a service account or an agent"
+    )
+    token.add_argument(
+        "--lifetime",
+        default="1h",
+        metavar="TIME",
+        help="how long it is valid: 90s, 30m, 12h at most (default: 1h)",
     )
     token.set_defaults(run=_print_access_token)
+
+    configure_docker.configure(
+        verbs.add_parser(
+            "configure-docker",
+            help="docker, podman and skopeo log in to this registry by themselves",
+        )
+    )
+    docker_helper.configure(
+        verbs.add_parser("docker-helper", help="docker's credential helper protocol")
+    )
 
     login = verbs.add_parser(
         "login", help="keep a user and password for a registry, as docker does"
@@ -35,22 +58,30 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _print_access_token(arguments: argparse.Namespace, context: Context) -> int:
-    path = context.settings.home / "serving" / "admin.token"
-    try:
-        print(path.read_text().strip(), file=context.out)
-    except FileNotFoundError as error:
-        raise HakoError(
-            "there is no access token yet",
-            why="it is made when the controller starts for the first time",
-            fix="hako serve",
-        ) from error
-    except PermissionError as error:
-        raise HakoError(
-            "this user may not read the access token",
-            why=f"{path} belongs to root",
-            fix="sudo hako auth print-access-token",
-        ) from error
+    from hakobune.cli.client import Client
+
+    client = Client(context.settings.api_socket, version="v1")
+    body = {"lifetime": f"{seconds_of(arguments.lifetime)}s"}
+    if arguments.account:
+        name = f"users/{arguments.account}"
+    elif arguments.impersonate_service_account:
+        name = f"projects/-/serviceAccounts/{arguments.impersonate_service_account}"
+    else:
+        name = "owner"
+    print(client.post(f"{name}:generateAccessToken", body)["accessToken"], file=context.out)
     return 0
+
+
+def seconds_of(text: str) -> int:
+    """`90s`, `30m`, `12h` or a number of seconds.
+
+    Raises:
+        UsageError: it is no such time.
+    """
+    number, unit = (text[:-1], text[-1:]) if text[-1:] in ("s", "m", "h") else (text, "s")
+    if not number.isdecimal():
+        raise UsageError(f"{text!r} is no time", fix="90s, 30m or 12h")
+    return int(number) * {"s": 1, "m": 60, "h": 3600}[unit]
 
 
 def _login(arguments: argparse.Namespace, context: Context) -> int:

@@ -72,11 +72,15 @@ class Client:
 
     def list(self, parent: str, kind: str) -> Iterator[Document]:
         """All resources of a kind, page by page, in the API's order."""
+        yield from self.list_at(f"{parent}/{kind}", kind)
+
+    def list_at(self, path: str, field: str) -> Iterator[Document]:
+        """All items of a list whose answers hold them as *field*, page by page."""
         token = ""
         while True:
             query = {"pageToken": token} if token else {}
-            page = self.get(f"{parent}/{kind}", **query)
-            yield from page.get(kind, [])
+            page = self.get(path, **query)
+            yield from page.get(field, [])
             token = page.get("nextPageToken", "")
             if not token:
                 return

@@ -57,7 +57,10 @@ COMMANDS = (
     Command("container", "hakobune.cli.container", "run, list, stop and remove containers"),
     Command("serve", "hakobune.cli.serve", "run the supervisor, or stop all that it started"),
     Command("registry", "hakobune.cli.registry", "run the registry alone, back it up, restore it"),
-    Command("auth", "hakobune.cli.auth", "log in to registries; print the access token of the API"),
+    Command("auth", "hakobune.cli.auth", "access tokens, docker's configuration, logins to registries"),
+    Command("iam", "hakobune.cli.iam", "service accounts and their keys, roles"),
+    Command("identity", "hakobune.cli.identity", "groups to which roles are granted"),
+    Command("projects", "hakobune.cli.projects", "who has which role in a project"),
     Command("doctor", "hakobune.cli.doctor", "list what this machine has and what it lacks"),
 )  # fmt: skip
 

@@ -6,7 +6,7 @@ import base64
 import json
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,22 @@ def forget_login(path: Path, env: Mapping[str, str], host: str) -> bool:
     if found:
         _write(path, document)
     return found or bool(helper)
+
+
+def name_helper(path: Path, hosts: Iterable[str], helper: str) -> None:
+    """Have docker ask `docker-credential-HELPER` for *hosts*; a password that stood there for one of them goes.
+
+    Raises:
+        CredentialsError: the file is damaged.
+    """
+    document = _read(path)
+    helpers = document.setdefault("credHelpers", {})
+    if not isinstance(helpers, dict):
+        raise CredentialsError(f"cannot read {path}", why="its credHelpers is not an object")
+    for host in hosts:
+        helpers[host] = helper
+        document.get("auths", {}).pop(host, None)
+    _write(path, document)
 
 
 def _key(host: str) -> str:
