@@ -18,7 +18,7 @@ from hakobune.registry.head import Head
 from hakobune.registry.listing import answer_referrers, list_catalog, list_referrers, list_tags
 from hakobune.registry.metrics import render
 from hakobune.registry.parts import Parts
-from hakobune.registry.pull import get_blob, get_manifest
+from hakobune.registry.pull import get_blob, get_manifest, head_blob
 from hakobune.registry.push import delete_blob, delete_manifest, put_manifest
 from hakobune.registry.receive import (
     append_chunk,
@@ -40,7 +40,7 @@ _ENDPOINTS: Final[Mapping[tuple[Kind, str], tuple[Endpoint, str]]] = {
     (Kind.MANIFEST, "PUT"): (put_manifest, PUSH),
     (Kind.MANIFEST, "DELETE"): (delete_manifest, DELETE),
     (Kind.BLOB, "GET"): (get_blob, PULL),
-    (Kind.BLOB, "HEAD"): (get_blob, PULL),
+    (Kind.BLOB, "HEAD"): (head_blob, PULL),
     (Kind.BLOB, "DELETE"): (delete_blob, DELETE),
     (Kind.UPLOAD, "PATCH"): (append_chunk, PUSH),
     (Kind.UPLOAD, "PUT"): (finish_upload, PUSH),
@@ -93,7 +93,7 @@ class App:
         except Exception:
             logger.exception("a request failed", extra={"target": head.target})
             answer = error_answer(500, "UNKNOWN", "the registry has failed; its log says why")
-        if route.kind in (Kind.HEALTH, Kind.METRICS, Kind.TOKEN):
+        if API_VERSION in answer.headers or route.kind in (Kind.HEALTH, Kind.METRICS, Kind.TOKEN):
             return answer
         return Answer(
             status=answer.status,

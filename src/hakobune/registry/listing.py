@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from hakobune.registry.answer import Answer, Headers, json_answer
+from hakobune.registry.answer import Answer, Headers, json_answer, warning
 from hakobune.registry.errors import RegistryError
 from hakobune.registry.exchange import Exchange, quoted
 from hakobune.registry.manifest import OCI_INDEX, check_digest
+from hakobune.registry.metadata_listing import MAX_PAGE, Page, ReferrerPage
 from hakobune.registry.parts import Parts
-from hakobune.registry.repository import Repository
+from hakobune.registry.repository import Mode, Repository
 
 _REFERRERS_PAGE: Final = 1000
 _CATALOG_PAGE: Final = 1000
@@ -19,10 +20,17 @@ _CATALOG_PAGE: Final = 1000
 async def list_tags(parts: Parts, exchange: Exchange) -> Answer:
     """The tags of an image, in the order of their bytes."""
     n, last = _paging(exchange)
-    page = await parts.metadata.list_tags(exchange.repository, exchange.image, n, last)
     headers: Headers = ()
+    if exchange.repository.mode is Mode.STANDARD:
+        page = await parts.metadata.list_tags(exchange.repository, exchange.image, n, last)
+    else:
+        found = await parts.sources.list_tags(exchange.repository, exchange.image)
+        rest = [name for name in found.names if name > last]
+        limit = MAX_PAGE if n is None else min(n, MAX_PAGE)
+        page = Page(tuple(rest[:limit]), more=len(rest) > limit > 0)
+        headers = _noted(found.note)
     if page.more and page.names:
-        headers = (_next(exchange, n or len(page.names), page.names[-1]),)
+        headers += (_next(exchange, n or len(page.names), page.names[-1]),)
     return json_answer(200, {"name": exchange.route.name, "tags": list(page.names)}, headers)
 
 
@@ -31,18 +39,22 @@ async def list_referrers(parts: Parts, exchange: Exchange) -> Answer:
     subject = check_digest(exchange.route.reference)
     artifact_type = exchange.parameter("artifactType") or ""
     n, last = _paging(exchange)
-    page = await parts.metadata.referrers(
-        exchange.repository,
-        exchange.image,
-        subject,
-        artifact_type,
-        _REFERRERS_PAGE if n is None else min(n, _REFERRERS_PAGE),
-        last,
-    )
-    more = {"artifactType": artifact_type} if artifact_type else {}
+    limit = _REFERRERS_PAGE if n is None else min(n, _REFERRERS_PAGE)
     headers: Headers = ()
+    if exchange.repository.mode is Mode.STANDARD:
+        page = await parts.metadata.referrers(
+            exchange.repository, exchange.image, subject, artifact_type, limit, last
+        )
+    else:
+        found = await parts.sources.referrers(
+            exchange.repository, exchange.image, subject, artifact_type
+        )
+        rest = [one for one in found.descriptors if one["digest"] > last]
+        page = ReferrerPage(tuple(rest[:limit]), more=len(rest) > limit)
+        headers = _noted(found.note)
+    more = {"artifactType": artifact_type} if artifact_type else {}
     if page.more and page.descriptors:
-        headers = (_next(exchange, n, page.descriptors[-1]["digest"], **more),)
+        headers += (_next(exchange, n, page.descriptors[-1]["digest"], **more),)
     return answer_referrers(page.descriptors, artifact_type, headers)
 
 
@@ -66,6 +78,10 @@ async def list_catalog(parts: Parts, exchange: Exchange, visible: Sequence[Repos
     if page.more and page.names:
         headers = (_next(exchange, limit, page.names[-1]),)
     return json_answer(200, {"repositories": list(page.names)}, headers)
+
+
+def _noted(note: str) -> Headers:
+    return (warning(note),) if note else ()
 
 
 def _paging(exchange: Exchange) -> tuple[int | None, str]:

@@ -135,6 +135,8 @@ class Outlet:
             await self._send_range(part.descriptor, at, until - at, head)
             head = b""
             at = until
+        if head:  # of an empty file
+            self.write(head)
         return part.count
 
     async def send_stream(self, part: StreamPart, head: bytes) -> int:

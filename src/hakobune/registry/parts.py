@@ -14,6 +14,7 @@ from hakobune.registry.fast_path import FastPath
 from hakobune.registry.limits import Limits
 from hakobune.registry.metadata import Metadata
 from hakobune.registry.metrics import Metrics
+from hakobune.registry.sources import Sources
 
 T = TypeVar("T")
 
@@ -30,6 +31,7 @@ class Parts:
 
     metadata: Metadata
     storage: Storage
+    sources: Sources
     fast: FastPath
     metrics: Metrics
     limits: Limits

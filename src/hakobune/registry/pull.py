@@ -7,14 +7,21 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
-from hakobune.registry.answer import Answer, FilePart, Headers, StreamPart, error_answer
+from hakobune.registry.answer import (
+    API_VERSION,
+    Answer,
+    FilePart,
+    Headers,
+    StreamPart,
+    error_answer,
+    warning,
+)
 from hakobune.registry.byte_range import UnsatisfiableError, parse_range
 from hakobune.registry.errors import RegistryError
 from hakobune.registry.exchange import Exchange
 from hakobune.registry.fast_path import HotBlob, HotManifest, answer_tail, fresh_for
-from hakobune.registry.manifest import StoredManifest, check_digest, check_reference
-from hakobune.registry.metadata_blobs import StoredBlob, blob_unknown
-from hakobune.registry.metadata_manifests import manifest_unknown
+from hakobune.registry.manifest import check_digest, check_reference
+from hakobune.registry.metadata_blobs import StoredBlob
 from hakobune.registry.parts import Parts
 
 _BLOB_TYPE: Final = "application/octet-stream"
@@ -26,60 +33,60 @@ async def get_manifest(parts: Parts, exchange: Exchange) -> Answer:
     """A manifest by tag or digest, as it was pushed; HEAD gets the headers alone."""
     reference = check_reference(exchange.route.reference)
     generation = parts.fast.generation()
-    found = await parts.metadata.find_manifest(exchange.repository, exchange.image, reference)
-    if found is None:
-        raise manifest_unknown(exchange.repository, exchange.image, reference)
-    return answer_manifest(parts, exchange, found, generation, None)
-
-
-def answer_manifest(
-    parts: Parts,
-    exchange: Exchange,
-    found: StoredManifest,
-    generation: int,
-    fresh_s: float | None,
-) -> Answer:
-    """Answer with a manifest, and remember it for the fast path.
-
-    Args:
-        generation: noted before it was looked up.
-        fresh_s: for how long it is the right answer; None while the generation is the same.
-    """
-    # The client's own digest, which may be of another algorithm than the one that it is kept under.
-    reference = exchange.route.reference
-    digest = reference if ":" in reference else found.digest
-    headers = (
-        ("Content-Type", found.media_type),
-        ("Docker-Content-Digest", digest),
-        ("ETag", f'"{digest}"'),
+    found = await parts.sources.find_manifest(exchange.repository, exchange.image, reference)
+    manifest = found.manifest
+    headers: Headers = (
+        API_VERSION,
+        ("Content-Type", manifest.media_type),
+        ("Docker-Content-Digest", manifest.digest),
+        ("ETag", f'"{manifest.digest}"'),
     )
-    parts.fast.learn_manifest(
-        generation,
-        exchange.route.name,
-        reference,
-        HotManifest(
+    if found.note:
+        headers = (*headers, warning(found.note))
+    else:
+        hot = HotManifest(
             repository=exchange.repository,
             image=exchange.image,
-            digest=found.digest,
-            head=answer_tail(headers, len(found.body)),
-            body=found.body,
-            until=fresh_for(fresh_s),
-        ),
-    )
-    if _is_known(exchange, digest):
+            digest=manifest.digest,
+            head=answer_tail(headers, len(manifest.body)),
+            body=manifest.body,
+            until=fresh_for(found.fresh_s),
+        )
+        parts.fast.learn_manifest(generation, exchange.route.name, reference, hot)
+    if _is_known(exchange, manifest.digest):
         return Answer(status=304, headers=headers)
     if exchange.head.method == "GET":
-        parts.metadata.note_pull(exchange.repository, exchange.image, found.digest)
-    return Answer(status=200, headers=headers, body=found.body)
+        parts.metadata.note_pull(exchange.repository, exchange.image, manifest.digest)
+    return Answer(status=200, headers=headers, body=manifest.body)
+
+
+async def head_blob(parts: Parts, exchange: Exchange) -> Answer:
+    """That a blob is there and how long it is; a promise that it stays for a while. Nothing is fetched for it."""
+    digest = check_digest(exchange.route.reference)
+    headers = blob_headers(digest)
+    found = await parts.metadata.find_blob(exchange.repository, digest)
+    if found is None:
+        size = await parts.sources.blob_size(exchange.repository, exchange.image, digest)
+        return Answer(status=200, headers=headers, length=size)
+    path = parts.storage.local_path(found.storage_key)
+    if path is not None:
+        if not path.exists():
+            raise _vanished(digest)
+        if exchange.peer.owner:
+            headers = (*headers, ("Hako-Blob-Path", str(path)))
+    if _is_known(exchange, digest):
+        return Answer(status=304, headers=headers)
+    return Answer(status=200, headers=headers, length=found.size)
 
 
 async def get_blob(parts: Parts, exchange: Exchange) -> Answer:
-    """A blob or a part of it; HEAD gets the headers alone, and is a promise that it stays for a while."""
+    """A blob or a part of it, also while it is still arriving from an upstream."""
     digest = check_digest(exchange.route.reference)
     generation = parts.fast.generation()
-    found = await parts.metadata.find_blob(exchange.repository, digest)
-    if found is None:
-        raise blob_unknown(digest)
+    found = await parts.sources.open_blob(exchange.repository, exchange.image, digest)
+    if not isinstance(found, StoredBlob):
+        whole = FilePart(found.file, 0, found.size, found)
+        return answer_blob(exchange, whole, blob_headers(digest))
     path = parts.storage.local_path(found.storage_key)
     if path is None:
         return _answer_from_storage(parts, exchange, found)
@@ -132,6 +139,7 @@ def answer_blob(exchange: Exchange, whole: FilePart | StreamPart, headers: Heade
 def blob_headers(digest: str) -> Headers:
     """What stands over every answer with a blob."""
     return (
+        API_VERSION,
         ("Content-Type", _BLOB_TYPE),
         ("Docker-Content-Digest", digest),
         ("ETag", f'"{digest}"'),
@@ -149,16 +157,16 @@ def open_blob(path: str, digest: str) -> int:
     try:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError as error:
-        raise RegistryError(
-            "BLOB_UNKNOWN", f"the file of {digest} is gone", {"digest": digest}
-        ) from error
+        raise _vanished(digest) from error
+
+
+def _vanished(digest: str) -> RegistryError:
+    return RegistryError("BLOB_UNKNOWN", f"the file of {digest} is gone", {"digest": digest})
 
 
 def _answer_from_storage(parts: Parts, exchange: Exchange, found: StoredBlob) -> Answer:
     """A blob that is not on this machine: a URL where the client gets it, or its bytes through here."""
     headers = blob_headers(exchange.route.reference)
-    if exchange.head.method == "HEAD":
-        return Answer(status=200, headers=headers, length=found.size)
     if url := parts.storage.presign(found.storage_key, expires_s=_PRESIGNED_S):
         return Answer(status=307, headers=(("Location", url), ("Cache-Control", "no-store")))
 

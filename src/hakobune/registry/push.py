@@ -10,14 +10,14 @@ from hakobune.registry.exchange import Exchange
 from hakobune.registry.manifest import check_digest, check_reference, is_digest
 from hakobune.registry.metadata_manifests import MAX_TAGS_OF_A_PUT
 from hakobune.registry.parts import Parts
-from hakobune.registry.repository import Mode, Repository
+from hakobune.registry.sources import refuse_delete, refuse_push
 
 _MORE_TAGS: Final = 414  # what the specification wants for too many `tag` parameters
 
 
 async def put_manifest(parts: Parts, exchange: Exchange) -> Answer:
     """Store a manifest under its digest and its tags, all at once."""
-    refuse_unless_standard(exchange.repository)
+    refuse_push(exchange.repository)
     reference = check_reference(exchange.route.reference)
     tags = exchange.parameters("tag")
     if len(tags) > MAX_TAGS_OF_A_PUT:
@@ -46,7 +46,7 @@ async def put_manifest(parts: Parts, exchange: Exchange) -> Answer:
 
 async def delete_manifest(parts: Parts, exchange: Exchange) -> Answer:
     """Remove a tag, or a manifest with all its tags."""
-    refuse_if_virtual(exchange.repository)
+    refuse_delete(exchange.repository)
     reference = check_reference(exchange.route.reference)
     if is_digest(reference):
         await parts.metadata.delete_manifest(
@@ -61,32 +61,7 @@ async def delete_manifest(parts: Parts, exchange: Exchange) -> Answer:
 
 async def delete_blob(parts: Parts, exchange: Exchange) -> Answer:
     """Take a blob out of a repository, if no manifest there names it."""
-    refuse_if_virtual(exchange.repository)
+    refuse_delete(exchange.repository)
     digest = check_digest(exchange.route.reference)
     await parts.metadata.unlink_blob(exchange.repository, exchange.image, digest, exchange.actor)
     return Answer(status=202)
-
-
-def refuse_unless_standard(repository: Repository) -> None:
-    """Nothing is pushed to what only passes on.
-
-    Raises:
-        RegistryError: UNSUPPORTED.
-    """
-    if repository.mode is not Mode.STANDARD:
-        raise RegistryError(
-            "UNSUPPORTED",
-            f"{repository.path} is a {repository.mode} repository: push to a standard one",
-        )
-
-
-def refuse_if_virtual(repository: Repository) -> None:
-    """A virtual repository has nothing of its own that could be removed.
-
-    Raises:
-        RegistryError: UNSUPPORTED.
-    """
-    if repository.mode is Mode.VIRTUAL:
-        raise RegistryError(
-            "UNSUPPORTED", f"{repository.path} is virtual: delete in the repository behind it"
-        )

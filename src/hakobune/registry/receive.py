@@ -15,7 +15,7 @@ from typing import Final
 
 from hakobune.registry.admission import Admission
 from hakobune.registry.answer import Answer, Headers, error_answer
-from hakobune.registry.blobs import BlobVanishedError
+from hakobune.registry.blobs import commit_blob
 from hakobune.registry.byte_range import ByteRange, parse_content_range
 from hakobune.registry.crash_point import crash_point
 from hakobune.registry.errors import RegistryError
@@ -24,10 +24,10 @@ from hakobune.registry.manifest import check_digest
 from hakobune.registry.metadata import Upload
 from hakobune.registry.metadata_uploads import upload_unknown
 from hakobune.registry.parts import Parts
-from hakobune.registry.push import refuse_unless_standard
 from hakobune.registry.quota import check_room
 from hakobune.registry.repository import Repository
 from hakobune.registry.running_hash import ALGORITHMS
+from hakobune.registry.sources import refuse_push
 from hakobune.registry.staged import StagedFile, create_staged, lock_staged, resume_staged
 
 _ID_DIGITS: Final = 32
@@ -35,7 +35,7 @@ _ID_DIGITS: Final = 32
 
 async def start_upload(parts: Parts, admission: Admission, exchange: Exchange) -> Answer:
     """Begin a session; or mount a blob of another repository; or take the whole blob at once."""
-    refuse_unless_standard(exchange.repository)
+    refuse_push(exchange.repository)
     if (link := exchange.head.get("hako-link")) is not None and exchange.peer.owner:
         return await _take_link(parts, exchange, link)
     if (mounted := exchange.parameter("mount")) is not None:
@@ -167,7 +167,7 @@ async def _session(parts: Parts, exchange: Exchange) -> AsyncIterator[tuple[Uplo
     Raises:
         RegistryError: BLOB_UPLOAD_UNKNOWN; 409 while another request writes to it.
     """
-    refuse_unless_standard(exchange.repository)
+    refuse_push(exchange.repository)
     path = _staged_path(parts, exchange)
     descriptor = lock_staged(path)
     try:
@@ -263,24 +263,19 @@ async def _commit(
 async def _store(
     parts: Parts, exchange: Exchange, path: Path, digest: str, size: int, upload: str
 ) -> None:
-    for attempt in range(10):
-        key = await parts.in_thread(parts.storage.put, path, digest)
+    async def link(key: str) -> None:
         crash_point("blob-stored")
-        try:
-            await parts.metadata.link_blob(
-                exchange.repository,
-                digest,
-                size,
-                key,
-                upload=upload,
-                still_there=parts.storage.is_there,
-            )
-        except BlobVanishedError:
-            if attempt == 9:
-                raise
-        else:
-            crash_point("blob-committed")
-            return
+        await parts.metadata.link_blob(
+            exchange.repository,
+            digest,
+            size,
+            key,
+            upload=upload,
+            still_there=parts.storage.is_there,
+        )
+
+    await commit_blob(parts.storage, link, path, digest, run=parts.in_thread)
+    crash_point("blob-committed")
 
 
 def _algorithm(exchange: Exchange) -> str:

@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from hakobune.iam.authenticate import Authenticator
 from hakobune.iam.master_key import load_master_key, master_key_path
-from hakobune.iam.owner_token import owner_token_path, read_token
-from hakobune.iam.store import IamStore
+from hakobune.iam.opened import open_iam
+from hakobune.iam.secret_box import SecretBox
 from hakobune.registry.access_log import AccessLog
 from hakobune.registry.admission import Admission
 from hakobune.registry.answer import Answer
 from hakobune.registry.app import App
 from hakobune.registry.authorize import Authorizer
+from hakobune.registry.blobs import Storage
 from hakobune.registry.connection import Connection
 from hakobune.registry.fast_path import FastPath
 from hakobune.registry.generation import Generation
@@ -32,11 +32,13 @@ from hakobune.registry.metadata import Metadata
 from hakobune.registry.metrics import Gauge, Metrics, MetricsPage
 from hakobune.registry.parts import Parts
 from hakobune.registry.peer import owner_peer_of, proxy_peer, tcp_peer
+from hakobune.registry.repository import Repository
 from hakobune.registry.route import Route, find_route
-from hakobune.registry.rows import now_us
 from hakobune.registry.sockets import Sockets
+from hakobune.registry.sources import Sources
 from hakobune.registry.storages import open_storage
 from hakobune.registry.token_endpoint import TokenEndpoint
+from hakobune.registry.upstream_password import open_password
 from hakobune.settings import Settings
 from hakobune.state.sql import Sql, open_sql
 
@@ -167,6 +169,7 @@ async def serve(plan: Plan, sockets: Sockets, page: MetricsPage, number: int) ->
         await worker.end()
         ticking.cancel()
         await parts.metadata.flush_pulls()
+        await parts.sources.close()
         await sql.close()
 
 
@@ -184,19 +187,12 @@ def _make_worker(
     uploads.mkdir(parents=True, exist_ok=True)
     metadata = Metadata(sql, generation, grace_s=settings.registry_grace_s)
     fast = FastPath(generation, metadata.note_pull)
-    token_path = owner_token_path(settings.home)
-    iam = IamStore(
-        sql,
-        master=load_master_key(master_key_path(settings.home)),
-        changed=generation.bump,
-        clock=now_us,
-        monotonic=time.monotonic,
-    )
-    authenticator = Authenticator(iam, owner_token=lambda: read_token(token_path))
-    authorizer = Authorizer(iam, authenticator, generation, clock=time.time)
+    iam = open_iam(settings.home, sql, changed=generation.bump)
+    authorizer = Authorizer(iam.store, iam.authenticator, generation, clock=time.time)
     parts = Parts(
         metadata=metadata,
         storage=storage,
+        sources=_make_sources(settings, metadata, storage),
         fast=fast,
         metrics=Metrics(page, number),
         limits=plan.limits,
@@ -205,10 +201,31 @@ def _make_worker(
         threads=threads,
     )
     admission = Admission(metadata, authorizer, fast)
-    tokens = TokenEndpoint(iam, authenticator, authorizer, metadata.find_repository)
+    tokens = TokenEndpoint(iam.store, iam.authenticator, authorizer, metadata.find_repository)
     app = App(parts, admission, tokens)
     log = AccessLog(settings.registry / "access.log")
     return Worker(app, fast, parts.metrics, log, plan.limits), parts
+
+
+def _make_sources(settings: Settings, metadata: Metadata, storage: Storage) -> Sources:
+    box = SecretBox(load_master_key(master_key_path(settings.home)))
+    addresses = [(settings.host, settings.port)]
+    if settings.registry_listen is not None:
+        addresses.append(settings.registry_listen)
+    return Sources(
+        metadata,
+        storage,
+        partial=settings.registry_files / "partial",
+        open_password=lambda repository: _password(box, repository),
+        env=os.environ,
+        home=settings.home,
+        own_hosts=tuple(f"{host}:{port}" for host, port in addresses),
+    )
+
+
+def _password(box: SecretBox, repository: Repository) -> str:
+    remote = repository.remote
+    return "" if remote is None else open_password(box, repository.resource, remote.password)
 
 
 async def _listen(
