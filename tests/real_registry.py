@@ -21,8 +21,9 @@ import pytest
 
 USER, PASSWORD = "ci", "s3cret-Passw0rd"
 GO_TOOLS = {
-    "registry": "github.com/distribution/distribution/v3/cmd/registry@v3.0.0",
+    "registry": "github.com/distribution/distribution/v3/cmd/registry@v3.1.1",
     "crane": "github.com/google/go-containerregistry/cmd/crane@v0.20.3",
+    "oras": "oras.land/oras/cmd/oras@v1.2.3",
 }
 
 
