@@ -10,7 +10,7 @@ from hakobune.registry.exchange import Exchange
 from hakobune.registry.manifest import check_digest, check_reference, is_digest
 from hakobune.registry.metadata_manifests import MAX_TAGS_OF_A_PUT
 from hakobune.registry.parts import Parts
-from hakobune.registry.sources import refuse_delete, refuse_push
+from hakobune.registry.repository import Mode, Repository
 
 _MORE_TAGS: Final = 414  # what the specification wants for too many `tag` parameters
 
@@ -65,3 +65,29 @@ async def delete_blob(parts: Parts, exchange: Exchange) -> Answer:
     digest = check_digest(exchange.route.reference)
     await parts.metadata.unlink_blob(exchange.repository, exchange.image, digest, exchange.actor)
     return Answer(status=202)
+
+
+def refuse_push(repository: Repository) -> None:
+    """Refuse a push to what only passes on.
+
+    Raises:
+        RegistryError: UNSUPPORTED.
+    """
+    if repository.mode is not Mode.STANDARD:
+        raise RegistryError(
+            "UNSUPPORTED",
+            f"{repository.path} is a {repository.mode} repository: push to a standard one",
+        )
+
+
+def refuse_delete(repository: Repository) -> None:
+    """Refuse a deletion from what holds nothing itself; what a remote repository has cached may be deleted.
+
+    Raises:
+        RegistryError: UNSUPPORTED.
+    """
+    if repository.mode is Mode.VIRTUAL:
+        raise RegistryError(
+            "UNSUPPORTED",
+            f"{repository.path} is virtual: delete from the repositories behind it",
+        )

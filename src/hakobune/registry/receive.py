@@ -24,10 +24,10 @@ from hakobune.registry.manifest import check_digest
 from hakobune.registry.metadata import Upload
 from hakobune.registry.metadata_uploads import upload_unknown
 from hakobune.registry.parts import Parts
+from hakobune.registry.push import refuse_push
 from hakobune.registry.quota import check_room
 from hakobune.registry.repository import Repository
 from hakobune.registry.running_hash import ALGORITHMS
-from hakobune.registry.sources import refuse_push
 from hakobune.registry.staged import StagedFile, create_staged, lock_staged, resume_staged
 
 _ID_DIGITS: Final = 32
