@@ -9,10 +9,12 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 _SETTINGS = ("listen_addresses=", "fsync=off", "max_connections=60", "shared_buffers=16MB")
 
@@ -46,12 +48,13 @@ def running_cluster() -> Iterator[Cluster]:
         data = folder / "data"
         _run(programs / "initdb", "-D", str(data), "-A", "trust", "-E", "UTF8", "-N")
         options = [part for setting in _SETTINGS for part in ("-c", setting)]
-        process = subprocess.Popen(
-            [programs / "postgres", "-D", data, "-k", folder, *options],
-            stdout=subprocess.DEVNULL,
-            stderr=open(folder / "log", "wb"),  # noqa: SIM115 (the server's, for its life)
-            **_user(),
-        )
+        with open(folder / "log", "wb") as log:
+            process = subprocess.Popen(
+                [programs / "postgres", "-D", data, "-k", folder, *options],
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                **_user(),
+            )
         try:
             _run(programs / "pg_isready", "-h", str(folder), "-t", "30", retries=100)
             yield Cluster(folder, programs, process)
@@ -68,7 +71,7 @@ def _own(folder: Path) -> None:
         os.chown(folder, user.pw_uid, user.pw_gid)
 
 
-def _user() -> dict[str, object]:
+def _user() -> dict[str, Any]:
     """The server refuses to run as root."""
     if os.getuid() != 0:
         return {}
@@ -77,8 +80,6 @@ def _user() -> dict[str, object]:
 
 
 def _run(program: Path, *arguments: str, retries: int = 0) -> None:
-    import time
-
     for left in range(retries, -1, -1):
         done = subprocess.run(
             [program, *arguments],
