@@ -264,7 +264,7 @@ class ManifestRows(BlobRows):
             for (tag,) in tags:
                 await _drop_tag(transaction, repository, image, tag, now, actor)
             removed = 0
-            for table in ("manifest", "manifest_ref", "remote_tag"):
+            for table in ("manifest", "manifest_ref", "remote_tag", "remote_list"):
                 removed += await transaction.execute(
                     f"DELETE FROM {table} WHERE repository = $1 AND image = $2",
                     repository.id,

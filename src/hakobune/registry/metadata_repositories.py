@@ -24,6 +24,7 @@ _OF_A_REPOSITORY: Final = (
     "repository_blob",
     "upload",
     "remote_tag",
+    "remote_list",
 )
 Also = Callable[[Transaction], Awaitable[None]]
 

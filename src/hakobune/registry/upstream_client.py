@@ -70,19 +70,17 @@ class UpstreamClient:
         password: Callable[[], str],
         env: Mapping[str, str],
         home: Path,
-        timeouts: tuple[float, float, float] = (CONNECT_S, HEAD_S, STALL_S),
     ) -> None:
         self.upstream = upstream
         self.anonymous = not user
         self.rate_limit: RateLimit | None = None
-        connect_s, head_s, stall_s = timeouts
         access = Access(
             registries=Registries.read(env, home),
             credentials=_Given(upstream.host, user, password),
             proxies=Proxies.read(env),
-            stall_s=stall_s,
-            connect_s=connect_s,
-            head_s=head_s,
+            stall_s=STALL_S,
+            connect_s=CONNECT_S,
+            head_s=HEAD_S,
             attempts=1,
         )
         self._session = Session(access, note=lambda _: None)
@@ -185,6 +183,8 @@ class UpstreamClient:
                 return ask()
             except NotThereError as error:
                 raise AbsentError(error.host) from error
+            except _HeadRefusedError:
+                raise
             except RegistryError as error:
                 if not left or not _may_pass(error):
                     raise _explain(error) from error

@@ -101,7 +101,7 @@ def answer_for(error: UpstreamError | AbsentError, wanted: Wanted) -> RegistryEr
     if isinstance(error, AbsentError):
         return RegistryError(
             f"{wanted.kind}_UNKNOWN",
-            f"{wanted.name} is not known here, and {error.host} does not have it",
+            f"{wanted.name} is not known here, and {error.host} does not have it, or does not show it",
         )
     message = f"{wanted.name} is not cached, and {error.host} does not give it: {error.why}"
     match error.trouble:
