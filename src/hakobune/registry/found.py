@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hakobune.registry.manifest import StoredManifest
+from hakobune.registry.repository import Repository
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,11 +15,13 @@ class Found:
     """A manifest.
 
     Attributes:
+        repository: which holds it; behind a virtual repository it is another than the one that was asked.
         note: for a `Warning` header; empty if all is well. An answer with a note is not to be remembered.
         fresh_s: for how long it is the right answer; `None` while the generation is the same.
     """
 
     manifest: StoredManifest
+    repository: Repository
     note: str = ""
     fresh_s: float | None = None
 

@@ -45,7 +45,7 @@ async def get_manifest(parts: Parts, exchange: Exchange) -> Answer:
         headers = (*headers, warning(found.note))
     else:
         hot = HotManifest(
-            repository=exchange.repository,
+            repository=found.repository,
             image=exchange.image,
             digest=manifest.digest,
             head=answer_tail(headers, len(manifest.body)),
@@ -56,7 +56,7 @@ async def get_manifest(parts: Parts, exchange: Exchange) -> Answer:
     if _is_known(exchange, manifest.digest):
         return Answer(status=304, headers=headers)
     if exchange.head.method == "GET":
-        parts.metadata.note_pull(exchange.repository, exchange.image, manifest.digest)
+        parts.metadata.note_pull(found.repository, exchange.image, manifest.digest)
     return Answer(status=200, headers=headers, body=manifest.body)
 
 

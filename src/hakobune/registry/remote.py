@@ -88,7 +88,7 @@ class RemoteRepositories:
         """
         stored = await self._metadata.find_manifest(repository, image, reference)
         if stored is not None and ":" in reference:
-            return Found(manifest=stored)
+            return Found(manifest=stored, repository=repository)
         known = await self._known(repository, image, reference, stored)
         policy = await self.policy(repository)
         down = self.failure(repository)
@@ -97,11 +97,11 @@ class RemoteRepositories:
         match step:
             case Step.SERVE if stored is not None:
                 left = policy.ttl_s - (self._now() - known.checked_at)
-                return Found(manifest=stored, fresh_s=max(left, 0.0))
+                return Found(manifest=stored, repository=repository, fresh_s=max(left, 0.0))
             case Step.DELETED if stored is not None:
                 return self._deleted(repository, stored)
             case Step.STALE if stored is not None:
-                return self._stale(stored, known, str(down))
+                return self._stale(repository, stored, known, str(down))
             case Step.MISSING:
                 raise self._unknown(repository, image, reference, AbsentError("its upstream"))
             case _:
@@ -136,17 +136,17 @@ class RemoteRepositories:
                 manifest = await self._store(repository, image, reference, content, asked)
                 await self._note(repository, image, reference, digest=content.digest)
                 fresh_s = None if ":" in reference else policy.ttl_s
-                return Found(manifest=manifest, fresh_s=fresh_s)
+                return Found(manifest=manifest, repository=repository, fresh_s=fresh_s)
         except (AbsentError, UpstreamError) as error:
             failure, heard = error, _heard(error, asked, cached=bool(known.digest))
         then = after_asking(known, heard, policy, now=self._now())
         match then:
             case Then.SERVE if stored is not None:
                 await self._note(repository, image, reference, digest=stored.digest)
-                return Found(manifest=stored, fresh_s=policy.ttl_s)
+                return Found(manifest=stored, repository=repository, fresh_s=policy.ttl_s)
             case Then.STALE if stored is not None:
                 logger.info("stale served", extra={"name": repository.path, "why": str(failure)})
-                return self._stale(stored, known, str(failure))
+                return self._stale(repository, stored, known, str(failure))
             case Then.DELETED if stored is not None:
                 await self._note_absent(repository, image, reference, stored.digest, policy)
                 return self._deleted(repository, stored)
@@ -171,7 +171,7 @@ class RemoteRepositories:
         content = await self.answer(repository, asked.manifest(image, reference))
         if stored is None or stored.digest != content.digest:
             stored = await self._store(repository, image, reference, content, asked)
-        return Found(manifest=stored, fresh_s=content.fresh_s)
+        return Found(manifest=stored, repository=repository, fresh_s=content.fresh_s)
 
     async def _content(
         self, repository: Repository, image: str, reference: str, digest: str, asked: Asked
@@ -440,13 +440,16 @@ class RemoteRepositories:
     def _now(self) -> float:
         return self._metadata.clock() / SECOND
 
-    def _stale(self, stored: StoredManifest, known: Known, why: str) -> Found:
+    def _stale(
+        self, repository: Repository, stored: StoredManifest, known: Known, why: str
+    ) -> Found:
         note = stale_note(known, why, now=self._now())
-        return Found(manifest=stored, note=note, fresh_s=0.0)
+        return Found(manifest=stored, repository=repository, note=note, fresh_s=0.0)
 
     def _deleted(self, repository: Repository, stored: StoredManifest) -> Found:
         name = repository.remote.upstream if repository.remote else ""
-        return Found(manifest=stored, note=DELETED_NOTE.format(name=name), fresh_s=0.0)
+        note = DELETED_NOTE.format(name=name)
+        return Found(manifest=stored, repository=repository, note=note, fresh_s=0.0)
 
     def _unknown(
         self,

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from hakobune.registry.asking import Trail
 from hakobune.registry.blobs import Storage
-from hakobune.registry.errors import RegistryError
 from hakobune.registry.fetch import Fetches
 from hakobune.registry.found import Found, Names, Referrers
 from hakobune.registry.growing import Growing
@@ -85,7 +84,7 @@ class Sources:
                 stored = await self._metadata.find_manifest(repository, image, reference)
                 if stored is None:
                     raise manifest_unknown(repository, image, reference)
-                return Found(manifest=stored)
+                return Found(manifest=stored, repository=repository)
 
     async def open_blob(
         self, repository: Repository, image: str, digest: str, trail: Trail = _NOBODY
@@ -168,34 +167,3 @@ class Sources:
         await self._remotes.close()
         await self._fetches.close()
         self.upstreams.close()
-
-
-def refuse_push(repository: Repository) -> None:
-    """Refuse a push to what is only read.
-
-    Raises:
-        RegistryError: UNSUPPORTED (405), saying where to push instead.
-    """
-    if repository.mode is Mode.REMOTE:
-        raise RegistryError(
-            "UNSUPPORTED",
-            f"{repository.path} is a remote repository, it holds what its upstream has: push to a standard repository",
-        )
-    if repository.mode is Mode.VIRTUAL:
-        raise RegistryError(
-            "UNSUPPORTED",
-            f"{repository.path} is a virtual repository: push to one of the repositories behind it",
-        )
-
-
-def refuse_delete(repository: Repository) -> None:
-    """Refuse a deletion from what holds nothing itself; what a remote repository has cached may be deleted.
-
-    Raises:
-        RegistryError: UNSUPPORTED (405).
-    """
-    if repository.mode is Mode.VIRTUAL:
-        raise RegistryError(
-            "UNSUPPORTED",
-            f"{repository.path} is a virtual repository: delete from the repositories behind it",
-        )

@@ -157,13 +157,17 @@ class UpstreamClient:
         return self._ask(lambda: client.referrers(digest), 2)
 
     def ping(self) -> None:
-        """Ask whether a registry is there (`/v2/` may want credentials, which also shows that there is one).
+        """Ask whether a registry is there, and lets us in if we have credentials (who has none may be asked for some).
 
         Raises:
-            AbsentError, UpstreamError: there is none; no answer.
+            AbsentError, UpstreamError: there is none; no answer, or it refuses us.
         """
         client = self._client("", actions="")
-        self._ask(lambda: client.call("GET", "/v2/", expected=(200, 401)).close(), 2)
+        try:
+            self._ask(client.ping, 2)
+        except UpstreamError as error:
+            if error.trouble is not Trouble.REFUSED or not self.anonymous or not error.status:
+                raise
 
     def _client(self, image: str, actions: str = "pull") -> _Client:
         upstream = self.upstream
