@@ -6,12 +6,13 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from hakobune.cli.docker_helper import is_ours
 from hakobune.cli.main import Context
 from hakobune.errors import HakoError, UsageError
+from hakobune.settings import Settings
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -43,17 +44,28 @@ def choose_folder(path: str, home: str, *, writable: Iterable[str]) -> str | Non
     return next((folder for folder in usual if folder in known and folder in writable), None)
 
 
-def helper_script(python: str, *, home: Path, listen: str) -> str:
-    """The program that docker runs: a shell script that knows its installation."""
+def helper_script(python: str, *, variables: Mapping[str, str]) -> str:
+    """The program that docker runs: a shell script that knows its installation by *variables*."""
     command = shlex.join(
         [python, "-I", "-X", "utf8", "-c", "from hakobune.cli.main import run; run()"]
     )
+    given = " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
     return (
         "#!/bin/sh\n"
         "# docker's credential helper for one hakobune installation, written by `hako auth configure-docker`\n"
-        f"HAKO_HOME={shlex.quote(str(home))} HAKO_LISTEN={shlex.quote(listen)} \\\n"
+        f"{given} \\\n"
         f'exec {command} auth docker-helper "$@"\n'
     )
+
+
+def variables_of(settings: Settings) -> dict[str, str]:
+    """The variables by which another process finds the same installation."""
+    listen = settings.registry_listen
+    return {
+        "HAKO_HOME": str(settings.home),
+        "HAKO_LISTEN": f"{settings.host}:{settings.port}",
+        "HAKO_REGISTRY_LISTEN": "off" if listen is None else f"{listen[0]}:{listen[1]}",
+    }
 
 
 def _run(arguments: argparse.Namespace, context: Context) -> int:
@@ -74,9 +86,7 @@ def _run(arguments: argparse.Namespace, context: Context) -> int:
             )
     folder = arguments.helper_directory or _folder(context)
     helper = Path(folder) / f"docker-credential-{settings.installation}"
-    script = helper_script(
-        sys.executable, home=settings.home, listen=f"{settings.host}:{settings.port}"
-    )
+    script = helper_script(sys.executable, variables=variables_of(settings))
     write_atomically(helper, script.encode(), mode=0o755)
     config = docker_config(context.env)
     hosts = [*sorted(own.hosts), *named]

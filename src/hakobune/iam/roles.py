@@ -72,21 +72,21 @@ projectsettings.update                .      .       .       x           .      
 """  # fmt: skip
 
 _RUN: Final = """
-                        invoker viewer developer admin serviceAgent / viewer editor owner
-routes.invoke              x      .       .        x        x           .      .     x
-services.get               .      x       x        x        .           x      x     x
-services.list              .      x       x        x        .           x      x     x
-services.create            .      .       x        x        .           .      x     x
-services.update            .      .       x        x        .           .      x     x
-services.delete            .      .       x        x        .           .      x     x
-services.getIamPolicy      .      x       x        x        .           x      x     x
-services.setIamPolicy      .      .       .        x        .           .      .     x
-revisions.get              .      x       x        x        .           x      x     x
-revisions.list             .      x       x        x        .           x      x     x
-revisions.delete           .      .       x        x        .           .      x     x
-operations.get             .      x       x        x        .           x      x     x
-operations.list            .      x       x        x        .           x      x     x
-operations.delete          .      .       x        x        .           .      x     x
+                        invoker viewer developer admin / viewer editor owner
+routes.invoke              x      .       .        x       .      .     x
+services.get               .      x       x        x       x      x     x
+services.list              .      x       x        x       x      x     x
+services.create            .      .       x        x       .      x     x
+services.update            .      .       x        x       .      x     x
+services.delete            .      .       x        x       .      x     x
+services.getIamPolicy      .      x       x        x       x      x     x
+services.setIamPolicy      .      .       .        x       .      .     x
+revisions.get              .      x       x        x       x      x     x
+revisions.list             .      x       x        x       x      x     x
+revisions.delete           .      .       x        x       .      x     x
+operations.get             .      x       x        x       x      x     x
+operations.list            .      x       x        x       x      x     x
+operations.delete          .      .       x        x       .      x     x
 """
 
 _IAM: Final = """
@@ -181,8 +181,10 @@ def find_role(name: str) -> Role:
         return role
     if name.startswith(("projects/", "organizations/")):
         raise InvalidRequestError(f"{name!r} is no role", why="hakobune has no custom roles")
+    short = name.removeprefix("roles/")
     candidates = {known.rpartition("/")[2]: known for known in ROLES}
-    near = difflib.get_close_matches(name.removeprefix("roles/"), candidates, n=1)
+    near = [known for known in candidates if known.endswith(f".{short}")]
+    near = near[:1] or difflib.get_close_matches(short, candidates, n=1)
     raise InvalidRequestError(
         f"{name!r} is no role",
         why="" if name.startswith("roles/") else "a role's name begins with roles/",
@@ -213,8 +215,8 @@ def _read_roles() -> Mapping[str, Role]:
     _read(_IAM, "iam", holders)
     _read(_PROJECT, "resourcemanager", holders)
     holders["roles/browser"] = holders.pop("roles/resourcemanager.browser")
-    # Cloud Run's agent pulls images: the one role with permissions of two services.
-    holders["roles/run.serviceAgent"] |= holders["roles/artifactregistry.reader"]
+    # Cloud Run's agent pulls images: the one role of a service with permissions of another.
+    holders["roles/run.serviceAgent"] = holders["roles/artifactregistry.reader"]
     return MappingProxyType(
         {
             name: Role(
