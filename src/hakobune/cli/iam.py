@@ -72,7 +72,7 @@ def _configure_accounts(parser: argparse.ArgumentParser) -> None:
         verbs,
         noun="an account",
         configure=_configure_email,
-        resource_of=lambda arguments: account_name(arguments.email),
+        resource_of=lambda arguments, _: account_name(arguments.email),
     )
 
 

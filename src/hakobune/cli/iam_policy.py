@@ -17,7 +17,7 @@ DEFAULT_PROJECT = "hako"
 _ATTEMPTS = 5
 
 # The full name of the resource that the command line names.
-ResourceOf = Callable[[argparse.Namespace], str]
+ResourceOf = Callable[[argparse.Namespace, Context], str]
 
 
 def add_project(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +46,7 @@ def add_policy_verbs(
     get = verbs.add_parser("get-iam-policy", help=f"who has which role on {noun}")
     configure(get)
     add_format(get)
-    get.set_defaults(run=lambda a, c: _get(a, c, resource_of(a)))
+    get.set_defaults(run=lambda a, c: _get(a, c, resource_of(a, c)))
 
     put = verbs.add_parser("set-iam-policy", help=f"replace the whole policy of {noun}")
     configure(put)
@@ -56,7 +56,7 @@ def add_policy_verbs(
         help="JSON, as get-iam-policy --format json prints it; - is stdin",
     )
     add_format(put)
-    put.set_defaults(run=lambda a, c: _set(a, c, resource_of(a)))
+    put.set_defaults(run=lambda a, c: _set(a, c, resource_of(a, c)))
 
     for verb, help_text, added in (
         ("add-iam-policy-binding", f"give somebody a role on {noun}", True),
@@ -76,7 +76,7 @@ def add_policy_verbs(
         parser.add_argument("--condition", default="None", help=argparse.SUPPRESS)
         add_format(parser)
         parser.set_defaults(
-            run=lambda a, c, added=added: _change(a, c, resource_of(a), added=added)
+            run=lambda a, c, added=added: _change(a, c, resource_of(a, c), added=added)
         )
 
 

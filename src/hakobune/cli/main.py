@@ -57,6 +57,8 @@ COMMANDS = (
     Command("container", "hakobune.cli.container", "run, list, stop and remove containers"),
     Command("serve", "hakobune.cli.serve", "run the supervisor, or stop all that it started"),
     Command("registry", "hakobune.cli.registry", "run the registry alone, back it up, restore it"),
+    Command("artifacts", "hakobune.cli.artifacts", "repositories of images: make, list, clean up, and who may"),
+    Command("secrets", "hakobune.cli.secrets", "passwords of upstream registries, by name"),
     Command("auth", "hakobune.cli.auth", "access tokens, docker's configuration, logins to registries"),
     Command("iam", "hakobune.cli.iam", "service accounts and their keys, roles"),
     Command("identity", "hakobune.cli.identity", "groups to which roles are granted"),

@@ -16,7 +16,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     _configure_name(describe)
     add_format(describe)
     describe.set_defaults(run=_describe)
-    add_policy_verbs(verbs, noun="a project", configure=_configure_name, resource_of=_resource)
+    add_policy_verbs(
+        verbs, noun="a project", configure=_configure_name, resource_of=lambda a, _: _resource(a)
+    )
 
 
 def _configure_name(parser: argparse.ArgumentParser) -> None:

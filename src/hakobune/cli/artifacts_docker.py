@@ -1,0 +1,298 @@
+"""`hako artifacts docker images list|describe|delete` and `docker tags list|add|delete`: images by the names that docker gives them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+
+from hakobune.cli.artifacts_client import ArtifactsClient
+from hakobune.cli.artifacts_names import (
+    ImagePath,
+    own_hosts,
+    package_name,
+    parse_image_path,
+    short_id,
+)
+from hakobune.cli.client import ApiError, Document
+from hakobune.cli.confirm import confirm
+from hakobune.cli.main import Context
+from hakobune.cli.output import add_output, print_document
+from hakobune.cli.table import print_table
+from hakobune.cli.terminal import human_size
+from hakobune.errors import HakoError, UsageError
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    groups = parser.add_subparsers(required=True, metavar="GROUP")
+    images = groups.add_parser("images", help="list, describe and delete images")
+    verbs = images.add_subparsers(required=True, metavar="VERB")
+
+    listing = verbs.add_parser("list", help="one line an image, by digest")
+    listing.add_argument("path", metavar="HOST/PROJECT/REPOSITORY[/IMAGE]")
+    listing.add_argument("--include-tags", action="store_true", help="with the tags of each")
+    listing.add_argument("--limit", type=int, default=0, metavar="N", help="at most so many")
+    listing.add_argument(
+        "--sort-by", default="", metavar="[~]FIELD", help="package, version, createTime or updateTime; ~ for the greatest first"
+    )  # fmt: skip
+    _refuse_occurrences(listing)
+    add_output(listing)
+    listing.set_defaults(run=_list_images)
+
+    describe = verbs.add_parser("describe", help="what an image is, and its tags")
+    describe.add_argument("image", metavar="HOST/…/IMAGE[:TAG|@DIGEST]")
+    _refuse_occurrences(describe)
+    add_output(describe, default="yaml")
+    describe.set_defaults(run=_describe_image)
+
+    delete = verbs.add_parser("delete", help="delete a digest with its tags, or a whole image")
+    delete.add_argument("image", metavar="HOST/…/IMAGE[:TAG|@DIGEST]")
+    delete.add_argument("--delete-tags", action="store_true", help="also if other tags name it")
+    delete.add_argument("-q", "--quiet", action="store_true", help="do not ask")
+    delete.add_argument("--async", action="store_true", help=argparse.SUPPRESS)
+    delete.set_defaults(run=_delete_image)
+
+    tags = groups.add_parser("tags", help="list, add and delete tags")
+    verbs = tags.add_subparsers(required=True, metavar="VERB")
+    listing = verbs.add_parser("list", help="one line a tag")
+    listing.add_argument("path", metavar="HOST/PROJECT/REPOSITORY[/IMAGE]")
+    add_output(listing)
+    listing.set_defaults(run=_list_tags)
+
+    add = verbs.add_parser("add", help="let a tag name an image; it is moved if it names another")
+    add.add_argument("image", metavar="HOST/…/IMAGE[:TAG|@DIGEST]")
+    add.add_argument("tag", metavar="HOST/…/IMAGE:TAG")
+    add.set_defaults(run=_add_tag)
+
+    delete = verbs.add_parser("delete", help="remove a tag; the image stays")
+    delete.add_argument("tag", metavar="HOST/…/IMAGE:TAG")
+    delete.add_argument("-q", "--quiet", action="store_true", help="do not ask")
+    delete.set_defaults(run=_delete_tag)
+
+
+class _Place:
+    """A path that was typed, and the repository that it leads to."""
+
+    def __init__(self, context: Context, text: str) -> None:
+        self.client = ArtifactsClient(context)
+        self.path: ImagePath = parse_image_path(text, hosts=own_hosts(context.settings))
+        self.repository = self.client.find_repository(self.path.project, self.path.repository)
+
+    @property
+    def package(self) -> str:
+        if not self.path.image:
+            raise UsageError(
+                f"{self.path.path} names a repository", fix=f"{self.path.path}/IMAGE[:TAG|@DIGEST]"
+            )
+        return package_name(self.repository, self.path.image)
+
+    def digest(self) -> str:
+        """The digest that is named, by itself or by a tag (`latest` without one)."""
+        if self.path.digest:
+            return self.path.digest
+        tag = self.path.tag or "latest"
+        found = self.client.get(f"{self.package}/tags/{tag}")
+        return str(found["version"]).rpartition("/")[2]
+
+    def text(self, image: str) -> str:
+        """HOST/PROJECT/REPOSITORY/IMAGE."""
+        return f"{self.path.host}/{self.path.project}/{self.path.repository}/{image}"
+
+
+def _list_images(arguments: argparse.Namespace, context: Context) -> int:
+    _check_occurrences(arguments)
+    place = _Place(context, arguments.path)
+    project, _, location = place.repository.split("/")[1:4]
+    print(
+        f"Listing items under project {project}, location {location}, repository {place.path.repository}.",
+        file=context.err,
+    )
+    found = [_legacy(image, place, tags=arguments.include_tags) for image in _images(place)]
+    found = _sorted(found, arguments.sort_by)
+    if arguments.limit > 0:
+        found = found[: arguments.limit]
+    if arguments.format != "table":
+        print_document(found, arguments.format, context.out)
+        return 0
+    tags = ("TAGS",) if arguments.include_tags else ()
+    rows = [
+        (
+            image["package"],
+            image["version"],
+            *((",".join(image["tags"]) or "-",) if tags else ()),
+            image["createTime"][:19].replace("T", " "),
+            image["updateTime"][:19].replace("T", " "),
+            human_size(int(image["metadata"]["imageSizeBytes"])),
+        )
+        for image in found
+    ]
+    header = ("IMAGE", "DIGEST", *tags, "CREATE_TIME", "UPDATE_TIME", "SIZE")
+    print_table(header, rows, context.out)
+    return 0
+
+
+def _images(place: _Place) -> Iterator[Document]:
+    """The images under the path: of the repository, of the image, or of all whose names begin with it."""
+    wanted = place.path.image
+    for image in place.client.each(f"{place.repository}/dockerImages", "dockerImages"):
+        name = short_id(image["name"]).partition("@")[0]
+        if not wanted or name == wanted or name.startswith(wanted + "/"):
+            yield image
+
+
+def _legacy(image: Document, place: _Place, *, tags: bool) -> Document:
+    """An image in the form that gcloud's list has had from its beginning."""
+    name, _, digest = short_id(image["name"]).partition("@")
+    metadata = {
+        "buildTime": image.get("buildTime"),
+        "imageSizeBytes": image.get("imageSizeBytes", "0"),
+        "mediaType": image.get("mediaType"),
+        "artifactType": image.get("artifactType"),
+        "name": image["name"],
+    }
+    return {
+        "package": place.text(name),
+        "version": digest,
+        "createTime": image.get("uploadTime", ""),
+        "updateTime": image.get("updateTime", ""),
+        "metadata": {key: value for key, value in metadata.items() if value},
+        "tags": image.get("tags", []) if tags else "",
+    }
+
+
+def _sorted(images: list[Document], by: str) -> list[Document]:
+    if not by:
+        return images
+    field = {"CREATE_TIME": "createTime", "UPDATE_TIME": "updateTime", "IMAGE": "package", "DIGEST": "version"}.get(
+        by.lstrip("~"), by.lstrip("~")
+    )  # fmt: skip
+    fields = ("package", "version", "createTime", "updateTime")
+    if field not in fields:
+        raise UsageError(f"images cannot be sorted by {field!r}", fix=", ".join(fields))
+    return sorted(images, key=lambda image: str(image[field]), reverse=by.startswith("~"))
+
+
+def _describe_image(arguments: argparse.Namespace, context: Context) -> int:
+    _check_occurrences(arguments)
+    place = _Place(context, arguments.image)
+    digest = place.digest()
+    escaped = place.package.rpartition("/")[2]
+    image = place.client.get(f"{place.repository}/dockerImages/{escaped}@{digest}")
+    summary = {
+        "digest": digest,
+        "fully_qualified_digest": f"{place.text(place.path.image)}@{digest}",
+        "registry": place.path.host,
+        "repository": place.path.repository,
+        "tags": image.get("tags", []),
+        "media_type": image.get("mediaType"),
+        "artifact_type": image.get("artifactType"),
+        "size_bytes": image.get("imageSizeBytes"),
+        "upload_time": image.get("uploadTime"),
+        "update_time": image.get("updateTime"),
+        "platforms": [_platform(manifest) for manifest in image.get("imageManifests", [])],
+    }
+    shown = {key: value for key, value in summary.items() if value}
+    print_document({"image_summary": shown}, arguments.format, context.out)
+    return 0
+
+
+def _platform(manifest: Document) -> str:
+    words = (manifest.get("os"), manifest.get("architecture"), manifest.get("variant"))
+    return f"{'/'.join(word for word in words if word) or 'unknown'} {manifest.get('digest', '')}"
+
+
+def _delete_image(arguments: argparse.Namespace, context: Context) -> int:
+    place = _Place(context, arguments.image)
+    package = place.package
+    if not place.path.tag and not place.path.digest:
+        confirm(f"delete all tags and images of {place.path.path}", quiet=arguments.quiet, context=context)  # fmt: skip
+        place.client.remove(package)
+        print(f"deleted {place.path.path}", file=context.err)
+        return 0
+    digest = place.digest()
+    version = f"{package}/versions/{digest}"
+    tags = [short_id(tag["name"]) for tag in place.client.each(f"{package}/tags", "tags", filter=f'version="{version}"')]  # fmt: skip
+    others = [tag for tag in tags if tag != place.path.tag]
+    if others and not arguments.delete_tags:
+        raise HakoError(
+            f"{arguments.image} is not deleted",
+            why=f"it has {'other ' if place.path.tag else ''}tags: {', '.join(others)}",
+            fix="--delete-tags",
+        )
+    named = f" and its tags {', '.join(tags)}" if tags else ""
+    confirm(f"delete {place.path.path}@{digest}{named}", quiet=arguments.quiet, context=context)
+    place.client.remove(version, force="true")
+    print(f"deleted {place.path.path}@{digest}{named}", file=context.err)
+    return 0
+
+
+def _list_tags(arguments: argparse.Namespace, context: Context) -> int:
+    place = _Place(context, arguments.path)
+    if place.path.image:
+        packages = [place.package]
+    else:
+        packages = [p["name"] for p in place.client.each(f"{place.repository}/packages", "packages")]  # fmt: skip
+    found = [
+        {
+            "tag": tag["name"],
+            "image": place.text(short_id(package)),
+            "version": tag["version"],
+        }
+        for package in packages
+        for tag in place.client.each(f"{package}/tags", "tags")
+    ]
+    if arguments.format != "table":
+        print_document(found, arguments.format, context.out)
+        return 0
+    rows = [(short_id(t["tag"]), t["image"], t["version"].rpartition("/")[2]) for t in found]
+    print_table(("TAG", "IMAGE", "DIGEST"), rows, context.out)
+    return 0
+
+
+def _add_tag(arguments: argparse.Namespace, context: Context) -> int:
+    source, target = _Place(context, arguments.image), _tag_place(context, arguments.tag)
+    if source.package != target.package:
+        raise UsageError(
+            f"{target.path.path} is another image than {source.path.path}",
+            why="a tag names an image of its own name",
+            fix=f"hako image copy {arguments.image} {arguments.tag}",
+        )
+    package, tag = target.package, target.path.tag
+    body = {"version": f"{package}/versions/{source.digest()}"}
+    try:
+        target.client.make(f"{package}/tags", body, tagId=tag)
+    except ApiError as error:
+        if error.status != "ALREADY_EXISTS":
+            raise
+        target.client.change(f"{package}/tags/{tag}", body, mask="version")
+    print(f"Added tag [{target.path.path}:{tag}] to image [{arguments.image}].", file=context.err)
+    return 0
+
+
+def _delete_tag(arguments: argparse.Namespace, context: Context) -> int:
+    place = _tag_place(context, arguments.tag)
+    named = f"{place.path.path}:{place.path.tag}"
+    confirm(f"remove the tag {named}", quiet=arguments.quiet, context=context)
+    place.client.remove(f"{place.package}/tags/{place.path.tag}")
+    print(f"deleted tag {named}", file=context.err)
+    return 0
+
+
+def _tag_place(context: Context, text: str) -> _Place:
+    place = _Place(context, text)
+    if not place.path.tag or place.path.digest:
+        raise UsageError(f"{text!r} names no tag", fix=f"{place.path.path}:TAG")
+    return place
+
+
+def _refuse_occurrences(parser: argparse.ArgumentParser) -> None:
+    for flag in ("--show-occurrences", "--show-package-vulnerability", "--show-all-metadata"):
+        parser.add_argument(flag, dest="occurrences", action="store_true", help=argparse.SUPPRESS)
+
+
+def _check_occurrences(arguments: argparse.Namespace) -> None:
+    if arguments.occurrences:
+        raise UsageError(
+            "there is nothing known about what is in images",
+            why="no scanner belongs to this registry",
+            fix="leave the option out; scan the image after `hako image pull`",
+        )
