@@ -87,17 +87,17 @@ class RegistryHttp:
     ) -> Answer:
         """*target* is a path or a URL (a `Location`); *parameters* are added to its query.
 
-        Headers are keyword arguments with `_` for `-`. A body that is not `bytes` is sent chunked. A connection
-        that the server has closed between two requests is opened again once.
+        Headers are keyword arguments with `_` for `-`. A body that is not `bytes` is sent chunked. A GET or HEAD
+        on a connection that the server has closed is sent again once, on a new one.
         """
         path = self._path_of(target, parameters)
         sent = {**self._headers, **{name.replace("_", "-"): text for name, text in headers.items()}}
-        reused = self._connection.sock is not None
+        again = self._connection.sock is not None and method in ("GET", "HEAD")
         try:
             return self._exchange(method, path, body, sent)
         except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
             self._connection.close()
-            if not reused or not (body is None or isinstance(body, bytes)):
+            if not again:
                 raise
             return self._exchange(method, path, body, sent)
         except BaseException:

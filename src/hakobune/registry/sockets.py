@@ -16,7 +16,7 @@ from hakobune.registry.peer import SOCKET_GROUP
 from hakobune.settings import Settings
 
 _FIRST_DESCRIPTOR: Final = 3
-_BACKLOG: Final = 4096
+BACKLOG: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ def _listen(family: int, address: object) -> socket.socket:
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listener.bind(address)  # type: ignore[arg-type] # as getaddrinfo gave it
-        listener.listen(_BACKLOG)
+        listener.listen(BACKLOG)
         listener.setblocking(False)
     except OSError:
         listener.close()
@@ -138,7 +138,7 @@ def _open_unix(path: Path) -> socket.socket:
         os.umask(before)
     with contextlib.suppress(KeyError, PermissionError):
         os.chown(path, -1, grp.getgrnam(SOCKET_GROUP).gr_gid)
-    listener.listen(_BACKLOG)
+    listener.listen(BACKLOG)
     listener.setblocking(False)
     return listener
 

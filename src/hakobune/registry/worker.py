@@ -34,7 +34,7 @@ from hakobune.registry.parts import Parts
 from hakobune.registry.peer import owner_peer_of, proxy_peer, tcp_peer
 from hakobune.registry.repository import Repository
 from hakobune.registry.route import Route, find_route
-from hakobune.registry.sockets import Sockets
+from hakobune.registry.sockets import BACKLOG, Sockets
 from hakobune.registry.sources import Sources
 from hakobune.registry.storages import open_storage
 from hakobune.registry.token_endpoint import TokenEndpoint
@@ -234,14 +234,19 @@ async def _listen(
     loop = worker.loop
     owner = owner_peer_of(plan.settings.registry.stat().st_uid)
     servers: list[asyncio.AbstractServer] = [
-        await loop.create_unix_server(lambda: Connection(worker, owner), sock=sockets.owner),
-        await loop.create_unix_server(lambda: Connection(worker, proxy_peer), sock=sockets.proxy),
+        await loop.create_unix_server(
+            lambda: Connection(worker, owner), sock=sockets.owner, backlog=BACKLOG
+        ),
+        await loop.create_unix_server(
+            lambda: Connection(worker, proxy_peer), sock=sockets.proxy, backlog=BACKLOG
+        ),
     ]
     for listener in sockets.own_port:
         servers.append(
             await loop.create_server(
                 lambda: Connection(worker, tcp_peer),
                 sock=listener,
+                backlog=BACKLOG,
                 ssl=encryption,
                 ssl_handshake_timeout=plan.limits.head_s if encryption else None,
             )
