@@ -24,7 +24,7 @@ WAIT_S = 600.0
 BLOBS = [b"{}", b"one", b"two", b"three"]
 blobs = st.sampled_from(BLOBS)
 images = st.sampled_from(["a", "b"])
-passing = st.sampled_from([1.0, WAIT_S, GRACE_S / 4, GRACE_S / 2, GRACE_S, 2 * GRACE_S])
+passing = st.sampled_from([1.0, WAIT_S + 1, GRACE_S / 2, GRACE_S + 1])
 
 
 class CollectorMachine(RuleBasedStateMachine):
@@ -90,13 +90,15 @@ class CollectorMachine(RuleBasedStateMachine):
             with pytest.raises(RegistryError):
                 self.run_(delete)
 
-    @rule(seconds=passing)
-    def wait(self, seconds: float) -> None:
-        self.world.clock.pass_s(seconds)
+    @rule(seconds=st.lists(passing, min_size=1, max_size=2))
+    def wait(self, seconds: list[float]) -> None:
+        for passed in seconds:
+            self.world.clock.pass_s(passed)
+            self.run_(self.world.collector(WAIT_S).run())
 
-    @rule()
-    def collect(self) -> None:
-        self.run_(self.world.collector(WAIT_S).run())
+    @rule(seconds=passing)
+    def pause(self, seconds: float) -> None:
+        self.world.clock.pass_s(seconds)
 
     @invariant()
     def what_is_kept_is_there(self) -> None:
@@ -118,4 +120,4 @@ class CollectorMachine(RuleBasedStateMachine):
 
 
 TestCollector = CollectorMachine.TestCase
-TestCollector.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
+TestCollector.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
