@@ -145,7 +145,7 @@ class RemoteRepositories:
                 await self._note(repository, image, reference, digest=stored.digest)
                 return Found(manifest=stored, repository=repository, fresh_s=policy.ttl_s)
             case Then.STALE if stored is not None:
-                logger.info("stale served", extra={"name": repository.path, "why": str(failure)})
+                logger.info("stale served", extra={"repository": repository.path, "why": str(failure)})
                 return self._stale(repository, stored, known, str(failure))
             case Then.DELETED if stored is not None:
                 await self._note_absent(repository, image, reference, stored.digest, policy)
