@@ -129,6 +129,8 @@ class Authorizer:
         if found := self.cached(authorization, peer, permission, repository, name):
             return found
         generation = await self._refresh()
+        if found := self.cached(authorization, peer, permission, repository, name):
+            return found  # something else had changed
         try:
             identity = await self._identify(authorization, peer)
         except BadCredentialsError as error:
