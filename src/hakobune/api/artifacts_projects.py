@@ -38,14 +38,16 @@ class Projects:
         return _location(call.ids["project"], call.ids["location"])
 
     async def list_operations(self, call: Call) -> JsonObject:
+        """Newest first."""
+        found = await self._registry.store.list_operations(call.parent)
         page = cut_page(
-            await self._registry.store.list_operations(call.parent),
+            list(enumerate(found)),
             call.list_request,
-            record=lambda item: item,
-            filters=("name",),
+            record=lambda item: {"name": f"{item[0]:08}"},
+            filters=(),
             orders=(),
         )
-        return listing("operations", list(page.items), page.next_token)
+        return listing("operations", [item for _, item in page.items], page.next_token)
 
     async def get_operation(self, call: Call) -> JsonObject:
         found = await self._registry.store.find_operation(_operation(call))

@@ -22,7 +22,18 @@ from hakobune.registry import metadata_listing as rows
 
 MAX_RELATED_TAGS = 100
 
+# What every image has: no word about what kind of artifact it is.
+_IMAGE_CONFIGS = (
+    "application/vnd.oci.image.config.v1+json",
+    "application/vnd.docker.container.image.v1+json",
+)
+
 Annotations = Mapping[str, str]
+
+
+def artifact_type(row: rows.Version) -> str:
+    """What kind of artifact a manifest is; empty for an image."""
+    return "" if row.artifact_type in _IMAGE_CONFIGS else row.artifact_type
 
 
 def package_document(name: RepositoryName, row: rows.Package, annotations: Annotations) -> Package:
@@ -48,7 +59,7 @@ def version_document(
         "imageSizeBytes": str(row.image_size),
         "mediaType": row.media_type,
         "buildTime": timestamp(row.built_at),
-        "artifactType": row.artifact_type,
+        "artifactType": artifact_type(row),
     }
     related = row.tags[:MAX_RELATED_TAGS] if full else ()
     return Version(
@@ -76,7 +87,7 @@ def image_document(name: RepositoryName, row: rows.Version, *, registry_host: st
         media_type=row.media_type,
         build_time=timestamp(row.built_at),
         update_time=timestamp(row.pushed_at),
-        artifact_type=row.artifact_type,
+        artifact_type=artifact_type(row),
         image_manifests=tuple(
             ImageManifest(
                 architecture=platform["architecture"],
@@ -136,7 +147,7 @@ def attachment_document(
     return Attachment(
         name=name.attachment(attachment_id(row.image, row.digest)),
         target=name.version(row.image, row.subject),
-        type=row.artifact_type or row.media_type,
+        type=artifact_type(row) or row.media_type,
         annotations=dict(row.annotations),
         create_time=timestamp(row.created_at),
         update_time=timestamp(row.pushed_at),

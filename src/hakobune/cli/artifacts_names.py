@@ -53,11 +53,11 @@ def add_place(parser: argparse.ArgumentParser) -> None:
 
 def own_hosts(settings: Settings) -> tuple[str, ...]:
     """`HOST:PORT` under which this installation's registry answers."""
-    hosts = {settings.host, "localhost", "127.0.0.1"}
-    found = [f"{host}:{settings.port}" for host in sorted(hosts)]
+    hosts = dict.fromkeys((settings.host, "localhost", "127.0.0.1"))
+    ports = [settings.port]
     if settings.registry_listen is not None:
-        found += [f"{host}:{settings.registry_listen[1]}" for host in sorted(hosts)]
-    return tuple(found)
+        ports.append(settings.registry_listen[1])
+    return tuple(f"{host}:{port}" for port in ports for host in hosts)
 
 
 def parse_image_path(text: str, *, hosts: Collection[str]) -> ImagePath:
