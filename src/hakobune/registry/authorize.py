@@ -16,8 +16,8 @@ from typing import Final, TypeVar
 from hakobune.iam import resource
 from hakobune.iam.authenticate import NOBODY, Authenticator, Identity
 from hakobune.iam.errors import BadCredentialsError
-from hakobune.iam.principal import ANONYMOUS, OWNER, Principal, registry_agent
-from hakobune.iam.roles import CREATE_ON_PUSH, DELETE, PULL, PULL_VIA_VIRTUAL, PUSH
+from hakobune.iam.principal import ANONYMOUS, OWNER, Principal
+from hakobune.iam.roles import CREATE_ON_PUSH, DELETE, PULL, PUSH
 from hakobune.iam.store import IamStore
 from hakobune.registry.generation import Generation
 from hakobune.registry.peer import Peer
@@ -195,13 +195,6 @@ class Authorizer:
         """Whether a principal has a permission on a repository, or on the project where there is none."""
         where = repository.resource if repository else resource.project(project)
         return (await self._iam.check(principal, permission, where)).allowed
-
-    async def may_read_upstream(self, project: str, upstream: Repository) -> bool:
-        """Whether repositories of *project* may have *upstream* behind them: its registry agent reads there."""
-        verdict = await self._iam.check(
-            registry_agent(project), PULL_VIA_VIRTUAL, upstream.resource
-        )
-        return verdict.allowed
 
     async def _refresh(self) -> int:
         """Drop what is no longer true; returns the generation that is known to be looked at."""

@@ -41,6 +41,7 @@ from hakobune.registry.repository import Repository
 from hakobune.registry.rows import SECOND
 from hakobune.registry.upstream import OwnUpstream, UpstreamConfigError, as_own, parse_upstream
 from hakobune.registry.upstream_errors import AbsentError, UpstreamError, Wanted, answer_for
+from hakobune.registry.upstream_gate import UpstreamGate
 from hakobune.registry.upstreams import Upstreams
 
 DELETED_NOTE: Final = "{name} no longer has this; it is served from the cache"
@@ -66,6 +67,7 @@ class RemoteRepositories:
         reader: Reader,
         partial: Path,
         own_hosts: tuple[str, ...],
+        gate: UpstreamGate,
     ) -> None:
         self._metadata = metadata
         self._storage = storage
@@ -74,6 +76,7 @@ class RemoteRepositories:
         self._reader = reader
         self._partial = partial
         self._own_hosts = own_hosts
+        self._gate = gate
         self._under_way: dict[Hashable, asyncio.Task[Any]] = {}
 
     # Manifests
@@ -145,7 +148,9 @@ class RemoteRepositories:
                 await self._note(repository, image, reference, digest=stored.digest)
                 return Found(manifest=stored, repository=repository, fresh_s=policy.ttl_s)
             case Then.STALE if stored is not None:
-                logger.info("stale served", extra={"repository": repository.path, "why": str(failure)})
+                logger.info(
+                    "stale served", extra={"repository": repository.path, "why": str(failure)}
+                )
                 return self._stale(repository, stored, known, str(failure))
             case Then.DELETED if stored is not None:
                 await self._note_absent(repository, image, reference, stored.digest, policy)
@@ -334,6 +339,7 @@ class RemoteRepositories:
                     raise RegistryError(
                         "UNAVAILABLE", f"the upstreams of {repository.path} go in circles"
                     )
+                await self._gate.check(repository, own)
                 return AskedHere(self._reader, own, upstream.image, trail)
             if upstream.otherwise is None:
                 raise RegistryError(

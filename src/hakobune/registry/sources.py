@@ -24,6 +24,7 @@ from hakobune.registry.remote_listing import (
     union_of_referrers,
 )
 from hakobune.registry.repository import Mode, Repository
+from hakobune.registry.upstream_gate import SameProject, UpstreamGate
 from hakobune.registry.upstreams import OpenPassword, Upstreams
 from hakobune.registry.virtual import VirtualRepositories
 
@@ -39,6 +40,7 @@ class Sources:
         env: for proxies (HTTPS_PROXY …) and registries.conf.
         home: `HAKO_HOME`, which may hold a `certs.d` of its own.
         own_hosts: `HOST[:PORT]` of this installation: upstreams there are not asked by HTTP.
+        gate: which repository here may stand before which other one.
     """
 
     def __init__(
@@ -51,7 +53,9 @@ class Sources:
         env: Mapping[str, str],
         home: Path,
         own_hosts: tuple[str, ...] = (),
+        gate: UpstreamGate | None = None,
     ) -> None:
+        gate = gate or SameProject()
         self._metadata = metadata
         self._fetches = Fetches(partial)
         self.upstreams = Upstreams(open_password, env, home)
@@ -63,9 +67,10 @@ class Sources:
             reader=self,
             partial=partial,
             own_hosts=own_hosts,
+            gate=gate,
         )
         self._lists = RemoteLists(metadata, self._remotes)
-        self._virtuals = VirtualRepositories(metadata, self)
+        self._virtuals = VirtualRepositories(metadata, self, gate)
 
     async def find_manifest(
         self, repository: Repository, image: str, reference: str, trail: Trail = _NOBODY

@@ -19,6 +19,7 @@ from hakobune.registry.metadata_manifests import manifest_unknown
 from hakobune.registry.remote_listing import union_of_referrers
 from hakobune.registry.repository import Mode, Repository, parse_resource
 from hakobune.registry.rows import name_unknown, places
+from hakobune.registry.upstream_gate import UpstreamGate
 
 _MOST_MEMBERS = 100
 
@@ -34,15 +35,16 @@ class Member:
 class VirtualRepositories:
     """All virtual repositories, for one worker."""
 
-    def __init__(self, metadata: Metadata, reader: Reader) -> None:
+    def __init__(self, metadata: Metadata, reader: Reader, gate: UpstreamGate) -> None:
         self._metadata = metadata
         self._reader = reader
+        self._gate = gate
 
     async def members(self, repository: Repository) -> tuple[Member, ...]:
         """What stands behind *repository*, in falling priority; virtual ones are replaced by theirs, each once.
 
         Raises:
-            RegistryError: one is not there, and its policy does not say `skip_unavailable`.
+            RegistryError: one is not there, or may not be read, and its policy does not say `skip_unavailable`.
         """
         found: dict[int, Member] = {}
         await self._collect(repository, found, {repository.id}, skip=False)
@@ -62,6 +64,12 @@ class VirtualRepositories:
                     f"{repository.path} stands before {policy.repository}, which is not there "
                     f"(policy {policy.id}): remove the policy, or let it skip what is unavailable",
                 )
+            try:
+                await self._gate.check(repository, member)
+            except RegistryError:
+                if may_skip:
+                    continue
+                raise
             if member.mode is not Mode.VIRTUAL:
                 found.setdefault(member.id, Member(member, may_skip))
             elif member.id not in seen and len(seen) < _MOST_MEMBERS:
