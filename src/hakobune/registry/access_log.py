@@ -28,35 +28,35 @@ class AccessLog:
         self._quoted: dict[str, str] = {}
         self._descriptor = -1
 
-    def add(
-        self,
-        *,
-        client: str,
-        principal: str,
-        method: str,
-        target: str,
-        status: int,
-        seconds: float,
-        sent: int,
-        received: int,
-        agent: str,
-    ) -> None:
-        """Note a request. *target*, *method* and *client* need no quoting: they were checked."""
+    def add(self, client: str, seconds: float, facts: str) -> None:
+        """Note a request; *facts* are from `describe`. *client* needs no quoting."""
         now = time.time()
         second = int(now)
         if second != self._second:
             self._second = second
             self._time = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        line = (
-            f'{{"time":"{self._time}.{int((now - second) * 1000):03}Z","client":"{client}",'
-            f'"principal":{self._quote(principal)},"method":"{method}","target":"{target}",'
-            f'"status":{status},"ms":{seconds * 1000:.2f},"sent":{sent},"received":{received},'
-            f'"agent":{self._quote(agent)}}}\n'
-        )
+        line = f'{{"time":"{self._time}.{int((now - second) * 1000):03}Z","client":"{client}","ms":{seconds * 1000:.2f},{facts}'
         self._lines.append(line)
         self._size += len(line)
         if self._size > _FLUSH_BYTES:
             self.flush()
+
+    def describe(
+        self,
+        *,
+        principal: str,
+        method: str,
+        target: str,
+        status: int,
+        sent: int,
+        received: int,
+        agent: str,
+    ) -> str:
+        """What a line says of a request but for who, when and how long. *method* and *target* need no quoting."""
+        return (
+            f'"principal":{self._quote(principal)},"method":"{method}","target":"{target}",'
+            f'"status":{status},"sent":{sent},"received":{received},"agent":{self._quote(agent)}}}\n'
+        )
 
     def flush(self) -> None:
         """Write what was collected."""

@@ -32,13 +32,16 @@ class Server(Protocol):
     """What a connection needs of the worker it belongs to."""
 
     loop: asyncio.AbstractEventLoop
-    buffer: memoryview  # shared by all connections: used up before the next read
     connections: set[Connection]
     tasks: set[asyncio.Task[None]]
     limits: Limits
     stopping: bool
 
     def find_route(self, path: str) -> Route: ...
+
+    def answer_repeat(self, connection: Connection, data: bytes) -> bool:
+        """Answer *data* at once if it is one whole request that was answered before; whether it was."""
+        ...
 
     def answer_hot(self, connection: Connection, head: Head, route: Route) -> bool:
         """Answer at once, by `Connection.write_hot` or `send_hot`, if that is possible; whether it was."""
@@ -53,7 +56,7 @@ class Server(Protocol):
         ...
 
 
-class Connection(asyncio.BufferedProtocol):
+class Connection(asyncio.Protocol):
     """The protocol of one accepted socket."""
 
     def __init__(self, server: Server, peer_of: PeerOf) -> None:
@@ -61,6 +64,7 @@ class Connection(asyncio.BufferedProtocol):
         self.peer = Peer(False, "-")
         self.watch = Watch()
         # of the request under way, or the last one:
+        self.whole = b""  # its bytes, if they came alone; only while it is answered hot
         self.head: Head | None = None
         self.route = OTHER
         self.principal = ""
@@ -70,7 +74,6 @@ class Connection(asyncio.BufferedProtocol):
         self.outlet: Outlet
         self._peer_of = peer_of
         self._transport: asyncio.Transport
-        self._buffer = server.buffer
         self._held = bytearray()  # what came before it was wanted
         self._searched = 0  # bytes of it that hold no end of a head
         self._busy = False
@@ -91,14 +94,13 @@ class Connection(asyncio.BufferedProtocol):
         if len(self.server.connections) > self.server.limits.connections:
             self._refuse(503, "UNAVAILABLE", "there are too many connections")
 
-    def get_buffer(self, sizehint: int) -> memoryview:
-        return self._buffer
-
-    def buffer_updated(self, nbytes: int) -> None:
+    def data_received(self, data: bytes) -> None:
         if self._busy:
-            self._receive(self._buffer[:nbytes])
+            self._receive(memoryview(data))
+        elif not self._held and self.server.answer_repeat(self, data):
+            pass
         elif self.watch.phase is not Phase.LINGER:
-            self._take(bytes(self._buffer[:nbytes]))
+            self._take(data)
 
     def eof_received(self) -> bool:
         self._ended = True
@@ -120,6 +122,13 @@ class Connection(asyncio.BufferedProtocol):
         if not self._busy and not self.outlet.gone:
             self._take(b"")
 
+    @property
+    def client(self) -> str:
+        """The address of who has sent the request under way, as far as it is known."""
+        if self.peer.via_proxy and self.head is not None:
+            return self.head.get("x-forwarded-for") or self.peer.address
+        return self.peer.address
+
     # What the server calls
 
     async def receive(self, sink: Sink) -> None:
@@ -140,7 +149,7 @@ class Connection(asyncio.BufferedProtocol):
         done = body.start(sink)
         if self._held and body.is_wanted:
             held, self._held = self._held, bytearray()
-            self._receive(memoryview(held))
+            self._receive(memoryview(bytes(held)))
         if self._ended:
             body.break_off(ClientGoneError("the client has ended the connection"))
         self._resume_reading()
@@ -242,6 +251,7 @@ class Connection(asyncio.BufferedProtocol):
             except HeadError as error:
                 self._refuse(error.status, "UNSUPPORTED", error.reason)
                 return
+            self.whole = data if at == 0 and end + 4 == len(data) else b""
             at = end + 4
             if self._answer(head):
                 continue

@@ -15,12 +15,14 @@ from hakobune.registry.answer import FilePart, Headers, date_line, status_line
 from hakobune.registry.connection import Connection
 from hakobune.registry.generation import Generation
 from hakobune.registry.head import Head
+from hakobune.registry.repeats import Repeats
 from hakobune.registry.repository import Repository
 from hakobune.registry.route import Kind, Route
 
 _MANIFEST_BYTES: Final = 16 * 1024 * 1024
 _ENTRIES: Final = 8192
 _FOR_EVER: Final = float("inf")
+_REPEATED_S: Final = 10.0  # then the pull is noted again
 
 
 class NotePull(Protocol):
@@ -62,9 +64,10 @@ class Grant:
 class FastPath:
     """What one worker remembers."""
 
-    def __init__(self, generation: Generation, note_pull: NotePull) -> None:
+    def __init__(self, generation: Generation, note_pull: NotePull, repeats: Repeats) -> None:
         self._cells = generation.cells
         self._note_pull = note_pull
+        self._repeats = repeats
         self._generation = self._cells[0]
         self._manifests: dict[tuple[str, str], HotManifest] = {}
         self._manifest_bytes = 0
@@ -137,9 +140,16 @@ class FastPath:
             return False
         connection.principal = grant.principal
         block = f"{_OK}{date_line()}{_closing(head)}{found.head}".encode("latin-1")
+        body = found.body if is_get else b""
         if is_get:
             self._note_pull(found.repository, found.image, found.digest)
-        connection.write_hot(200, block, found.body if is_get else b"")
+        self._repeats.learn(
+            connection,
+            until=min(found.until, grant.until, connection.started + _REPEATED_S),
+            rest=found.head.encode("latin-1") + body,
+            sent=len(body),
+        )
+        connection.write_hot(200, block, body)
         return True
 
     def _answer_blob(self, connection: Connection, head: Head, route: Route, grant: Grant) -> bool:

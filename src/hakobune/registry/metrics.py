@@ -37,6 +37,7 @@ _KIND_PLACES: Final = {kind: place for place, kind in enumerate(_KINDS)}
 _OTHER_METHOD: Final = len(_METHODS) - 1
 _OTHER_STATUS: Final = len(_STATUSES) - 1
 
+_SERIES_OF_A_KIND: Final = len(_METHODS) * len(_STATUSES)
 _REQUESTS: Final = len(_KINDS) * len(_METHODS) * len(_STATUSES)
 _BUCKETS_AT: Final = _REQUESTS
 _BUCKETS: Final = len(_BOUNDS) + 1
@@ -71,14 +72,11 @@ class Metrics:
         for gauge in Gauge:
             self.set(gauge, 0)
 
-    def add(
-        self, kind: Kind, method: str, status: int, *, seconds: float, sent: int, received: int
-    ) -> None:
-        """Count a request."""
+    def add(self, series: int, seconds: float, sent: int, received: int) -> None:
+        """Count a request; *series* is from `series_of`."""
         cells = self._cells
-        place = _KIND_PLACES[kind]
-        row = place * len(_METHODS) + _METHOD_PLACES.get(method, _OTHER_METHOD)
-        cells[row * len(_STATUSES) + _STATUS_PLACES.get(status, _OTHER_STATUS)] += 1
+        cells[series] += 1
+        place = series // _SERIES_OF_A_KIND
         cells[_BUCKETS_AT + place * _BUCKETS + bisect_left(_BOUNDS, seconds)] += 1
         cells[_SECONDS_AT + place] += int(seconds * 1e6)
         if sent:
@@ -88,6 +86,12 @@ class Metrics:
 
     def set(self, gauge: Gauge, value: int) -> None:
         self._cells[_GAUGES_AT + gauge] = value
+
+
+def series_of(kind: Kind, method: str, status: int) -> int:
+    """Where requests of that sort are counted."""
+    row = _KIND_PLACES[kind] * len(_METHODS) + _METHOD_PLACES.get(method, _OTHER_METHOD)
+    return row * len(_STATUSES) + _STATUS_PLACES.get(status, _OTHER_STATUS)
 
 
 def render(page: MetricsPage, more: Sequence[str] = ()) -> str:

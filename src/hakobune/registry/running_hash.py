@@ -66,6 +66,31 @@ class _HashlibHash:
         return None
 
 
+class _View(ctypes.Structure):
+    """`Py_buffer`: how C reads a memoryview without a copy, read-only ones too (docs.python.org/3/c-api/buffer.html)."""
+
+    _fields_ = (
+        ("buf", ctypes.c_void_p),
+        ("obj", ctypes.c_void_p),
+        ("len", ctypes.c_ssize_t),
+        ("itemsize", ctypes.c_ssize_t),
+        ("readonly", ctypes.c_int),
+        ("ndim", ctypes.c_int),
+        ("format", ctypes.c_void_p),
+        ("shape", ctypes.c_void_p),
+        ("strides", ctypes.c_void_p),
+        ("suboffsets", ctypes.c_void_p),
+        ("internal", ctypes.c_void_p),
+    )
+
+
+_get_buffer = ctypes.pythonapi.PyObject_GetBuffer
+_get_buffer.argtypes = (ctypes.py_object, ctypes.c_void_p, ctypes.c_int)
+_release_buffer = ctypes.pythonapi.PyBuffer_Release
+_release_buffer.argtypes = (ctypes.c_void_p,)
+_release_buffer.restype = None
+
+
 class _LibcryptoHash:
     __slots__ = ("_context", "_update", "algorithm")
 
@@ -80,10 +105,12 @@ class _LibcryptoHash:
             self._context.raw = context
 
     def update(self, data: memoryview) -> None:
-        if data.readonly:
-            self._update(self._context, bytes(data), len(data))
-        else:
-            self._update(self._context, ctypes.byref(ctypes.c_char.from_buffer(data)), len(data))
+        view = _View()
+        _get_buffer(data, ctypes.byref(view), 0)
+        try:
+            self._update(self._context, view.buf, view.len)
+        finally:
+            _release_buffer(ctypes.byref(view))
 
     def hexdigest(self) -> str:
         copy = ctypes.create_string_buffer(self._context.raw, len(self._context))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import resource
 import signal
+import socket
 import ssl
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +19,7 @@ from typing import Final
 from hakobune.iam.master_key import load_master_key, master_key_path
 from hakobune.iam.opened import open_iam
 from hakobune.iam.secret_box import SecretBox
+from hakobune.iam.store import IamStore
 from hakobune.registry.access_log import AccessLog
 from hakobune.registry.admission import Admission
 from hakobune.registry.answer import Answer
@@ -29,20 +32,21 @@ from hakobune.registry.generation import Generation
 from hakobune.registry.head import Head
 from hakobune.registry.limits import Limits
 from hakobune.registry.metadata import Metadata
-from hakobune.registry.metrics import Gauge, Metrics, MetricsPage
+from hakobune.registry.metrics import Gauge, Metrics, MetricsPage, series_of
 from hakobune.registry.parts import Parts
 from hakobune.registry.peer import owner_peer_of, proxy_peer, tcp_peer
+from hakobune.registry.repeats import Repeats
 from hakobune.registry.repository import Repository
 from hakobune.registry.route import Route, find_route
 from hakobune.registry.sockets import BACKLOG, Sockets
 from hakobune.registry.sources import Sources
 from hakobune.registry.storages import open_storage
 from hakobune.registry.token_endpoint import TokenEndpoint
+from hakobune.registry.upstream_gate import AgentGate
 from hakobune.registry.upstream_password import open_password
 from hakobune.settings import Settings
 from hakobune.state.sql import Sql, open_sql
 
-BUFFER_BYTES: Final = 256 * 1024
 _ROUTES: Final = 8192
 _THREADS: Final = 4
 _TICK_S: Final = 1.0
@@ -66,10 +70,15 @@ class Worker:
     """What the connections of one process share; fits `connection.Server`."""
 
     def __init__(
-        self, app: App, fast: FastPath, metrics: Metrics, log: AccessLog, limits: Limits
+        self,
+        app: App,
+        fast: FastPath,
+        repeats: Repeats,
+        metrics: Metrics,
+        log: AccessLog,
+        limits: Limits,
     ) -> None:
         self.loop = asyncio.get_running_loop()
-        self.buffer = memoryview(bytearray(BUFFER_BYTES))
         self.connections: set[Connection] = set()
         self.tasks: set[asyncio.Task[None]] = set()
         self.limits = limits
@@ -80,6 +89,7 @@ class Worker:
         self._log = log
         self._routes: dict[str, Route] = {}
         self.answer_hot = fast.answer
+        self.answer_repeat = repeats.answer
 
     def find_route(self, path: str) -> Route:
         route = self._routes.get(path)
@@ -93,30 +103,25 @@ class Worker:
         return await self._app.answer(connection, head, route)
 
     def record(self, connection: Connection, status: int) -> None:
-        head, peer, body = connection.head, connection.peer, connection.body
+        head, body = connection.head, connection.body
         seconds = time.monotonic() - connection.started
         received = 0 if body is None else body.received
-        sent = connection.sent
-        client, agent, method, target = peer.address, "", "-", "-"
+        method, target, agent = "-", "-", ""
         if head is not None:
             method, target = head.method, head.target
             agent = head.fields.values.get("user-agent", "")
-            if peer.via_proxy:
-                client = head.fields.values.get("x-forwarded-for", "proxy")
-        self._metrics.add(
-            connection.route.kind, method, status, seconds=seconds, sent=sent, received=received
-        )
-        self._log.add(
-            client=client,
+        series = series_of(connection.route.kind, method, status)
+        self._metrics.add(series, seconds, connection.sent, received)
+        facts = self._log.describe(
             principal=connection.principal,
             method=method,
             target=target,
             status=status,
-            seconds=seconds,
-            sent=sent,
+            sent=connection.sent,
             received=received,
             agent=agent,
         )
+        self._log.add(connection.client, seconds, facts)
 
     def tick(self) -> None:
         """What is done once a second."""
@@ -186,15 +191,18 @@ def _make_worker(
     uploads = settings.registry_files / "uploads"
     uploads.mkdir(parents=True, exist_ok=True)
     metadata = Metadata(sql, generation, grace_s=settings.registry_grace_s)
-    fast = FastPath(generation, metadata.note_pull)
+    metrics = Metrics(page, number)
+    log = AccessLog(settings.registry / "access.log")
+    repeats = Repeats(generation, metrics, log)
+    fast = FastPath(generation, metadata.note_pull, repeats)
     iam = open_iam(settings.home, sql, changed=generation.bump)
     authorizer = Authorizer(iam.store, iam.authenticator, generation, clock=time.time)
     parts = Parts(
         metadata=metadata,
         storage=storage,
-        sources=_make_sources(settings, metadata, storage),
+        sources=_make_sources(settings, metadata, storage, iam.store),
         fast=fast,
-        metrics=Metrics(page, number),
+        metrics=metrics,
         limits=plan.limits,
         uploads=uploads,
         incoming=settings.registry_files / "incoming",
@@ -203,11 +211,12 @@ def _make_worker(
     admission = Admission(metadata, authorizer, fast)
     tokens = TokenEndpoint(iam.store, iam.authenticator, authorizer, metadata.find_repository)
     app = App(parts, admission, tokens)
-    log = AccessLog(settings.registry / "access.log")
-    return Worker(app, fast, parts.metrics, log, plan.limits), parts
+    return Worker(app, fast, repeats, metrics, log, plan.limits), parts
 
 
-def _make_sources(settings: Settings, metadata: Metadata, storage: Storage) -> Sources:
+def _make_sources(
+    settings: Settings, metadata: Metadata, storage: Storage, iam: IamStore
+) -> Sources:
     box = SecretBox(load_master_key(master_key_path(settings.home)))
     addresses = [(settings.host, settings.port)]
     if settings.registry_listen is not None:
@@ -220,6 +229,7 @@ def _make_sources(settings: Settings, metadata: Metadata, storage: Storage) -> S
         env=os.environ,
         home=settings.home,
         own_hosts=tuple(f"{host}:{port}" for host, port in addresses),
+        gate=AgentGate(iam),
     )
 
 
@@ -242,6 +252,7 @@ async def _listen(
         ),
     ]
     for listener in sockets.own_port:
+        _spare_pacing(listener)
         servers.append(
             await loop.create_server(
                 lambda: Connection(worker, tcp_peer),
@@ -252,6 +263,14 @@ async def _listen(
             )
         )
     return servers
+
+
+def _spare_pacing(listener: socket.socket) -> None:
+    """On loopback, nothing is lost and nothing has to be paced: BBR, where it is the default, doubles the kernel's work."""
+    address = listener.getsockname()[0]
+    if address == "::1" or address.startswith("127."):
+        with contextlib.suppress(OSError):
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"reno")
 
 
 async def _tick(worker: Worker, parts: Parts) -> None:
