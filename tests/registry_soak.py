@@ -55,9 +55,11 @@ class Soak:
             work = [threads.submit(self._repeat, n, self._push_and_forget) for n in range(pushers)]
             work.append(threads.submit(self._repeat, pushers, self._pull))
             end = time.monotonic() + seconds
-            while time.monotonic() < end and not self.failures:
-                time.sleep(0.1)
-            self.ended.set()
+            try:
+                while time.monotonic() < end and not self.failures:
+                    time.sleep(0.1)
+            finally:
+                self.ended.set()
             for one in work:
                 one.result()
 
