@@ -18,7 +18,7 @@ from hakobune.oci.reference import Reference
 from hakobune.oci.store import Store
 from tests.e2e.foreign import FOREIGN, REGISTRATION, emulated, foreign_busybox, is_emulated
 from tests.e2e.foreign_builder import publish_foreign_builder
-from tests.e2e.installation import Installation, new_installation
+from tests.e2e.installation import ROOT, Installation, new_installation
 from tests.small_root import PROGRAMS, make_small_root
 
 pytestmark = [
@@ -278,11 +278,51 @@ def test_what_cannot_be_built_for_another_cpu_is_refused_before_anything_is_buil
     unemulated = _buildpacks(
         here, source, "-B", builder, "--platform", THERE, name="no", check=False
     )
-    with emulated():
-        ours = _buildpacks(here, source, "--platform", THERE, name="no", check=False)
     for_us = _buildpacks(here, source, "-B", builder, name="no", check=False)
 
     assert f"is for {THERE}, this machine is {HERE}" in unemulated.stderr
-    assert f"there is no builder for {THERE} here" in ours.stderr
     assert f"test/builder is for {THERE}, the image shall be for {HERE}" in for_us.stderr
     assert "no:" not in here.hako("image", "ls").stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
+def test_the_default_builder_is_made_for_the_other_cpu_and_kept_beside_ours(
+    installation: Installation, tmp_path: Path
+) -> None:
+    """Debian's maintainer scripts run emulated: this takes minutes."""
+    app = str(ROOT / "examples/python-web")
+    (tmp_path / "Dockerfile").write_text(
+        "FROM hako/base-run:13\nUSER root\nRUN uname -m >/machine\n"
+    )
+    with emulated():
+        built = installation.hako(
+            "build", "python", "--path", app, "--platform", f"{HERE},{THERE}", timeout_s=1800
+        )
+        again = installation.hako("build", "other", "--path", app, "--platform", THERE)
+        url = installation.hako("deploy", "web", "--source", app, "--platform", THERE).stdout
+        page = subprocess.run(
+            ["curl", "-sS", "--max-time", "60", url.strip()], capture_output=True, text=True
+        )
+        machine = installation.hako(
+            "container", "run", "--platform", THERE, "--entrypoint", "/bin/uname", "python", "-m"
+        )
+        _build(installation, tmp_path, "-t", "extended", "--platform", THERE)
+        read = installation.hako("container", "run", "extended", "/bin/cat", "/machine")
+
+    assert f"for {THERE} (emulated" in built.stderr
+    assert "base images made" not in again.stderr
+    assert page.stdout.startswith("Hello")
+    assert machine.stdout.strip() == read.stdout.strip() == MACHINES[FOREIGN]
+    with Store(installation.home) as store:
+        for name in (
+            "hako/builder:13",
+            "hako/base-build:13",
+            "hako/base-run:13",
+            "hako/base-tiny:13",
+        ):
+            for platform in (HERE, THERE):
+                image = store.find_image(Reference.parse(name), Platform.parse(platform))
+                assert image is not None
+                assert image.platform.matches(Platform.parse(platform))
+        assert store.verify() == ()

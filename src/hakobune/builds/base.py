@@ -33,6 +33,8 @@ from hakobune.builds.debian import (
     render_lock,
     resolve_packages,
 )
+from hakobune.builds.platform_names import name_for_platform
+from hakobune.distribution.transfer import find_local
 from hakobune.errors import HakoError
 from hakobune.oci.blobs import room_for
 from hakobune.oci.config import ContainerConfig, History, ImageConfig, RootFs
@@ -43,6 +45,7 @@ from hakobune.oci.platform import Platform
 from hakobune.oci.reference import Reference
 from hakobune.oci.store import Store
 from hakobune.progress import Progress
+from hakobune.runtime.emulation import check_can_run
 from hakobune.support.files import read_toml, write_atomically
 from hakobune.support.locks import exclusive
 
@@ -104,8 +107,9 @@ class Definition:
             tiny=tuple(packages["tiny"]),
         )
 
-    def tree_plan(self, epoch: int) -> TreePlan:
+    def tree_plan(self, epoch: int, architecture: str) -> TreePlan:
         return TreePlan(
+            architecture=architecture,
             suite=self.archive.suite,
             mirrors=self.archive.mirrors,
             left_out=self.left_out,
@@ -117,33 +121,64 @@ class Definition:
 
 
 def ensure_base_images(
-    store: Store, home: Path, progress: Progress, *, folder: Path = DEFINITION
+    store: Store,
+    home: Path,
+    progress: Progress,
+    *,
+    folder: Path = DEFINITION,
+    platform: Platform | None = None,
 ) -> BaseImages:
-    """The base images for this machine's CPU, made from Debian's packages if they are not in *store*.
+    """The base images for a CPU, made from Debian's packages if they are not in *store*.
 
     Downloaded packages stay in `cache/apt` below *home*, so that making the images again needs no network.
     Processes that need them at once make them once.
 
     Args:
         folder: where `base.toml` and `packages.lock` are.
+        platform: by default this machine's. Each has images of its own under the same names, which are indexes then.
 
     Raises:
-        HakoError: a tool is missing, the packages cannot be downloaded, the disk is full, or the bootstrap failed.
+        ForeignPlatformError: the kernel does not run its programs.
+        HakoError: there are no packages for it, a tool is missing, the packages cannot be downloaded, the disk is full, or the bootstrap failed.
     """
     definition = Definition.from_document(read_toml(folder / "base.toml"))
-    inputs = base_inputs(folder)
-    if found := _find(store, inputs):
+    platform = platform or Platform.host()
+    check_architecture(platform)
+    inputs = base_inputs(folder, platform)
+    if found := _find(store, inputs, platform):
         return found
     with exclusive(home / "cache/base.lock", waiting=lambda: _say_waiting(progress)):
-        if found := _find(store, inputs):
+        if found := _find(store, inputs, platform):
             return found
         _check_machine(home)
+        check_can_run(platform, name="the base images to be made")
         with room_for("the base images", home):
-            return _make(store, home, progress, definition, folder / "packages.lock", inputs)
+            return _make(
+                store, home, progress, definition, folder / "packages.lock", inputs, platform
+            )
+
+
+def check_architecture(platform: Platform) -> None:
+    """See that there are packages for it.
+
+    Raises:
+        HakoError: there are none.
+    """
+    if not any(platform.matches(Platform("linux", name)) for name in ARCHITECTURES):
+        raise HakoError(
+            f"there is no builder for {platform}",
+            why=f"hako makes its own for {' and '.join(f'linux/{name}' for name in ARCHITECTURES)}",
+            fix="name one that is for it: --builder IMAGE, or build from a Dockerfile",
+        )
 
 
 def _say_waiting(progress: Progress) -> None:
     progress.step("waiting for another process that makes the base images")
+
+
+def _foreign(platform: Platform) -> str:
+    """What makes it take minutes."""
+    return "" if platform.matches(Platform.host()) else f" for {platform} (emulated: this takes minutes, once)"
 
 
 def _check_machine(home: Path) -> None:
@@ -170,15 +205,15 @@ def _check_machine(home: Path) -> None:
         )
 
 
-def base_inputs(folder: Path = DEFINITION) -> Digest:
-    """What the base images depend on, as one digest."""
+def base_inputs(folder: Path, platform: Platform) -> Digest:
+    """What the base images of a platform depend on, as one digest."""
     parts = [(folder / name).read_bytes() for name in ("base.toml", "packages.lock")]
-    parts.append(f"{RECIPE} {Platform.host()}".encode())
+    parts.append(f"{RECIPE} {platform}".encode())
     return Digest.of(b"\0".join(bytes.fromhex(Digest.of(part).hex) for part in parts))
 
 
-def _find(store: Store, inputs: Digest) -> BaseImages | None:
-    images = [store.find_image(name) for name in (BUILD_IMAGE, RUN_IMAGE, TINY_IMAGE)]
+def _find(store: Store, inputs: Digest, platform: Platform) -> BaseImages | None:
+    images = [find_local(store, name, platform) for name in (BUILD_IMAGE, RUN_IMAGE, TINY_IMAGE)]
     current = [
         image
         for image in images
@@ -194,20 +229,21 @@ def _make(
     definition: Definition,
     lock_file: Path,
     inputs: Digest,
+    platform: Platform,
 ) -> BaseImages:
     begun = time.monotonic()
-    architecture = Platform.host().architecture
+    architecture = platform.architecture
     cache = home / "cache/apt"
     lock = parse_lock(lock_file.read_text(), architecture)
     megabytes = lock.size_bytes / 1e6
     progress.phase(
         "Base images",
-        f"Debian {definition.version} from {len(lock.packages)} packages ({megabytes:.0f} MB)",
+        f"Debian {definition.version}{_foreign(platform)} from {len(lock.packages)} packages ({megabytes:.0f} MB)",
     )
     lock, files = _fetch(lock, definition, architecture, cache, progress)
     with scratch(home / "cache", "base") as folder:
         layers = _make_layers(
-            store, definition.tree_plan(lock.epoch), lock, files, folder, progress
+            store, definition.tree_plan(lock.epoch, architecture), lock, files, folder, progress
         )
     images = _publish(store, definition, lock, layers, architecture, inputs)
     sizes = ", ".join(
@@ -356,7 +392,9 @@ class _ImageMaker:
                 History(created=created, created_by="hakobune base image") for _ in layers
             ),
         )
-        return self.store.publish_image(config=config, layers=layers, names=(name,))
+        image = self.store.publish_image(config=config, layers=layers)
+        name_for_platform(self.store, image, name)
+        return image
 
     def _labels(self, description: str, released: str) -> dict[str, str]:
         stack, version = self.definition.stack, self.definition.version

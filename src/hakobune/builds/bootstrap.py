@@ -128,8 +128,13 @@ Dir::Cache::srcpkgcache "";
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TreePlan:
-    """What the trees are made of, beside the packages."""
+    """What the trees are made of, beside the packages.
 
+    Attributes:
+        architecture: Debian's name of the CPU. Maintainer scripts run on it: emulated, if it is another than this machine's.
+    """
+
+    architecture: str
     suite: str
     mirrors: Mapping[str, str]
     left_out: tuple[str, ...]
@@ -257,7 +262,9 @@ def _mmdebstrap(tree: Path, repository: Path, plan: TreePlan) -> None:
                 "--format=directory",
                 "--quiet",
             ),
-            *("--skip=check/signed-by", "--dpkgopt=force-unsafe-io"),
+            # That the kernel runs the CPU's programs has been asked of the kernel.
+            *("--skip=check/signed-by,check/qemu", "--dpkgopt=force-unsafe-io"),
+            f"--architectures={plan.architecture}",
             *('--aptopt=APT::Sandbox::User "root"', f"--include={','.join(names)}"),
             *(plan.suite, str(tree), f"deb [trusted=yes] copy:{repository} ./"),
         ],

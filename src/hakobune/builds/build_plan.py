@@ -14,10 +14,10 @@ from hakobune.builds.extension_files import extension_files
 from hakobune.builds.images import can_be_had, fetch_run_image, find_builder
 from hakobune.builds.request import DEFAULT_BUILDER, BuildRequest, World
 from hakobune.builds.source import Source
+from hakobune.distribution.transfer import find_local
 from hakobune.errors import HakoError
 from hakobune.oci.digest import Digest
 from hakobune.oci.manifest import Image
-from hakobune.oci.platform import Platform
 from hakobune.oci.reference import Reference
 from hakobune.oci.store import Store
 from hakobune.progress import Progress
@@ -74,7 +74,7 @@ def make_plan(
     chosen = choose_buildpacks(
         request.buildpacks or _described_buildpacks(source), builder.order, builder.catalog
     )
-    run_image = world.store.find_image(run_reference)
+    run_image = find_local(world.store, run_reference, request.platform)
     env = {**dict(source.project.build_env), **request.env}
     parts = {
         "hakobune": __version__,
@@ -105,17 +105,13 @@ def _find_builder(
     if name:
         image: Image | None = find_builder(request, name, world.store, progress)
     else:
-        image = world.store.find_image(reference) if looks_same else None
-    if not name and not request.platform.matches(Platform.host()):
-        raise HakoError(
-            f"there is no builder for {request.platform} here",
-            why=f"{DEFAULT_BUILDER.short} is made for this machine, {Platform.host()}",
-            fix="name one that is for it: --builder IMAGE, or build from a Dockerfile",
-        )
+        image = find_local(world.store, reference, request.platform) if looks_same else None
     if image is None:
         from hakobune.builds.default_builder import ensure_default_builder
 
-        return ensure_default_builder(world.store, world.settings.home, progress)
+        return ensure_default_builder(
+            world.store, world.settings.home, progress, platform=request.platform
+        )
     return read_builder(world.store, image, name=reference.short)
 
 

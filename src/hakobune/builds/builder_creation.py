@@ -191,7 +191,7 @@ def _have(source: BaseSource, request: CreationRequest, world: World, progress: 
     if source.dockerfile:
         return _build(source, name, request, world, progress)
     if name in _OURS:
-        ensure_base_images(world.store, world.settings.home, progress)
+        ensure_base_images(world.store, world.settings.home, progress, platform=request.platform)
     image = find_or_pull(world.store, name, request.platform, progress, request.pull)
     if not image.platform.matches(request.platform):
         raise HakoError(
@@ -210,7 +210,7 @@ def _build(
 ) -> Image:
     file = request.config.parent / source.dockerfile
     if file.is_file() and any(ours.short in file.read_text(errors="replace") for ours in _OURS):
-        ensure_base_images(world.store, world.settings.home, progress)
+        ensure_base_images(world.store, world.settings.home, progress, platform=request.platform)
     progress.step(
         f"{source.image} from {source.dockerfile}" + f" ({source.target})" * bool(source.target)
     )

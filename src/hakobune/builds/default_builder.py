@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Final
 
 from hakobune import __version__
 from hakobune.buildpack.builder import BuilderToml, parse_builder_toml
-from hakobune.builds.base import DEFINITION, base_inputs, ensure_base_images
+from hakobune.builds.base import DEFINITION, base_inputs, check_architecture, ensure_base_images
 from hakobune.builds.bootstrap import BUILD_UID, GROUP_ID, compile_python, scratch
 from hakobune.builds.builder import Builder, read_builder
 from hakobune.builds.builder_image import (
@@ -24,8 +23,10 @@ from hakobune.builds.builder_image import (
     shipped_files,
     stage_buildpack,
 )
+from hakobune.builds.platform_names import name_for_platform
 from hakobune.builds.request import DEFAULT_BUILDER
-from hakobune.errors import HakoError
+from hakobune.builds.uv_program import find_uv
+from hakobune.distribution.transfer import find_local
 from hakobune.oci.digest import Digest
 from hakobune.oci.layer import File, Owner, Part, write_layer
 from hakobune.oci.manifest import Image
@@ -45,12 +46,18 @@ _NOT_SHIPPED: Final = frozenset(
 
 
 def ensure_default_builder(
-    store: Store, home: Path, progress: Progress, *, folder: Path = DEFINITION
+    store: Store,
+    home: Path,
+    progress: Progress,
+    *,
+    folder: Path = DEFINITION,
+    platform: Platform | None = None,
 ) -> Builder:
     """The default builder, made on first need and again when anything that it is made of has changed.
 
     Args:
         folder: where `builder.toml` is; the buildpacks' places are relative to it.
+        platform: what it runs on; by default this machine's. Each has one of its own under the same name.
 
     Raises:
         HakoError: the base images or the builder cannot be made.
@@ -58,12 +65,14 @@ def ensure_default_builder(
     file = folder / "builder.toml"
     definition = parse_builder_toml(file.read_bytes(), name=str(file))
     buildpacks = tuple((folder / source.uri).resolve() for source in definition.buildpacks)
-    inputs = _inputs(file, buildpacks)
-    image = _find(store, inputs)
+    platform = platform or Platform.host()
+    check_architecture(platform)
+    inputs = _inputs(file, buildpacks, platform)
+    image = _find(store, inputs, platform)
     if image is None:
         with exclusive(home / "cache/builder.lock", waiting=lambda: _say_waiting(progress)):
-            image = _find(store, inputs) or _make(
-                store, home, progress, definition, buildpacks, inputs
+            image = _find(store, inputs, platform) or _make(
+                store, home, progress, definition, buildpacks, inputs, platform
             )
     return read_builder(store, image, name=DEFAULT_BUILDER.short)
 
@@ -72,20 +81,20 @@ def _say_waiting(progress: Progress) -> None:
     progress.step("waiting for another process that makes the builder")
 
 
-def _find(store: Store, inputs: Digest) -> Image | None:
-    image = store.find_image(DEFAULT_BUILDER)
+def _find(store: Store, inputs: Digest, platform: Platform) -> Image | None:
+    image = find_local(store, DEFAULT_BUILDER, platform)
     if image is None or image.config.labels.get(INPUTS_LABEL) != str(inputs):
         return None
     return image
 
 
-def _inputs(definition: Path, buildpacks: Sequence[Path]) -> Digest:
+def _inputs(definition: Path, buildpacks: Sequence[Path], platform: Platform) -> Digest:
     """Everything that the builder is made of, as one digest."""
-    parts = [f"{RECIPE} {__version__} {base_inputs()}".encode()]
+    parts = [f"{RECIPE} {__version__} {base_inputs(DEFINITION, platform)}".encode()]
     files = (
         definition,
         REPOSITORY / "scripts/uv.txt",
-        *(program(name, Platform.host()) for name in PROGRAMS),
+        *(program(name, platform) for name in PROGRAMS),
     )
     parts += [file.read_bytes() for file in files]
     for folder in buildpacks:
@@ -101,15 +110,16 @@ def _make(
     definition: BuilderToml,
     sources: Sequence[Path],
     inputs: Digest,
+    platform: Platform,
 ) -> Image:
-    base = ensure_base_images(store, home, progress).build
+    base = ensure_base_images(store, home, progress, platform=platform).build
     begun = time.monotonic()
     progress.phase(
         "Builder", f"{len(definition.buildpacks)} buildpacks on {definition.build_image}"
     )
-    uv = write_layer(store, _uv_parts(), owner=Owner(0, 0))
     buildpacks = []
     with scratch(home / "cache", "builder") as folder:
+        uv = write_layer(store, _uv_parts(find_uv(platform, folder)), owner=Owner(0, 0))
         staged = [stage_buildpack(source, folder, left_out=_NOT_SHIPPED) for source in sources]
         compile_python(
             stacked_dirs(store.snapshots(base)),
@@ -128,19 +138,14 @@ def _make(
         buildpacks=buildpacks,
         labels={INPUTS_LABEL: str(inputs)},
     )
-    image = publish_builder(store, contents, (DEFAULT_BUILDER,))
+    image = publish_builder(store, contents, ())
+    name_for_platform(store, image, DEFAULT_BUILDER)
     store.snapshots(image)
     progress.step(f"builder made in {time.monotonic() - begun:.1f} s")
     return image
 
 
-def _uv_parts() -> Iterator[Part]:
-    """The installer of Python packages: the one that set up our own environment, pinned by `scripts/uv.txt`."""
-    uv = Path(sys.prefix) / "bin/uv"
-    if not uv.exists():
-        raise HakoError(
-            "the builder cannot be made", why=f"{uv} is missing", fix="scripts/bootstrap true"
-        )
+def _uv_parts(uv: Path) -> Iterator[Part]:
     for name in ("/usr", "/usr/local", "/usr/local/bin"):
         yield directory(name)
     yield File(name="/usr/local/bin/uv", content=uv, mode=0o755)

@@ -193,6 +193,8 @@ def _find(arguments: argparse.Namespace, context: Context) -> tuple[str, Image]:
     progress = BannerProgress(context.err, context.env)
     home = context.settings.home
     with Store(home, platform=platform) as store:
-        if name == DEFAULT_BUILDER and store.find_digest(name) is None:
-            return name.short, ensure_default_builder(store, home, progress).image
+        if name == DEFAULT_BUILDER:
+            return name.short, ensure_default_builder(
+                store, home, progress, platform=platform
+            ).image
         return name.short, find_or_pull(store, name, platform, progress, pull_policy(arguments))
