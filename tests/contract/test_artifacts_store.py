@@ -1,9 +1,9 @@
-"""What the API keeps beside the data plane's rows, on SQLite."""
+"""What the API keeps beside the data plane's rows, on SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,12 +16,22 @@ from hakobune.registry.errors import ResourceError
 from hakobune.registry.secret_store import SecretStore
 from hakobune.state.migrate import migrate
 from hakobune.state.sql import Sql, open_sql
+from tests.postgresql_cluster import Cluster, running_cluster
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory) -> str:
+def cluster() -> Iterator[Cluster]:
+    with running_cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
     folder: Path = tmp_path_factory.mktemp("meta")
-    url = f"sqlite:///{folder}/meta.db"
+    if request.param == "sqlite":
+        url = f"sqlite:///{folder}/meta.db"
+    else:
+        url = request.getfixturevalue("cluster").new_database()
     migrate(url, folder / "lock")
     return url
 
