@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from hakobune.cli.main import Context
+from hakobune.distribution.own_registry import note_address
 from hakobune.errors import HakoError, UsageError
 from hakobune.runtime import linux
 from hakobune.settings import Settings
@@ -144,6 +145,7 @@ def _run(
         if not _await(settings.registry_socket, registry):
             return registry.returncode or 1  # it has said why
         api = _start_api(env)
+        note_address(settings)
         listen = settings.registry_listen
         where = f"{scheme}://{_shown(*listen)}" if listen else str(settings.registry_socket)
         print(where, file=context.out, flush=True)

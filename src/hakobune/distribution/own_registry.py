@@ -15,6 +15,7 @@ from urllib.parse import quote
 from hakobune.oci.digest import Digest
 from hakobune.oci.reference import Reference
 from hakobune.settings import DEFAULT_LISTEN, Settings
+from hakobune.support.files import write_atomically
 
 if TYPE_CHECKING:
     from hakobune.distribution.client import RegistryClient
@@ -44,7 +45,7 @@ class OwnRegistry:
     @classmethod
     def of(cls, settings: Settings) -> OwnRegistry:
         """The registry of the installation with these settings, whether it runs or not."""
-        addresses = {(settings.host, settings.port)}
+        addresses = {(settings.host, settings.port), *_noted(settings)}
         if settings.registry_listen is not None:
             addresses.add(settings.registry_listen)
         return cls(
@@ -85,6 +86,23 @@ class OwnRegistry:
         except (OSError, ValueError):
             return False
         return any(found.rpartition("/")[2] == wanted for found in repositories)
+
+
+def note_address(settings: Settings) -> None:
+    """Let this user's other commands know at which address a registry listens that was told it by a flag."""
+    if settings.registry_listen is not None:
+        host, port = settings.registry_listen
+        write_atomically(_address_file(settings), f"{host} {port}\n".encode())
+
+
+def _noted(settings: Settings) -> Iterator[tuple[str, int]]:
+    with contextlib.suppress(OSError, ValueError):
+        host, port = _address_file(settings).read_text().split()
+        yield host, int(port)
+
+
+def _address_file(settings: Settings) -> Path:
+    return settings.run / "registry.address"
 
 
 def _repositories(api: Path, project: str) -> Iterator[str]:
