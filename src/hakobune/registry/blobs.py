@@ -22,7 +22,7 @@ class Stat:
 class Storage(Protocol):
     """Blobs by storage key. Every method blocks (call it in a thread) unless it says otherwise; all raise OSError.
 
-    A key is given by `put` and kept in the blob's row; it says nothing to anybody else.
+    A key is given by `put` and kept in the blob's row: `ALGORITHM/HH/HEX` of its digest, perhaps with a dot and more.
     """
 
     def put(self, staged: Path, digest: str) -> str:

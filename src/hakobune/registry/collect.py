@@ -183,13 +183,12 @@ class Collector:
     async def _batches(self, state: int, column: str, before: int) -> AsyncIterator[Sequence[str]]:
         """Digests in *state* whose *column* is smaller than *before*, a batch at a time."""
         last = ""
-        # Of the doomed also those that are named: they are brought back.
-        unnamed = f"AND {_UNNAMED}" if state == LIVE else ""
+        # Of the doomed also those that are named: they are brought back. Not live: what the index of few has.
+        which = f"state = 0 AND {_UNNAMED}" if state == LIVE else f"state = {state} AND state <> 0"
         while True:
             found = await self._metadata.sql.fetch(
-                f"SELECT digest FROM blob WHERE state = $1 AND {column} < $2 AND digest > $3 "
-                f"{unnamed} ORDER BY digest LIMIT {_BATCH}",
-                state,
+                f"SELECT digest FROM blob WHERE {column} < $1 AND digest > $2 AND {which} "
+                f"ORDER BY digest LIMIT {_BATCH}",
                 before,
                 last,
             )

@@ -1,4 +1,4 @@
-"""Reads stored blobs again and again, oldest look first: what is no longer what its digest says is taken away, and fetched anew where that is possible.
+"""Reads stored blobs again and again: what is no longer what its digest says is taken away, and fetched anew where that is possible.
 
 A blob with wrong bytes goes to quarantine in the transaction that marks its row: a GET finds nothing then, and a
 push of the same bytes heals it. What came from an upstream is asked for there again.
@@ -92,18 +92,17 @@ class Scrubber:
         return Scrubbed(blobs, read, tuple(problems))
 
     async def _due(self, before: int) -> AsyncIterator[tuple[str, int, str]]:
-        last: tuple[int, str] = (-1, "")
+        last = ""
         while True:
             rows = await self._metadata.sql.fetch(
-                "SELECT digest, size, storage_key, verified_at FROM blob WHERE verified_at <= $1 "
-                "AND state <= 1 AND (verified_at > $2 OR (verified_at = $2 AND digest > $3)) "
-                "ORDER BY verified_at, digest LIMIT $4",
+                "SELECT digest, size, storage_key FROM blob WHERE verified_at <= $1 AND state <= 1 "
+                "AND digest > $2 ORDER BY digest LIMIT $3",
                 before,
-                *last,
+                last,
                 _BATCH,
             )
-            for digest, size, key, verified_at in rows:
-                last = (verified_at, digest)
+            for digest, size, key in rows:
+                last = digest
                 yield digest, size, key
             if len(rows) < _BATCH:
                 return

@@ -32,7 +32,7 @@ async def sweep_files(
 
         async def work(transaction: Transaction, key: str = found.key) -> bool:
             # Whoever has just put it and not yet written its row looks again in that transaction.
-            if await transaction.fetch_row(_ROW, key) is not None:
+            if await transaction.fetch_row(_ROW, _digest_of(key), key) is not None:
                 return False
             storage.retire(key)
             return True
@@ -71,11 +71,17 @@ def sweep_folders(files: LocalStorage, now_s: float) -> None:
     files.empty_trash()
 
 
-_ROW: Final = "SELECT 1 FROM blob WHERE storage_key = $1"
+_ROW: Final = "SELECT 1 FROM blob WHERE digest = $1 AND storage_key = $2"
 
 
 async def _has_row(metadata: Metadata, key: str) -> bool:
-    return await metadata.sql.fetch_row(_ROW, key) is not None
+    return await metadata.sql.fetch_row(_ROW, _digest_of(key), key) is not None
+
+
+def _digest_of(key: str) -> str:
+    """What every storage's keys begin with: `ALGORITHM/HH/HEX`, perhaps with a suffix after a dot."""
+    algorithm, _, rest = key.partition("/")
+    return f"{algorithm}:{rest.rpartition('/')[2].partition('.')[0]}"
 
 
 def _remove_idle(folder: Path, known: set[str] | frozenset[str], before_s: float) -> None:

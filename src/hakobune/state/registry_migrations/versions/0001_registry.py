@@ -31,6 +31,12 @@ def _key(name: str, type_: "sa.types.TypeEngine[Any]" = NAME) -> "sa.Column[Any]
     return sa.Column(name, type_, primary_key=True, autoincrement=False)
 
 
+def _index_few(name: str, table: str, columns: list[str], where: str) -> None:
+    """An index of few rows: what an ordinary push writes is in none but the primary keys, as far as that goes."""
+    few = sa.text(where)
+    op.create_index(name, table, columns, sqlite_where=few, postgresql_where=few)
+
+
 def upgrade() -> None:
     op.create_table(
         "repository",
@@ -65,10 +71,10 @@ def upgrade() -> None:
         _number("built_at"),
         _text("pushed_by"),
     )
-    op.create_index("manifest_subject", "manifest", ["repository", "image", "subject"])
-    unread = sa.text("built_at = 0 AND config_digest <> ''")  # the keeper's list of what to read
-    op.create_index(
-        "manifest_unread", "manifest", ["repository"], sqlite_where=unread, postgresql_where=unread
+    _index_few("manifest_subject", "manifest", ["repository", "image", "subject"], "subject <> ''")
+    # The keeper's list of what to read.
+    _index_few(
+        "manifest_unread", "manifest", ["repository"], "built_at = 0 AND config_digest <> ''"
     )
     op.create_table(
         "manifest_ref",
@@ -113,9 +119,7 @@ def upgrade() -> None:
         _number("created_at"),
         sqlite_with_rowid=False,
     )
-    op.create_index("blob_state", "blob", ["state", "leased_at"])
-    op.create_index("blob_verified", "blob", ["verified_at"])
-    op.create_index("blob_storage_key", "blob", ["storage_key"])
+    _index_few("blob_not_live", "blob", ["state", "digest"], "state <> 0")
     op.create_table(
         "repository_blob",
         _key("repository", NUMBER),
@@ -139,7 +143,6 @@ def upgrade() -> None:
         _number("touched_at"),
         sqlite_with_rowid=False,
     )
-    op.create_index("upload_touched", "upload", ["touched_at"])
     op.create_table(
         "remote_tag",
         _key("repository", NUMBER),
@@ -163,6 +166,5 @@ def upgrade() -> None:
         _number("at"),
         *(_text(n) for n in ("actor", "verb", "resource", "detail")),
     )
-    op.create_index("audit_resource", "audit", ["resource"])
     # Locked, never written: how PostgreSQL's transactions wait for each other (`state.postgresql`).
     op.create_table("registry_writers", sa.Column("id", NUMBER, primary_key=True))
