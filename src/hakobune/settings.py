@@ -75,6 +75,12 @@ SETTINGS = (
         meaning="seconds for which a blob that no manifest names stays after it was pushed or asked for last; "
         "pushes that take longer may fail, so it is 600 or more except in tests",
     ),
+    Setting(
+        variable="HAKO_REGISTRY_MIRRORS",
+        default="",
+        meaning="host names and namespaces that stand for a repository, NAME=PROJECT/REPOSITORY with spaces between them: "
+        "docker's `registry-mirrors` have no path, containerd says `?ns=docker.io`",
+    ),
 )
 
 
@@ -92,6 +98,7 @@ class Settings:
     registry_database: str = ""
     registry_storage: str = ""
     registry_grace_s: float = REGISTRY_GRACE_S
+    registry_mirrors: str = ""
 
     @classmethod
     def from_environment(cls, env: Mapping[str, str], *, uid: int) -> Settings:
@@ -116,6 +123,7 @@ class Settings:
             ),
             registry_storage=_parse_storage(env.get("HAKO_REGISTRY_STORAGE") or f"{home}/registry"),
             registry_grace_s=_parse_grace(env.get("HAKO_REGISTRY_GRACE")),
+            registry_mirrors=env.get("HAKO_REGISTRY_MIRRORS") or "",
         )
 
     @property

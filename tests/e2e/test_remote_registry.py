@@ -8,6 +8,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -71,11 +73,12 @@ def add_remote(
     server: HakoRegistry,
     host: str,
     *,
+    name: str = "",
     sealed: Callable[[str], str] = lambda resource: "",
     **config: object,
 ) -> Repository:
     """A remote repository; *sealed* gives its upstream's password for the repository's full name."""
-    name = f"r{next(_numbers)}"
+    name = name or f"r{next(_numbers)}"
     password = sealed(f"projects/demo/locations/local/repositories/{name}")
     remote = RemoteConfig(upstream=f"http://{host}", password=password, **config)  # type: ignore[arg-type]
     return add(server, name=name, mode=Mode.REMOTE, remote=remote)
@@ -357,6 +360,75 @@ def test_a_chain_of_two_of_our_own_is_pulled_through_with_a_sealed_password(
             near_server.home / "registry/meta.db"
         ).read_bytes().decode("latin-1")
     assert len(upstream.requests("GET", "/manifests/")) == 1
+
+
+def test_a_mirrors_host_name_and_a_namespace_stand_for_a_repository(upstream: HostileRegistry):
+    """zot#2985: docker's `registry-mirrors` have no path; zot#4187, distribution#3864: `?ns=`."""
+    digest = put_image(upstream, b"layer")
+    mirrors = "hub.test=demo/hub docker.io=demo/hub"
+    with hako_registry(environment={"HAKO_REGISTRY_MIRRORS": mirrors}) as server:
+        add_remote(server, upstream.host, name="hub")
+        path = "/v2/library/nginx/manifests/latest"
+        with server.over_tcp() as client:
+            for answer in (
+                client.send("GET", path, Host="hub.test"),
+                client.send("GET", path, Host="hub.test:8080"),
+                client.send("GET", f"{path}?ns=docker.io"),
+                client.send("GET", "/v2/demo/hub/library/nginx/manifests/latest?ns=docker.io"),
+            ):
+                assert (answer.status, answer.header("docker-content-digest")) == (200, digest)
+            assert client.send("GET", f"{path}?ns=docker.io").header("oci-namespace") == "docker.io"
+            assert client.send("GET", path).status == 404
+            assert client.send("GET", f"{path}?ns=quay.io").status == 404
+        with server.anonymous() as stranger:
+            asked = stranger.send("GET", path, Host="hub.test").header("www-authenticate")
+            assert 'scope="repository:demo/hub/library/nginx:pull"' in asked
+        with server.over_tcp() as client:
+            scope = ("scope", "repository:library/nginx:pull")  # docker asks in its own words
+            token = client.send("GET", "/token", parameters=[scope], Host="hub.test").document
+        with RegistryHttp(server.url, authorization=f"Bearer {token['token']}") as docker:
+            assert docker.send("GET", path, Host="hub.test").status == 200
+            assert docker.send("GET", path).status != 200
+    assert len(upstream.requests("GET", "^/v2/library/nginx/manifests/")) == 1
+
+
+def test_a_mirror_that_names_no_repository_is_told_of_at_the_start(tmp_path: Path):
+    done = subprocess.run(
+        [sys.executable, "-I", "-m", "hakobune.registry.server"],
+        env={
+            "PATH": os.environ["PATH"],
+            "HAKO_HOME": str(tmp_path),
+            "HAKO_REGISTRY_MIRRORS": "hub.test",
+        },
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+    assert done.returncode != 0
+    assert "'hub.test' is no mirror" in done.stderr + done.stdout
+
+
+def test_the_limits_that_upstreams_tell_are_metrics_whichever_worker_heard_of_them(
+    server: HakoRegistry, upstream: HostileRegistry
+):
+    put_image(upstream, b"layer")
+
+    def limited(handler: Handler) -> bool:
+        media_type, body = handler.registry.manifests["latest"]
+        headers = {"ratelimit_limit": "100;w=21600", "ratelimit_remaining": "76;w=21600"}
+        handler.reply(200, body, Content_Type=media_type, **headers)
+        return True
+
+    upstream.fail("GET", "/manifests/latest", limited)
+    repository = add_remote(server, upstream.host)
+    with server.over_tcp() as client:
+        assert client.send("GET", f"/v2/{repository.path}/web/manifests/latest").status == 200
+        wanted = f'hako_registry_upstream_ratelimit_remaining{{upstream="{upstream.host}"}} 76'
+        end = time.monotonic() + 10
+        while wanted not in client.send("GET", "/metrics").body.decode():
+            assert time.monotonic() < end
+            time.sleep(0.1)
 
 
 def _push(host: str, name: str, image: HostileRegistry, digest: str, tag: str) -> None:

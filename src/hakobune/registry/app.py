@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Final
 
 from hakobune import __version__
@@ -17,6 +18,7 @@ from hakobune.registry.exchange import Exchange
 from hakobune.registry.head import Head
 from hakobune.registry.listing import answer_referrers, list_catalog, list_referrers, list_tags
 from hakobune.registry.metrics import render
+from hakobune.registry.mirror import NAMED, under
 from hakobune.registry.parts import Parts
 from hakobune.registry.pull import get_blob, get_manifest, head_blob
 from hakobune.registry.push import delete_blob, delete_manifest, put_manifest
@@ -27,8 +29,9 @@ from hakobune.registry.receive import (
     finish_upload,
     start_upload,
 )
-from hakobune.registry.route import Kind, Route
+from hakobune.registry.route import Kind, Route, split_name
 from hakobune.registry.token_endpoint import BODY_LIMIT, TokenEndpoint, TokenRequest
+from hakobune.registry.upstream_metrics import rate_limit_lines
 from hakobune.state.errors import DatabaseError
 
 Endpoint = Callable[[Parts, Exchange], Awaitable[Answer]]
@@ -80,7 +83,10 @@ class App:
         """
         exchange = Exchange(connection, head, route)
         try:
+            headers = await self._choose(exchange)
             answer = await self._answer(exchange)
+            if headers:
+                answer = replace(answer, headers=(*headers, *answer.headers))
         except ClientGoneError:
             raise
         except RegistryError as error:
@@ -101,6 +107,19 @@ class App:
             body=answer.body,
             length=answer.length,
         )
+
+    async def _choose(self, exchange: Exchange) -> Headers:
+        """Let `?ns=` say which repository is meant, if the path does not; what the answer says about that."""
+        mirrors = self._parts.mirrors
+        namespace = exchange.parameter("ns") if mirrors.entries and exchange.head.query else None
+        target = mirrors.by_namespace(namespace) if namespace else None
+        if target is None or exchange.route.kind not in NAMED:
+            return ()
+        name = split_name(exchange.route.name)
+        if name and await self._parts.metadata.find_repository(name.project, name.repository):
+            return ()
+        exchange.route = under(exchange.route, target)
+        return (("OCI-Namespace", namespace or ""),)
 
     async def _answer(self, exchange: Exchange) -> Answer:
         kind, method = exchange.route.kind, exchange.head.method
@@ -143,6 +162,7 @@ class App:
                 host=host,
                 authorization=exchange.head.get("authorization"),
                 body=await exchange.read(BODY_LIMIT),
+                rename=lambda name: self._parts.mirrors.expand(name, host=host),
             )
         )
 
@@ -154,7 +174,8 @@ class App:
 
     def _metrics(self, exchange: Exchange) -> Answer:
         _refuse_proxy(exchange)
-        text = render(self._parts.metrics.page)
+        metrics = self._parts.metrics
+        text = render(metrics.page, tuple(rate_limit_lines(self._parts.run, metrics.page.workers)))
         headers = (("Content-Type", "text/plain; version=0.0.4; charset=utf-8"),)
         return Answer(status=200, headers=headers, body=text.encode())
 

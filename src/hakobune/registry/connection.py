@@ -37,7 +37,7 @@ class Server(Protocol):
     limits: Limits
     stopping: bool
 
-    def find_route(self, path: str) -> Route: ...
+    def find_route(self, path: str, host: str) -> Route: ...
 
     def answer_repeat(self, connection: Connection, data: bytes) -> bool:
         """Answer *data* at once if it is one whole request that was answered before; whether it was."""
@@ -287,7 +287,7 @@ class Connection(asyncio.Protocol):
         """Begin to answer; whether that is done, and the connection goes on."""
         server = self.server
         self.head = head
-        self.route = route = server.find_route(head.path)
+        self.route = route = server.find_route(head.path, head.fields.values.get("host", ""))
         self.sent = 0
         self.body = None
         self._close_after = not head.keeps_connection or server.stopping

@@ -68,6 +68,7 @@ class Metrics:
 
     def __init__(self, page: MetricsPage, worker: int) -> None:
         self.page = page
+        self.worker = worker
         self._cells = page.region(worker)
         for gauge in Gauge:
             self.set(gauge, 0)

@@ -11,10 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from hakobune.errors import UsageError
+from hakobune.registry.route import Kind, Route
 
 _ENTRY = re.compile(
     r"(?P<key>[A-Za-z0-9.\-]+(?::\d{1,5})?|\[[0-9a-fA-F:]+\](?::\d{1,5})?)=(?P<project>[a-z0-9][a-z0-9-]*)/(?P<repository>[a-z0-9][a-z0-9-]*)"
 )
+
+NAMED = frozenset({Kind.MANIFEST, Kind.BLOB, Kind.TAGS, Kind.REFERRERS, Kind.UPLOADS, Kind.UPLOAD})
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +54,30 @@ class Mirrors:
         """The repository that `?ns=` names."""
         return self.entries.get(namespace.lower())
 
-    def expand(self, name: str, *, host: str, namespace: str = "", known: bool) -> str:
-        """The name within this registry that a request for `/v2/NAME/…` means.
+    def route(self, route: Route, host: str) -> Route:
+        """What a path means at the host that the client has named."""
+        target = self.by_host(host)
+        return route if target is None else under(route, target)
 
-        Args:
-            known: *name* begins with a project and a repository that exist here.
-        """
-        target = self.by_host(host) if self.entries else None
-        if target is None and namespace and not known:
-            target = self.by_namespace(namespace)
-        if target is None:
-            return name
-        prefix = f"{target[0]}/{target[1]}/"
-        return name if name.startswith(prefix) else prefix + name
+    def expand(self, name: str, *, host: str) -> str:
+        """The name within this registry that an image's name means at that host."""
+        target = self.by_host(host)
+        return name if target is None else _below(target, name)
+
+
+NO_MIRRORS = Mirrors()
+
+
+def under(route: Route, target: tuple[str, str]) -> Route:
+    """The same thing within a repository, unless it is there already."""
+    if route.kind not in NAMED:
+        return route
+    return Route(route.kind, _below(target, route.name), route.reference)
+
+
+def _below(target: tuple[str, str], name: str) -> str:
+    prefix = f"{target[0]}/{target[1]}/"
+    return name if name.startswith(prefix) else prefix + name
 
 
 def _without_port(host: str) -> str:

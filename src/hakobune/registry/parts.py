@@ -14,6 +14,7 @@ from hakobune.registry.fast_path import FastPath
 from hakobune.registry.limits import Limits
 from hakobune.registry.metadata import Metadata
 from hakobune.registry.metrics import Metrics
+from hakobune.registry.mirror import NO_MIRRORS, Mirrors
 from hakobune.registry.sources import Sources
 
 T = TypeVar("T")
@@ -26,6 +27,7 @@ class Parts:
     Attributes:
         uploads: the folder of staged files, on the storage's own disk if that is a folder.
         incoming: where this machine's own clients put hard links to blobs.
+        run: what all workers tell each other.
         threads: for what waits for the disk.
     """
 
@@ -37,7 +39,9 @@ class Parts:
     limits: Limits
     uploads: Path
     incoming: Path
+    run: Path
     threads: ThreadPoolExecutor
+    mirrors: Mirrors = NO_MIRRORS
 
     async def in_thread(self, work: Callable[..., T], *arguments: object) -> T:
         """Run what blocks."""

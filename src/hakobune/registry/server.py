@@ -28,6 +28,7 @@ from hakobune.errors import HakoError
 from hakobune.registry.generation import Generation
 from hakobune.registry.limits import Limits
 from hakobune.registry.metrics import MetricsPage
+from hakobune.registry.mirror import Mirrors
 from hakobune.registry.sockets import Sockets, open_sockets
 from hakobune.registry.worker import Plan, serve
 from hakobune.settings import Settings
@@ -247,6 +248,7 @@ def main() -> int:
             limits=Limits(),
             certificate=arguments.tls_cert,
             key=arguments.tls_key,
+            mirrors=Mirrors.parse(settings.registry_mirrors),
         )
         run(plan, workers=max(1, arguments.workers), env=os.environ)
     except HakoError as error:

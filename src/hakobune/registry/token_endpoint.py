@@ -8,7 +8,7 @@ the token then is good for less, in the end for nothing.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 from urllib.parse import parse_qs
@@ -40,6 +40,7 @@ class TokenRequest:
         body: of a POST, at most `BODY_LIMIT` bytes.
         scheme: how the client has come, http or https.
         host: the Host it has named.
+        rename: what a repository's name at that host means here (a mirror's host stands for a repository).
     """
 
     method: str
@@ -49,6 +50,7 @@ class TokenRequest:
     host: str
     authorization: str | None = None
     body: bytes = b""
+    rename: Callable[[str], str] = str
 
     def __repr__(self) -> str:
         return f"TokenRequest({self.method!r}, host={self.host!r})"
@@ -146,7 +148,7 @@ class TokenEndpoint:
     ) -> Answer:
         if identity.token is not None:
             raise BadCredentialsError("a registry token gets no other")
-        access = await self._grant(identity, _scopes(fields))
+        access = await self._grant(identity, _scopes(fields, request.rename))
         now = self._iam.now_s
         expires_at = now + _lifetime(identity.ends_at - now)
         service = _first(fields, "service") or safe_host(request.host)
@@ -210,9 +212,15 @@ def read_scope(text: str) -> Access | None:
     return Access(type_.partition("(")[0], name, tuple(a for a in actions.split(",") if a))
 
 
-def _scopes(fields: Fields) -> list[Access]:
+def _scopes(fields: Fields, rename: Callable[[str], str]) -> list[Access]:
     texts = [text for value in fields.get("scope", ()) for text in value.split()]
-    return [scope for text in texts[:SCOPE_LIMIT] if (scope := read_scope(text))]
+    scopes = [scope for text in texts[:SCOPE_LIMIT] if (scope := read_scope(text))]
+    return [
+        Access(scope.type, rename(scope.name), scope.actions)
+        if scope.type == "repository"
+        else scope
+        for scope in scopes
+    ]
 
 
 def _lifetime(left_s: float) -> int:

@@ -33,6 +33,7 @@ from hakobune.registry.head import Head
 from hakobune.registry.limits import Limits
 from hakobune.registry.metadata import Metadata
 from hakobune.registry.metrics import Gauge, Metrics, MetricsPage, series_of
+from hakobune.registry.mirror import NO_MIRRORS, Mirrors
 from hakobune.registry.parts import Parts
 from hakobune.registry.peer import owner_peer_of, proxy_peer, tcp_peer
 from hakobune.registry.repeats import Repeats
@@ -43,6 +44,7 @@ from hakobune.registry.sources import Sources
 from hakobune.registry.storages import open_storage
 from hakobune.registry.token_endpoint import TokenEndpoint
 from hakobune.registry.upstream_gate import AgentGate
+from hakobune.registry.upstream_metrics import RateLimitNotes
 from hakobune.registry.upstream_password import open_password
 from hakobune.settings import Settings
 from hakobune.state.sql import Sql, open_sql
@@ -64,6 +66,7 @@ class Plan:
     limits: Limits
     certificate: Path | None = None
     key: Path | None = None
+    mirrors: Mirrors = NO_MIRRORS
 
 
 class Worker:
@@ -77,6 +80,7 @@ class Worker:
         metrics: Metrics,
         log: AccessLog,
         limits: Limits,
+        mirrors: Mirrors,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.connections: set[Connection] = set()
@@ -87,17 +91,19 @@ class Worker:
         self._fast = fast
         self._metrics = metrics
         self._log = log
+        self._mirrors = mirrors
         self._routes: dict[str, Route] = {}
         self.answer_hot = fast.answer
         self.answer_repeat = repeats.answer
 
-    def find_route(self, path: str) -> Route:
+    def find_route(self, path: str, host: str) -> Route:
+        """What a path means; a host may be a mirror's, which stands for a repository."""
         route = self._routes.get(path)
         if route is None:
             if len(self._routes) >= _ROUTES:
                 self._routes.clear()
             route = self._routes[path] = find_route(path)
-        return route
+        return self._mirrors.route(route, host) if self._mirrors.entries else route
 
     async def answer(self, connection: Connection, head: Head, route: Route) -> Answer:
         return await self._app.answer(connection, head, route)
@@ -206,12 +212,14 @@ def _make_worker(
         limits=plan.limits,
         uploads=uploads,
         incoming=settings.registry_files / "incoming",
+        run=settings.run,
         threads=threads,
+        mirrors=plan.mirrors,
     )
     admission = Admission(metadata, authorizer, fast)
     tokens = TokenEndpoint(iam.store, iam.authenticator, authorizer, metadata.find_repository)
     app = App(parts, admission, tokens)
-    return Worker(app, fast, repeats, metrics, log, plan.limits), parts
+    return Worker(app, fast, repeats, metrics, log, plan.limits, plan.mirrors), parts
 
 
 def _make_sources(
@@ -275,10 +283,12 @@ def _spare_pacing(listener: socket.socket) -> None:
 
 async def _tick(worker: Worker, parts: Parts) -> None:
     flushed = worker.loop.time()
+    limits = RateLimitNotes(parts.run, parts.metrics.worker)
     while True:
         await asyncio.sleep(_TICK_S)
         try:
             worker.tick()
+            limits.write(parts.sources.upstreams.rate_limits())
             if worker.loop.time() - flushed > _PULLS_S:
                 flushed = worker.loop.time()
                 await parts.metadata.flush_pulls()

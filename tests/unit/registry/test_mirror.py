@@ -2,38 +2,36 @@ import pytest
 
 from hakobune.errors import UsageError
 from hakobune.registry.mirror import Mirrors
+from hakobune.registry.route import Kind, Route, find_route
 
 MIRRORS = Mirrors.parse("hub.test=demo/hub, ghcr.io=demo/ghcr 127.0.0.1:5001=demo/hub")
 
 
 def test_a_host_name_without_a_path_stands_for_a_repository():
-    name = MIRRORS.expand("library/nginx", host="hub.test:8080", known=False)
+    route = MIRRORS.route(find_route("/v2/library/nginx/manifests/latest"), "hub.test:8080")
 
-    assert name == "demo/hub/library/nginx"
+    assert route == Route(Kind.MANIFEST, "demo/hub/library/nginx", "latest")
+    assert MIRRORS.expand("library/nginx", host="HUB.test") == "demo/hub/library/nginx"
 
 
 def test_a_host_name_counts_even_if_the_name_looks_like_one_of_ours():
-    assert MIRRORS.expand("demo/base/web", host="hub.test", known=True) == "demo/hub/demo/base/web"
-    assert MIRRORS.expand("demo/hub/web", host="hub.test", known=True) == "demo/hub/web"
+    assert MIRRORS.expand("demo/base/web", host="hub.test") == "demo/hub/demo/base/web"
+    assert MIRRORS.expand("demo/hub/web", host="hub.test") == "demo/hub/web"
 
 
-def test_a_namespace_selects_the_repository_if_the_name_does_not():
-    assert (
-        MIRRORS.expand("acme/web", host="localhost", namespace="ghcr.io", known=False)
-        == "demo/ghcr/acme/web"
-    )
-    assert (
-        MIRRORS.expand("demo/hub/web", host="localhost", namespace="ghcr.io", known=True)
-        == "demo/hub/web"
-    )
-    assert (
-        MIRRORS.expand("acme/web", host="localhost", namespace="quay.io", known=False) == "acme/web"
-    )
+def test_what_is_no_image_is_the_same_at_every_host():
+    for path in ("/v2/", "/v2/_catalog", "/token", "/healthz"):
+        assert MIRRORS.route(find_route(path), "hub.test") == find_route(path)
+
+
+def test_a_namespace_is_looked_up_by_its_name():
+    assert MIRRORS.by_namespace("ghcr.io") == ("demo", "ghcr")
+    assert MIRRORS.by_namespace("quay.io") is None
 
 
 def test_a_port_of_its_own_is_a_host_of_its_own():
-    assert MIRRORS.expand("nginx", host="127.0.0.1:5001", known=False) == "demo/hub/nginx"
-    assert MIRRORS.expand("nginx", host="127.0.0.1:5000", known=False) == "nginx"
+    assert MIRRORS.expand("nginx", host="127.0.0.1:5001") == "demo/hub/nginx"
+    assert MIRRORS.expand("nginx", host="127.0.0.1:5000") == "nginx"
 
 
 @pytest.mark.parametrize("text", ["hub.test", "hub.test=demo", "=demo/hub", "hub.test=demo/hub/x"])
