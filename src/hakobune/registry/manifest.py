@@ -17,6 +17,7 @@ import msgspec
 from hakobune.registry.errors import RegistryError
 
 MAX_MANIFEST_BYTES: Final = 8 << 20
+_LARGEST: Final = 1 << 46  # of a blob; all blobs of the largest manifest are together below 2^63
 
 OCI_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX: Final = "application/vnd.oci.image.index.v1+json"
@@ -172,7 +173,7 @@ def parse_manifest(body: bytes, media_type: str) -> ParsedManifest:
         )
     try:
         document = msgspec.json.decode(body, type=_Document)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _invalid(f"the manifest cannot be read: {error}") from error
     media_type = media_type.partition(";")[0].strip() or document.media_type
     _check_media_type(document, media_type)
@@ -250,8 +251,9 @@ def _children(document: _Document) -> tuple[Child, ...]:
 def _add(found: dict[str, Child], descriptor: _Descriptor, kind: ChildKind) -> None:
     if not DIGEST.fullmatch(descriptor.digest):
         raise _invalid(f"the digest {descriptor.digest[:150]!r} in the manifest is not a digest")
-    if descriptor.size < 0:
-        raise _invalid(f"the size {descriptor.size} of {descriptor.digest} is below zero")
+    if not 0 <= descriptor.size <= _LARGEST:
+        wrong = "below zero" if descriptor.size < 0 else "more than a blob can have"
+        raise _invalid(f"the size {descriptor.size} of {descriptor.digest} is {wrong}")
     before = found.get(descriptor.digest)
     if before is not None and (before.kind is not ChildKind.FOREIGN or kind is ChildKind.FOREIGN):
         return

@@ -7,6 +7,7 @@ import queue
 import re
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,8 @@ from hakobune.support.room import how_to_make_room
 T = TypeVar("T")
 Work = Callable[[Transaction], Coroutine[Any, Any, Any]]
 
-_BUSY_MS: Final = 5000
+_BUSY_S: Final = 5.0
+_WRITER_BUSY_S: Final = 0.004
 _GROUP: Final = 64  # transactions at most that share one commit
 _PLACE: Final = re.compile(r"\$(\d+)")
 
@@ -42,7 +44,8 @@ def open_sqlite(path: str) -> SqliteSql:
         DatabaseError: it is missing or not a database.
     """
     try:
-        return SqliteSql(Path(path), _connect(path), _connect(path))
+        reader = _connect(path, busy_s=_BUSY_S)
+        return SqliteSql(Path(path), reader, _connect(path, busy_s=_WRITER_BUSY_S))
     except sqlite3.Error as error:
         raise DatabaseError(f"cannot open the database {path}", why=str(error)) from error
 
@@ -131,13 +134,29 @@ class SqliteSql:
         if durable is not self._durable:
             execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
             self._durable = durable
-        execute("BEGIN IMMEDIATE")
+        self._begin()
         if len(group) == 1:
             group[0].result = _drive(group[0].work(self._transaction))
         else:
             for asked in group:
                 self._run_beside_others(asked)
         execute("COMMIT")
+
+    def _begin(self) -> None:
+        """Become the only writer, of all processes.
+
+        SQLite waits longer from try to try: under load one process would starve for half a second. So it is
+        asked for short waits, again and again.
+        """
+        until = time.monotonic() + _BUSY_S
+        while True:
+            try:
+                self._writer.execute("BEGIN IMMEDIATE")
+                return
+            except sqlite3.OperationalError as error:
+                busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                if not busy or time.monotonic() > until:
+                    raise
 
     def _run_beside_others(self, asked: _Asked) -> None:
         execute = self._writer.execute
@@ -215,19 +234,21 @@ def _settle(group: list[_Asked]) -> None:
             asked.future.set_result(asked.result)
 
 
-def _connect(path: str) -> sqlite3.Connection:
+def _connect(path: str, *, busy_s: float) -> sqlite3.Connection:
     connection = sqlite3.connect(
         f"file:{_escaped(path)}?mode=rw",
         uri=True,
         isolation_level=None,
         check_same_thread=False,
         cached_statements=512,
-        timeout=_BUSY_MS / 1000,
+        timeout=_BUSY_S,
     )
     # WAL: readers beside the writer. FULL: what is committed survives a power loss (sqlite.org/wal.html).
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA journal_size_limit=67108864")
+    connection.execute("PRAGMA wal_autocheckpoint=4000")  # the same pages change again and again
+    connection.execute(f"PRAGMA busy_timeout={int(busy_s * 1000)}")
     return connection
 
 
