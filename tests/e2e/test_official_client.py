@@ -253,10 +253,16 @@ def test_every_field_that_is_answered_is_one_of_the_protos(
     json_format.ParseDict(operations, operations_pb2.ListOperationsResponse())
 
 
-def test_the_token_is_readable_by_its_owner_alone(
+def test_the_lasting_token_is_readable_by_its_owner_alone_and_another_than_is_printed(
     shared_installation: Installation, token: str
 ) -> None:
     path = Path(shared_installation.home) / "serving/admin.token"
+    lasting = path.read_text().strip()
 
-    assert path.read_text().strip() == token
+    status, _ = call(
+        shared_installation, f"/v2/{PARENT}/services", {"Authorization": f"Bearer {lasting}"}
+    )
+
+    assert status == 200
+    assert lasting != token
     assert path.stat().st_mode & 0o077 == 0

@@ -1,4 +1,4 @@
-"""`hako iam service-accounts|roles …`: accounts for programs, their keys, and what roles there are."""
+"""`hako iam service-accounts|roles|signing-keys …`: accounts for programs, their keys, what roles there are, what signs tokens."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         groups.add_parser("service-accounts", help="accounts for programs, and their keys")
     )
     _configure_roles(groups.add_parser("roles", help="what roles there are, and what they hold"))
+    _configure_signing_keys(
+        groups.add_parser("signing-keys", help="the keys that sign this installation's tokens")
+    )
 
 
 def account_name(email: str) -> str:
@@ -85,6 +88,19 @@ def _configure_roles(parser: argparse.ArgumentParser) -> None:
     describe.add_argument("role", metavar="roles/ROLE")
     add_format(describe)
     describe.set_defaults(run=_describe_role)
+
+
+def _configure_signing_keys(parser: argparse.ArgumentParser) -> None:
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    rotate = verbs.add_parser(
+        "rotate", help="sign with a new key from now on; it changes monthly by itself"
+    )
+    rotate.add_argument(
+        "--revoke-tokens",
+        action="store_true",
+        help="refuse every token given out so far; keys of service accounts stay",
+    )
+    rotate.set_defaults(run=_rotate)
 
 
 def _configure_email(parser: argparse.ArgumentParser) -> None:
@@ -156,6 +172,17 @@ def _describe_role(arguments: argparse.Namespace, context: Context) -> int:
     else:
         print(f"{role['name']}: {role['title']}", file=context.out)
         print("\n".join(role["includedPermissions"]), file=context.out)
+    return 0
+
+
+def _rotate(arguments: argparse.Namespace, context: Context) -> int:
+    _client(context).post("signingKeys:rotate", {"revoke": arguments.revoke_tokens})
+    what = (
+        "every token given out before is refused"
+        if arguments.revoke_tokens
+        else "older tokens stay valid"
+    )
+    print(f"tokens are signed with a new key; {what}", file=context.err)
     return 0
 
 
