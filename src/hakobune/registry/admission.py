@@ -43,7 +43,11 @@ class Admission:
         """
         name = exchange.name
         generation = self._fast.generation()
-        repository = await self._metadata.find_repository(name.project, name.repository)
+        repository = self._fast.find_repository(name.project, name.repository)
+        if repository is None:
+            repository = await self._metadata.find_repository(name.project, name.repository)
+            if repository is not None:
+                self._fast.learn_repository(generation, repository)
         decision = await self._ask(exchange, permission, repository)
         if repository is None:
             repository = await self._make(exchange, permission, name)

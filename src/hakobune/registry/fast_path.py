@@ -72,7 +72,21 @@ class FastPath:
         self._manifests: dict[tuple[str, str], HotManifest] = {}
         self._manifest_bytes = 0
         self._blobs: dict[tuple[str, str], HotBlob] = {}
+        self._repositories: dict[tuple[str, str], Repository] = {}
         self._grants: dict[tuple[str | None, bool, str], Grant] = {}
+
+    def find_repository(self, project: str, name: str) -> Repository | None:
+        """A repository that `learn_repository` was given, as long as nothing has changed."""
+        if self._cells[0] != self._generation:
+            self._forget()
+        return self._repositories.get((project, name))
+
+    def learn_repository(self, generation: int, repository: Repository) -> None:
+        """Remember a repository by its names."""
+        if self._is_true(generation):
+            if len(self._repositories) >= _ENTRIES:
+                self._repositories.clear()
+            self._repositories[repository.project, repository.name] = repository
 
     def __len__(self) -> int:
         return len(self._manifests) + len(self._blobs)
@@ -187,6 +201,7 @@ class FastPath:
         self._manifest_bytes = 0
         self._blobs.clear()
         self._grants.clear()
+        self._repositories.clear()
 
 
 def answer_tail(headers: Headers, length: int) -> str:

@@ -229,7 +229,10 @@ async def _receive(
 
 async def _stream(exchange: Exchange, staged: StagedFile) -> None:
     try:
-        await exchange.receive(staged.write)
+        try:
+            await exchange.receive(staged.write)
+        finally:
+            staged.flush()
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise RegistryError(

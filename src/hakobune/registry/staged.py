@@ -17,6 +17,8 @@ from hakobune.registry.errors import RegistryError
 from hakobune.registry.running_hash import RunningHash, resume_hash, start_hash
 
 _PIECE: Final = 1 << 20
+_WRITTEN_AT_ONCE: Final = 224 * 1024
+_PIECES: Final = 512  # far below IOV_MAX
 
 
 class StagedFile:
@@ -24,25 +26,48 @@ class StagedFile:
 
     def __init__(self, path: Path, descriptor: int, offset: int, running: RunningHash) -> None:
         self.path = path
-        self.offset = offset  # bytes that are in the file and in the hash
+        self.offset = offset  # bytes that are in the file and in the hash; those that wait are not
         self.running = running
         self._descriptor = descriptor
+        self._pieces: list[memoryview] = []
+        self._waiting = 0  # bytes of them
 
     def write(self, data: memoryview) -> None:
-        """Append *data*.
+        """Append *data*, which must not change before `flush`; many pieces are written at once.
 
         Raises:
-            OSError: the disk is full; the file is as long as before.
+            OSError: the disk is full; what was written before stays.
         """
-        rest = data
+        self._pieces.append(data)
+        self._waiting += len(data)
+        if self._waiting >= _WRITTEN_AT_ONCE or len(self._pieces) >= _PIECES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what waits.
+
+        Raises:
+            OSError: the disk is full; what waited is given up, the file ends where it ended.
+        """
+        pieces, self._pieces = self._pieces, []
+        size, self._waiting = self._waiting, 0
+        if not size:
+            return
         try:
-            while len(rest):
-                rest = rest[os.write(self._descriptor, rest) :]
+            self._write_all(pieces, size)
         except OSError:
             os.ftruncate(self._descriptor, self.offset)
             raise
-        self.running.update(data)
-        self.offset += len(data)
+        for piece in pieces:
+            self.running.update(piece)
+        self.offset += size
+
+    def _write_all(self, pieces: list[memoryview], size: int) -> None:
+        written = os.writev(self._descriptor, pieces)
+        if written < size:  # the disk is nearly full, or a signal came
+            rest = memoryview(b"".join(pieces))[written:]
+            while len(rest):
+                rest = rest[os.write(self._descriptor, rest) :]
 
     def digest(self, algorithm: str) -> str:
         """`ALGORITHM:HEX` of all that has come; another algorithm than the running one reads the file (blocks)."""
