@@ -81,12 +81,13 @@ async def clean(metadata: Metadata, repository: Repository, *, dry_run: bool = F
 async def evict(metadata: Metadata, repository: Repository) -> int:
     """Delete what was used longest ago from a remote repository that has grown beyond its cap; how many manifests.
 
-    Their blobs go with the next collections, so the repository is smaller only then.
+    Their blobs go with the next collections; what counts is what manifests name.
     """
     cap = repository.remote.size_cap_bytes if repository.remote else 0
     if repository.mode is not Mode.REMOTE or not cap:
         return 0
-    size = (await metadata.sizes([repository]))[repository.id]
+    row = await metadata.sql.fetch_row(_NAMED_BYTES, repository.id)
+    size = 0 if row is None else row[0]
     evicted = 0
     contained = {
         (image, child)
@@ -143,3 +144,8 @@ async def _note_dry_run(
 
 
 _NOTED = 1000
+_NAMED_BYTES = (
+    "SELECT CAST(COALESCE((SELECT SUM(size) FROM manifest WHERE repository = $1), 0) + "
+    "COALESCE((SELECT SUM(b.size) FROM repository_blob b WHERE b.repository = $1 AND EXISTS "
+    "(SELECT 1 FROM manifest_ref r WHERE r.child = b.digest AND r.repository = $1)), 0) AS BIGINT)"
+)
