@@ -34,6 +34,7 @@ class Installation:
             "HAKO_HOME": str(self.home),
             "HAKO_LISTEN": f"localhost:{self.port}",
             "HAKO_PORTS": f"{self.port + 1}-{self.port + 40}",
+            "HAKO_REGISTRY_LISTEN": f"localhost:{self.port + 41}",
             "NO_COLOR": "1",
             **self.extra_env,
         }
@@ -119,7 +120,7 @@ def new_installation(seed: Path | None = None) -> Iterator[Installation]:
         for name in ("images", "snapshots", "roots", "cache", "format"):
             if (seed / name).exists():
                 link_tree(seed / name, home / name)
-    installation = Installation(home=home, port=free_ports(41))
+    installation = Installation(home=home, port=free_ports(42))
     try:
         yield installation
     finally:

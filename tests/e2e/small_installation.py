@@ -26,7 +26,7 @@ def small_installation(folder: Path, **extra_env: str) -> Iterator[Installation]
         parent.chmod(0o755)
     root = make_small_root(folder / "root", programs=(*PROGRAMS, *TERMINAL_PROGRAMS), server=True)
     home = Path(tempfile.mkdtemp(prefix="hk-", dir="/tmp"))
-    installation = Installation(home=home, port=free_ports(41), extra_env=dict(extra_env))
+    installation = Installation(home=home, port=free_ports(42), extra_env=dict(extra_env))
     try:
         with Store(home) as store:
             layer = write_layer(store, [Tree(name="/", directory=root)], owner=Owner(0, 0))

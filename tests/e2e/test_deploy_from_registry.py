@@ -1,0 +1,351 @@
+"""The registry as a part of the product: it runs when it is needed, images come and go by links, services are deployed from it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from hakobune.distribution.unix_http import UnixConnection
+from hakobune.oci.reference import Reference
+from hakobune.oci.store import Store
+from hakobune.runtime.supervisor_client import SupervisorClient
+from tests.e2e.installation import Installation
+from tests.e2e.small_installation import small_installation
+
+pytestmark = pytest.mark.needs_root
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    with small_installation(
+        tmp_path_factory.mktemp("small"), HAKO_REGISTRY_GRACE="1"
+    ) as installation:
+        yield installation
+
+
+@pytest.fixture(scope="module")
+def host(here: Installation) -> str:
+    here.hako("serve")
+    return f"localhost:{here.port}"
+
+
+def call(here: Installation, method: str, path: str, body: object = None) -> Any:
+    """Ask the API as the owner; gives the answer's document."""
+    connection = UnixConnection(str(here.home / "run/api.sock"), 60)
+    try:
+        connection.request(method, path, None if body is None else json.dumps(body))
+        answer = connection.getresponse()
+        document = json.loads(answer.read())
+        assert answer.status == 200, document
+        return document
+    finally:
+        connection.close()
+
+
+def wait_until(done: Callable[[], object], *, what: str, timeout_s: float = 30) -> None:
+    end = time.monotonic() + timeout_s
+    while not done():
+        assert time.monotonic() < end, f"not in {timeout_s:.0f} s: {what}"
+        time.sleep(0.05)
+
+
+def status_of(url: str, **headers: str) -> tuple[int, Any]:
+    """Status and headers of a GET."""
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers)) as answer:
+            return answer.status, answer.headers
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.headers
+
+
+def registry_pid(here: Installation) -> int | None:
+    with SupervisorClient(here.home / "run/supervisor.sock") as client:
+        return next(p.pid for p in client.programs() if p.name == "registry")
+
+
+def blob_files(here: Installation, room: str) -> dict[str, int]:
+    """The blobs below a folder, by hex digits, with their inode numbers."""
+    folder = here.home / room / "blobs"
+    return {path.name: path.stat().st_ino for path in folder.rglob("*") if path.is_file()}
+
+
+def layer_of(here: Installation, name: str) -> str:
+    with Store(here.home) as store:
+        image = store.find_image(Reference.parse(name))
+        assert image is not None
+        return image.manifest.layers[0].digest.hex
+
+
+def running_digest(here: Installation, service: str) -> str:
+    """What the service's latest revision runs, and keeps from the store's collector."""
+    name = f"projects/hako/locations/local/services/{service}"
+    revision = call(here, "GET", f"/v2/{name}")["latestReadyRevision"]
+    with Store(here.home) as store:
+        kept = store.root("services", revision)
+        assert kept is not None
+        (digest,) = kept
+        return digest
+
+
+# First of all: nothing has used the registry yet.
+
+
+def test_the_registry_starts_at_the_first_request_and_answers_at_the_products_address(
+    here: Installation, host: str
+) -> None:
+    assert registry_pid(here) is None
+
+    status, headers = status_of(f"http://{host}/v2/")
+
+    assert status == 401
+    assert f'realm="http://{host}/' in headers["www-authenticate"]
+    assert registry_pid(here) is not None
+    token = here.hako("auth", "print-access-token").stdout.strip()
+    assert status_of(f"http://{host}/v2/", Authorization=f"Bearer {token}")[0] == 200
+
+
+def test_its_own_port_answers_with_metrics_too(here: Installation, host: str) -> None:
+    own = f"http://localhost:{here.port + 41}"
+
+    assert status_of(f"{own}/v2/")[0] == 401
+    assert status_of(f"{own}/metrics")[0] == 200
+    assert status_of(f"{own}/healthz")[0] == 200
+    assert status_of(f"http://{host}/metrics")[0] == 404
+
+
+# Links
+
+
+def test_an_image_goes_into_the_registry_and_back_by_hard_link(
+    here: Installation, host: str
+) -> None:
+    name = f"{host}/hako/links/server"
+    layer = layer_of(here, "server")
+
+    pushed = here.hako("image", "push", "server", f"{name}:1")
+    again = here.hako("image", "push", "server", f"{name}:1")
+
+    assert pushed.stdout.startswith(f"{name}:1@sha256:")
+    assert "is there already, unchanged" in again.stderr
+    assert blob_files(here, "registry")[layer] == blob_files(here, "images")[layer]
+    assert list((here.home / "registry/incoming").iterdir()) == []
+
+    (here.home / "images/blobs/sha256" / layer).unlink()  # as if it had never been here
+    pulled = here.hako("image", "pull", f"{name}:1")
+    assert pulled.stdout == pushed.stdout
+    assert blob_files(here, "registry")[layer] == blob_files(here, "images")[layer]
+
+
+def test_a_push_does_not_need_the_blobs_bytes(here: Installation, host: str) -> None:
+    """What the registry has already is linked into another repository without being sent."""
+    here.hako("image", "push", "server", f"{host}/hako/links/server:2")
+    before = blob_files(here, "registry")
+
+    here.hako("image", "push", "server", f"{host}/hako/others/server:1")
+
+    assert blob_files(here, "registry") == before
+    tags = here.hako("image", "tags", f"{host}/hako/others/server").stdout
+    assert tags == "1\n"
+
+
+def test_an_image_is_copied_between_repositories(here: Installation, host: str) -> None:
+    here.hako("image", "push", "small", f"{host}/hako/from/small:1")
+
+    copied = here.hako("image", "copy", f"{host}/hako/from/small:1", f"{host}/hako/to/small:2")
+    pulled = here.hako("image", "pull", f"{host}/hako/to/small:2")
+
+    assert copied.stdout == pulled.stdout
+
+
+def test_names_of_googles_cloud_mean_a_repository_that_is_here(
+    here: Installation, host: str
+) -> None:
+    here.hako("image", "push", "small", f"{host}/hako/cloud/small:1")
+
+    pushed = here.hako("image", "push", "small", "europe-west1-docker.pkg.dev/hako/cloud/small:2")
+    pulled = here.hako("image", "pull", "local-docker.pkg.dev/hako/cloud/small:2")
+
+    assert pushed.stdout.rpartition("@")[2] == pulled.stdout.rpartition("@")[2]
+    assert here.hako("image", "tags", f"{host}/hako/cloud/small").stdout == "1\n2\n"
+
+
+def test_what_is_not_there_is_told_in_words(here: Installation, host: str) -> None:
+    done = here.hako("image", "pull", f"{host}/hako/nothing/web:1", check=False)
+
+    assert done.returncode == 1
+    assert f"cannot pull {host}/hako/nothing/web:1" in done.stderr
+    assert "404" in done.stderr
+
+
+# Services
+
+
+def test_a_service_keeps_its_digest_when_the_tag_moves_and_its_image_when_the_registry_loses_it(
+    here: Installation, host: str
+) -> None:
+    name = f"{host}/hako/moving/web:1"
+    here.hako("image", "push", "server", name)
+    here.hako("deploy", "moving", "--image", name, "--port", "9000")
+    first = running_digest(here, "moving")
+
+    here.hako("image", "push", "small", name)
+    here.hako("services", "update-traffic", "moving", "--to-latest")
+    assert running_digest(here, "moving") == first
+
+    image = f"{host}/hako/moving/web"
+    here.hako("image", "delete", f"{image}@{first}")
+    layer = layer_of(here, "server")
+    for repository in ("links", "others", "moving", "from", "to", "cloud"):
+        call(here, "DELETE", f"/v1/projects/hako/locations/local/repositories/{repository}")
+    wait_until(lambda: layer not in blob_files(here, "registry"), what="it is collected")
+    here.hako("image", "rm", "server")
+    here.hako("image", "prune")
+    with SupervisorClient(here.home / "run/supervisor.sock") as client:
+        for container in client.list():
+            client.kill(container.id, signal.SIGKILL)
+    status, body = here.get(host="moving.localhost")
+
+    assert (status, body) == (200, b"ok\n")
+    assert running_digest(here, "moving") == first
+
+
+def test_a_deploy_takes_what_the_tag_is_now(here: Installation, host: str) -> None:
+    name = f"{host}/hako/fresh/web:1"
+    here.hako("image", "push", f"{host}/hako/moving/web:1", name)
+    here.hako("deploy", "fresh", "--image", name, "--port", "9000")
+    old = running_digest(here, "fresh")
+    token = here.hako("auth", "print-access-token").stdout.strip()
+    moved = move_tag(host, "hako/fresh/web", "1", token)
+
+    here.hako("deploy", "fresh", "--image", name, "--port", "9000")
+
+    assert running_digest(here, "fresh") == moved != old
+
+
+def move_tag(host: str, repository: str, tag: str, token: str) -> str:
+    """Push the tag's image again with an annotation, as another client does over TCP; gives its new digest."""
+    url = f"http://{host}/v2/{repository}/manifests/{tag}"
+    headers = {"Authorization": f"Bearer {token}"}
+    with urllib.request.urlopen(urllib.request.Request(url, headers=headers)) as answer:
+        manifest, kind = json.loads(answer.read()), answer.headers["content-type"]
+    body = json.dumps({**manifest, "annotations": {"moved": "yes"}}).encode()
+    request = urllib.request.Request(url, body, {**headers, "Content-Type": kind}, method="PUT")
+    with urllib.request.urlopen(request) as answer:
+        return str(answer.headers["docker-content-digest"])
+
+
+def test_a_remote_repository_is_deployed_from_before_anything_is_cached(
+    here: Installation, host: str
+) -> None:
+    here.hako("image", "push", "small", f"{host}/hako/origin/library/web:1")
+    here.hako("image", "push", f"{host}/hako/fresh/web:1", f"{host}/hako/origin/library/srv:1")
+    call(
+        here,
+        "POST",
+        "/v1/projects/hako/locations/local/repositories?repositoryId=hub",
+        {
+            "format": "DOCKER",
+            "mode": "REMOTE_REPOSITORY",
+            "remoteRepositoryConfig": {
+                "commonRepository": {"uri": "projects/hako/locations/local/repositories/origin"}
+            },
+        },
+    )
+
+    url = here.hako(
+        "deploy", "cached", "--image", f"{host}/hako/hub/library/srv:1", "--port", "9000"
+    ).stdout.strip()
+    again = here.hako(
+        "deploy", "cached-2", "--image", f"{host}/hako/hub/library/srv:1", "--port", "9000"
+    ).stdout.strip()
+
+    for page in (url, again):
+        with urllib.request.urlopen(page) as answer:
+            assert answer.read() == b"ok\n"
+
+
+def test_another_projects_image_needs_a_grant_to_the_services_agent(
+    here: Installation, host: str
+) -> None:
+    here.hako("image", "push", f"{host}/hako/fresh/web:1", f"{host}/vendor/public/srv:1")
+    name = f"{host}/vendor/public/srv:1"
+
+    refused = here.hako("deploy", "foreign", "--image", name, "--port", "9000", check=False)
+    absent = here.hako(
+        "deploy",
+        "foreign",
+        "--image",
+        f"{host}/vendor/nothing/srv:1",
+        "--port",
+        "9000",
+        check=False,
+    )
+
+    agent = r"service-\d{12}@serverless-robot-prod\.iam\.gserviceaccount\.com"
+    assert refused.returncode == 1
+    assert re.search(
+        f"Google Cloud Run Service Agent {agent} must have permission to read the image, "
+        + re.escape(name),
+        refused.stderr,
+    )
+    assert "which is not the same as this project [hako]" in refused.stderr
+    fix = re.search(r"hako (artifacts repositories add-iam-policy-binding .*)", refused.stderr)
+    assert fix is not None
+    assert absent.returncode == 1
+
+    here.hako(*fix[1].split())
+    here.hako("deploy", "foreign", "--image", name, "--port", "9000")
+
+    assert here.get(host="foreign.localhost") == (200, b"ok\n")
+
+
+# When something is killed
+
+
+def test_pushes_wait_while_the_registry_is_started_again(here: Installation, host: str) -> None:
+    here.hako("image", "push", "small", f"{host}/hako/killed/web:0")
+    for number in range(1, 4):
+        pid = registry_pid(here)
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        here.hako("image", "push", "small", f"{host}/hako/killed/web:{number}")
+
+        assert registry_pid(here) != pid
+    assert here.hako("image", "tags", f"{host}/hako/killed/web").stdout == "0\n1\n2\n3\n"
+
+
+def test_the_next_supervisor_finds_the_registry_and_its_sockets(
+    here: Installation, host: str
+) -> None:
+    pid = registry_pid(here)
+    with SupervisorClient(here.home / "run/supervisor.sock") as client:
+        os.kill(client.hello()["pid"], signal.SIGKILL)
+
+    here.hako("serve")
+
+    wait_until(lambda: registry_pid(here) is not None, what="the registry is known")
+    assert registry_pid(here) == pid
+    assert status_of(f"http://{host}/v2/")[0] == 401
+    assert status_of(f"http://localhost:{here.port + 41}/v2/")[0] == 401
+
+
+def test_a_port_of_its_own_that_is_taken_is_left_out(here: Installation, host: str) -> None:
+    here.hako("serve", "--stop")
+    with socket.create_server(("127.0.0.1", here.port + 41)):
+        here.hako("serve")
+        status, _ = status_of(f"http://{host}/v2/")
+    log = (here.home / "run/programs/controller.log").read_text()
+
+    assert status == 401
+    assert "the registry's own port is in use by another program" in log
