@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,46 @@ def test_cold_clients_of_all_workers_are_one_transfer(tmp_path: Path, upstream: 
 
     run(tmp_path, work, workers=2)
     assert len(upstream.requests("GET", "/blobs/")) == 2  # layer and config
+
+
+def test_one_question_at_a_time_is_one_pull_for_all_workers(
+    tmp_path: Path, upstream: HostileRegistry
+):
+    """Docker Hub counts each GET of a manifest."""
+    digest = put_image(upstream, LAYER)
+
+    def slow(handler: Handler) -> bool:
+        time.sleep(0.2)
+        return False
+
+    upstream.fail("GET", "/manifests/", slow)
+
+    async def work(world: World) -> None:
+        hub = await world.remote("hub", upstream)
+        clients = [world.sources, *world.others] * 3
+        asked = [sources.find_manifest(hub, "web", "latest") for sources in clients]
+        assert {found.manifest.digest for found in await asyncio.gather(*asked)} == {digest}
+        assert pulls(upstream) == 1
+        assert list((world.home / "partial").iterdir()) == []
+
+    run(tmp_path, work, workers=3)
+
+
+def test_a_new_ttl_counts_at_once(tmp_path: Path, upstream: HostileRegistry):
+    """distribution#4249: it had no effect on what was cached."""
+    put_image(upstream, LAYER)
+
+    async def work(world: World) -> None:
+        hub = await world.remote("hub", upstream, tag_ttl_s=3600)
+        await world.pull(hub, "web")
+        new = put_image(upstream, b"new")
+        assert hub.remote is not None
+        hub = await world.metadata.update_repository(
+            replace(hub, remote=replace(hub.remote, tag_ttl_s=0)), "owner"
+        )
+        assert await world.pull(hub, "web") == new
+
+    run(tmp_path, work)
 
 
 def test_what_is_pulled_again_needs_no_upstream(tmp_path: Path, upstream: HostileRegistry):

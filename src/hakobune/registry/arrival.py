@@ -220,21 +220,3 @@ def begin_arrival(folder: Path, digest: Digest, repository: int) -> Arrival | No
         except FileNotFoundError:
             pass
         os.close(state)
-
-
-def discard_idle(folder: Path, *, older_than_s: float, now: float) -> int:
-    """Remove what nobody has fetched on for so long; how many files that were."""
-    gone = 0
-    for path in folder.glob("*"):
-        if path.suffix == ".state":
-            continue
-        with suppress(FileNotFoundError):
-            if now - path.stat().st_mtime < older_than_s:
-                continue
-            algorithm, _, hex = path.name.partition("-")
-            arrival = begin_arrival(folder, Digest(algorithm, hex), 0)
-            if arrival is not None:
-                path.unlink(missing_ok=True)
-                arrival.end()
-                gone += 1
-    return gone

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
 from hakobune.registry.arrival import Arrival, Phase
+from hakobune.registry.errors import RegistryError
 from hakobune.registry.freshness import Trouble
-from hakobune.registry.upstream_errors import DesertedError, UpstreamError
+from hakobune.registry.upstream_errors import DesertedError, FailedHereError, UpstreamError
 
 TRIES: Final = 5
 GRACE_S: Final = 2.0
@@ -44,17 +45,18 @@ class StoppedError(Exception):
     """This process ends; another goes on."""
 
 
-class DiskError(Exception):
-    """The bytes cannot be written here."""
-
-
-def download(arrival: Arrival, open_at: OpenAt, stop: threading.Event) -> None:
+def download(
+    arrival: Arrival, open_at: OpenAt, check_room: Callable[[int], None], stop: threading.Event
+) -> None:
     """Fetch until all bytes are there and are what the digest says.
+
+    Args:
+        check_room: raises RegistryError if there is no room for so many bytes more.
 
     Raises:
         AbsentError, UpstreamError: the upstream does not have it, or did not give it within the tries.
         DesertedError: nobody is left to read, and little is lost.
-        DiskError: there is no room.
+        FailedHereError: there is no room.
         StoppedError: *stop* is set.
     """
     arrival.resume()
@@ -66,7 +68,7 @@ def download(arrival: Arrival, open_at: OpenAt, stop: threading.Event) -> None:
     host, failures, at = "", 0, arrival.received
     while True:
         try:
-            host = _take(arrival, open_at, stop)
+            host = _take(arrival, open_at, check_room, stop)
             break
         except UpstreamError as error:
             failure = error
@@ -84,7 +86,9 @@ def download(arrival: Arrival, open_at: OpenAt, stop: threading.Event) -> None:
     arrival.verified()
 
 
-def _take(arrival: Arrival, open_at: OpenAt, stop: threading.Event) -> str:
+def _take(
+    arrival: Arrival, open_at: OpenAt, check_room: Callable[[int], None], stop: threading.Event
+) -> str:
     """Take what one answer has; gives the host that gave the last bytes.
 
     Raises:
@@ -95,6 +99,7 @@ def _take(arrival: Arrival, open_at: OpenAt, stop: threading.Event) -> str:
         if arrival.size >= 0 and stream.size not in (-1, arrival.size):
             why = f"it said {arrival.size} bytes before, and now {stream.size}"
             raise UpstreamError(Trouble.WRONG, stream.host, why)
+        _check_room(check_room, stream.size - arrival.received)
         arrival.flow(stream.size)
         for data in _chunks(stream):
             if 0 <= arrival.size < arrival.received + len(data):
@@ -103,13 +108,21 @@ def _take(arrival: Arrival, open_at: OpenAt, stop: threading.Event) -> str:
             try:
                 arrival.write(data)
             except OSError as error:
-                raise DiskError(error.strerror) from error
+                why = f"the blob cannot be written here: {error.strerror}"
+                raise FailedHereError("INSUFFICIENT_STORAGE", why) from error
             _check_wish(arrival, stop)
         if 0 <= arrival.size != arrival.received:
             raise UpstreamError(Trouble.UNREACHABLE, stream.host, "it cut the connection")
         return stream.host
     finally:
         stream.close()
+
+
+def _check_room(check: Callable[[int], None], size: int) -> None:
+    try:
+        check(max(size, 0))
+    except RegistryError as error:
+        raise FailedHereError(error.code, error.message) from error
 
 
 def _chunks(stream: BlobStream) -> Iterator[bytes]:

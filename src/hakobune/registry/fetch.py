@@ -17,14 +17,20 @@ from typing import Any, Final, TypeVar
 
 from hakobune.oci.digest import Digest
 from hakobune.registry.arrival import Arrival, Phase, State, begin_arrival
-from hakobune.registry.download import DiskError, OpenAt, StoppedError, download
-from hakobune.registry.errors import RegistryError
+from hakobune.registry.download import OpenAt, StoppedError, download
 from hakobune.registry.freshness import Trouble
 from hakobune.registry.growing import Growing, Growth
 from hakobune.registry.inotify import Watcher
-from hakobune.registry.upstream_errors import AbsentError, DesertedError, UpstreamError, from_note
+from hakobune.registry.upstream_errors import (
+    AbsentError,
+    DesertedError,
+    FailedHereError,
+    UpstreamError,
+    from_note,
+)
 
-THREADS: Final = 32
+DOWNLOADS: Final = 64  # at the same time; more of them wait
+CALLS: Final = 16
 _HEAD_LIMIT_S: Final = 120.0  # all tries of a fetch until its upstream has answered
 _ROUNDS: Final = 20
 _RESCUE_S: Final = (0.0, 0.02, 0.1, 0.5, 2.0)
@@ -41,6 +47,7 @@ class Job:
         open_at: asks its upstream; called in a thread.
         commit: stores the verified file and links it to the repository.
         is_known: whether the blob is stored and linked by now.
+        check_room: raises RegistryError if there is no room for so many bytes more.
     """
 
     digest: Digest
@@ -48,6 +55,7 @@ class Job:
     open_at: OpenAt
     commit: Callable[[Digest, Path, int], Awaitable[None]]
     is_known: Callable[[], Awaitable[bool]]
+    check_room: Callable[[int], None]
 
 
 class Fetches:
@@ -56,17 +64,19 @@ class Fetches:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._loop = asyncio.get_running_loop()
-        self._threads: ThreadPoolExecutor | None = None
+        # Apart, so that long downloads keep no question waiting.
+        self._downloads: ThreadPoolExecutor | None = None
+        self._calls: ThreadPoolExecutor | None = None
         self._watcher: Watcher | None = None
         self._growths: dict[Digest, Growth] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._stop = threading.Event()
 
     async def run(self, call: Callable[[], _T]) -> _T:
-        """Run a blocking call to an upstream in one of the threads."""
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="upstream")
-        return await self._loop.run_in_executor(self._threads, call)
+        """Run a short blocking call to an upstream or to the disk in a thread."""
+        if self._calls is None:
+            self._calls = ThreadPoolExecutor(CALLS, thread_name_prefix="upstream")
+        return await self._loop.run_in_executor(self._calls, call)
 
     async def open(self, job: Job, *, prove: Callable[[], Awaitable[None]]) -> Growing | None:
         """Fetch the blob, or follow who does; returns when the upstream has answered.
@@ -102,6 +112,8 @@ class Fetches:
             finally:
                 growth.release()
             failure = from_note(state.note)
+            if isinstance(failure, FailedHereError):
+                raise failure.answer()
             if not isinstance(failure, DesertedError):
                 raise failure
         raise UpstreamError(
@@ -115,8 +127,9 @@ class Fetches:
             await asyncio.wait(self._tasks, timeout=35)
         for task in self._tasks:
             task.cancel()
-        if self._threads is not None:
-            self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._downloads, self._calls):
+            if threads is not None:
+                threads.shutdown(wait=False, cancel_futures=True)
         if self._watcher is not None:
             self._watcher.close()
 
@@ -139,20 +152,33 @@ class Fetches:
 
     async def _fetch(self, job: Job, arrival: Arrival) -> None:
         try:
-            await self.run(lambda: download(arrival, job.open_at, self._stop))
-            await job.commit(job.digest, arrival.path, arrival.received)
-            arrival.end()
-        except (AbsentError, UpstreamError, DesertedError) as error:
+            await self._download(job, arrival)
+        except (AbsentError, UpstreamError, DesertedError, FailedHereError) as error:
             wrong = isinstance(error, UpstreamError) and error.trouble is Trouble.WRONG
-            arrival.fail(error.to_note(), forget=wrong)
+            arrival.fail(error.to_note(), forget=wrong or isinstance(error, FailedHereError))
             logger.info("fetch failed", extra={"digest": str(job.digest), "why": str(error)})
-        except (StoppedError, asyncio.CancelledError):
+            return
+        except StoppedError:
             arrival.leave()
-        except (DiskError, Exception) as error:
-            # Followers must hear of it, whatever it is.
-            note = UpstreamError(Trouble.BROKEN, "this registry", _shown(error)).to_note()
-            arrival.fail(note, forget=isinstance(error, DiskError))
+            return
+        except Exception:
             logger.exception("fetch failed here", extra={"digest": str(job.digest)})
+            here = FailedHereError("UNKNOWN", f"fetching {job.digest} has failed here")
+            arrival.fail(here.to_note(), forget=False)
+            return
+        try:
+            await job.commit(job.digest, arrival.path, arrival.received)
+        except Exception:  # who reads has it all the same
+            logger.exception("a blob is not kept", extra={"digest": str(job.digest)})
+        finally:
+            arrival.end()
+
+    async def _download(self, job: Job, arrival: Arrival) -> None:
+        if self._downloads is None:
+            self._downloads = ThreadPoolExecutor(DOWNLOADS, thread_name_prefix="download")
+        await self._loop.run_in_executor(
+            self._downloads, download, arrival, job.open_at, job.check_room, self._stop
+        )
 
     # Following
 
@@ -218,11 +244,3 @@ class Fetches:
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _shown(error: BaseException) -> str:
-    if isinstance(error, RegistryError):
-        return error.message
-    if isinstance(error, DiskError):
-        return f"the blob cannot be written here: {error}"
-    return f"storing the blob failed ({type(error).__name__})"

@@ -36,6 +36,7 @@ from hakobune.registry.freshness import (
 from hakobune.registry.growing import Growing
 from hakobune.registry.manifest import StoredManifest, parse_manifest
 from hakobune.registry.metadata import Metadata, RemoteTag, StoredBlob
+from hakobune.registry.question_lock import QuestionLocks
 from hakobune.registry.quota import check_room
 from hakobune.registry.repository import Repository
 from hakobune.registry.rows import SECOND
@@ -77,6 +78,7 @@ class RemoteRepositories:
         self._partial = partial
         self._own_hosts = own_hosts
         self._gate = gate
+        self._questions = QuestionLocks(partial)
         self._under_way: dict[Hashable, asyncio.Task[Any]] = {}
 
     # Manifests
@@ -109,10 +111,24 @@ class RemoteRepositories:
                 raise self._unknown(repository, image, reference, AbsentError("its upstream"))
             case _:
                 key = ("manifest", repository.id, image, reference)
-                asking = functools.partial(
-                    self._ask_manifest, repository, image, reference, stored, known, policy, trail
+                return await self._once(
+                    key, lambda: self._ask_alone(repository, image, reference, policy, trail)
                 )
-                return await self._once(key, asking)
+
+    async def _ask_alone(
+        self, repository: Repository, image: str, reference: str, policy: Policy, trail: Trail
+    ) -> Found:
+        """Ask, unless another process has done so while we waited for it."""
+        async with self._questions.hold(f"{repository.id}/{image}@{reference}") as waited:
+            stored = await self._metadata.find_manifest(repository, image, reference)
+            known = await self._known(repository, image, reference, stored)
+            if waited and stored is not None:
+                fresh = before_asking(known, policy, now=self._now()) is Step.SERVE
+                if fresh or ":" in reference:
+                    return Found(manifest=stored, repository=repository, fresh_s=0.0)
+            return await self._ask_manifest(
+                repository, image, reference, stored, known, policy, trail
+            )
 
     async def _ask_manifest(
         self,
@@ -254,6 +270,7 @@ class RemoteRepositories:
             lambda offset: client.open_blob(image, parsed, offset),
             functools.partial(self._commit, repository),
             functools.partial(self._is_known, repository, parsed),
+            functools.partial(check_room, self._partial),
         )
 
         async def prove() -> None:
@@ -321,6 +338,7 @@ class RemoteRepositories:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._questions.close()
 
     # Asking
 

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from hakobune.registry.errors import RegistryError
+from hakobune.registry.errors import STATUSES, RegistryError
 from hakobune.registry.freshness import Failed, Trouble
 
 
@@ -70,6 +70,27 @@ class DesertedError(Exception):
         return json.dumps({"deserted": True})
 
 
+class FailedHereError(Exception):
+    """The upstream is fine, this registry is not: no room, a quota.
+
+    Attributes:
+        code: a key of `errors.STATUSES`.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+    def to_note(self) -> str:
+        """For readers in other processes."""
+        return json.dumps({"code": self.code, "message": self.message[:500]})
+
+    def answer(self) -> RegistryError:
+        """What the client is told."""
+        return RegistryError(self.code, self.message)
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What was asked for, for messages: `kind` is a word of `errors.STATUSES`' table before `_UNKNOWN`."""
@@ -78,7 +99,7 @@ class Wanted:
     name: str
 
 
-def from_note(note: str) -> UpstreamError | AbsentError | DesertedError:
+def from_note(note: str) -> UpstreamError | AbsentError | DesertedError | FailedHereError:
     """What another process has noted."""
     try:
         document: dict[str, Any] = json.loads(note)
@@ -86,6 +107,8 @@ def from_note(note: str) -> UpstreamError | AbsentError | DesertedError:
             return AbsentError(str(document["absent"]))
         if "deserted" in document:
             return DesertedError()
+        if document.get("code") in STATUSES:
+            return FailedHereError(document["code"], str(document["message"]))
         return UpstreamError(
             Trouble(document["trouble"]),
             str(document["host"]),

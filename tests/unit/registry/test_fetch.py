@@ -1,20 +1,20 @@
 import asyncio
 import contextlib
-import hashlib
 import multiprocessing
 import os
-import shutil
 import signal
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from hakobune.oci.digest import Digest
 from hakobune.registry import download as downloading
-from hakobune.registry.arrival import TAIL_SIZE, begin_arrival, data_path, discard_idle
+from hakobune.registry.arrival import TAIL_SIZE, data_path
+from hakobune.registry.errors import RegistryError
 from hakobune.registry.fetch import Fetches, Job
 from hakobune.registry.freshness import Trouble
 from hakobune.registry.growing import BrokenBodyError, Growing
@@ -67,9 +67,16 @@ class Shelf:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.path = folder / "committed"
+        self.room = 1 << 40
 
     def job(self, upstream: Upstream, repository: int = 1, digest: Digest = DIGEST) -> Job:
-        return Job(digest, repository, upstream.open_at, self.commit, self.is_known)
+        return Job(
+            digest, repository, upstream.open_at, self.commit, self.is_known, self.check_room
+        )
+
+    def check_room(self, size: int) -> None:
+        if size > self.room:
+            raise RegistryError("INSUFFICIENT_STORAGE", "the disk is full")
 
     async def commit(self, digest: Digest, path: Path, size: int) -> None:
         os.link(path, self.path)
@@ -251,6 +258,41 @@ def test_errors_before_the_first_byte_reach_everybody_who_asks(tmp_path: Path):
     assert upstream.asked == [0]
 
 
+def test_a_blob_for_which_there_is_no_room_is_not_begun(tmp_path: Path):
+    upstream, shelf = Upstream(), Shelf(tmp_path)
+    shelf.room = len(DATA) - 1
+
+    async def work() -> None:
+        async with fetches(tmp_path) as found:
+            with pytest.raises(RegistryError, match="the disk is full") as caught:
+                await found.open(shelf.job(upstream), prove=never_asked)
+            assert caught.value.status == 507
+            shelf.room += 1
+            assert await get(found, shelf.job(upstream)) == DATA
+
+    run(work)
+
+
+def test_what_cannot_be_stored_is_read_all_the_same(tmp_path: Path):
+    upstream, shelf = Upstream(), Shelf(tmp_path)
+    gate = threading.Event()
+    upstream.gate = lambda at: gate.wait(10) and None
+
+    async def work() -> None:
+        async with fetches(tmp_path) as found:
+            job = replace(shelf.job(upstream), commit=failing)
+            growing = await found.open(job, prove=never_asked)
+            assert growing is not None
+            gate.set()
+            assert await read_all(growing) == DATA
+
+    async def failing(digest: Digest, path: Path, size: int) -> None:
+        raise RegistryError("DENIED", "the quota is full")
+
+    run(work)
+    assert not shelf.path.exists()
+
+
 def test_a_reader_for_another_repository_must_have_it_upstream_too(tmp_path: Path):
     upstream, shelf = Upstream(), Shelf(tmp_path)
     gate = threading.Event()
@@ -376,21 +418,3 @@ def test_what_is_committed_meanwhile_is_not_fetched(tmp_path: Path):
 
     run(work)
     assert upstream.asked == []
-
-
-def test_only_old_leftovers_that_nobody_fetches_are_removed(tmp_path: Path):
-    old, busy, young = (Digest("sha256", hashlib.sha256(x).hexdigest()) for x in (b"a", b"b", b"c"))
-    for digest in (old, busy, young):
-        data_path(tmp_path, digest).write_bytes(b"x")
-        os.utime(data_path(tmp_path, digest), (1000, 1000) if digest != young else None)
-    arrival = begin_arrival(tmp_path, busy, 1)
-    assert arrival is not None
-
-    removed = discard_idle(tmp_path, older_than_s=86400, now=time.time())
-
-    arrival.end()
-    assert removed == 1
-    assert not data_path(tmp_path, old).exists()
-    assert data_path(tmp_path, busy).exists()
-    assert data_path(tmp_path, young).exists()
-    shutil.rmtree(tmp_path)
