@@ -47,14 +47,14 @@ class Iam:
 
 
 @asynccontextmanager
-async def an_iam(home: Path, clock: Clock | None = None) -> AsyncIterator[Iam]:
-    """One process's IAM; call it twice with one *home* and there are two."""
+async def an_iam(home: Path, clock: Clock | None = None, *, url: str = "") -> AsyncIterator[Iam]:
+    """One process's IAM; call it twice with one *home* and there are two. *url* is of another database than SQLite."""
     path = home / "meta.db"
-    if not path.exists():
+    if not url and not path.exists():
         path.write_bytes(_migrated(home))
     clock = clock or Clock()
     generation = Generation(home / "generation")
-    sql = await open_sql(f"sqlite:///{path}")
+    sql = await open_sql(url or f"sqlite:///{path}")
     try:
         yield Iam(
             IamStore(
