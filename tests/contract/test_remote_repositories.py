@@ -168,6 +168,24 @@ def test_a_head_of_a_blob_that_is_not_cached_goes_upstream_and_fetches_nothing(
     assert upstream.requests("GET", "/blobs/") == []
 
 
+def test_the_size_of_what_is_arriving_is_known_without_a_question(
+    tmp_path: Path, upstream: HostileRegistry
+):
+    digest = upstream.put_blob(LAYER)
+    upstream.fail("GET", "/blobs/", stall_after(100_000))
+
+    async def work(world: World) -> None:
+        hub = await world.remote("hub", upstream)
+        growing = await world.sources.open_blob(hub, "web", digest)
+        assert isinstance(growing, Growing)
+        assert await world.sources.blob_size(hub, "web", digest) == len(LAYER)
+        assert upstream.requests("HEAD", "/blobs/") == []
+        upstream.ended.set()
+        growing.close()
+
+    run(tmp_path, work)
+
+
 # Freshness
 
 

@@ -73,6 +73,20 @@ def read_state(descriptor: int) -> State:
     return State(Phase(phase), size, received, repository, data[_NOTE_AT:].decode(errors="replace"))
 
 
+def arriving_size(folder: Path, digest: Digest, repository: int) -> int | None:
+    """The size of a blob that is arriving for *repository* just now, if its upstream has said it."""
+    try:
+        descriptor = os.open(state_path(folder, digest), os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        state = read_state(descriptor)
+    finally:
+        os.close(descriptor)
+    flows = state.phase in (Phase.FLOWING, Phase.VERIFIED) and state.size >= 0
+    return state.size if flows and state.repository == repository else None
+
+
 def data_path(folder: Path, digest: Digest) -> Path:
     """Where the bytes arrive."""
     return folder / f"{digest.algorithm}-{digest.hex}"

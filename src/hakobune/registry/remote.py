@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
 from hakobune.oci.digest import Digest
+from hakobune.registry.arrival import arriving_size
 from hakobune.registry.asking import Asked, AskedByHttp, AskedHere, Content, Reader, Trail
 from hakobune.registry.blobs import Storage, commit_blob
 from hakobune.registry.errors import RegistryError
@@ -311,6 +312,9 @@ class RemoteRepositories:
         found = await self._metadata.find_blob(repository, digest)
         if found is not None:
             return found.size
+        arriving = arriving_size(self._partial, Digest.parse(digest), repository.id)
+        if arriving is not None:
+            return arriving
         asked = await self.asked(repository, trail, cached=False)
         try:
             size = await self.answer(repository, asked.blob_size(image, digest), counts=False)
