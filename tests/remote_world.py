@@ -186,26 +186,35 @@ def run(
     *,
     workers: int = 1,
     own_hosts: tuple[str, ...] = (),
+    database: str = "",
     timeout_s: float = 60,
 ) -> None:
-    """Run *work* in a new world; `others` are the sources of further workers."""
+    """Run *work* in a new world; `others` are the sources of further workers.
+
+    Args:
+        database: the URL of an empty one; SQLite in *home* if there is none.
+    """
+    if database:
+        migrate(database, home / "lock")
 
     async def inside() -> None:
-        async with _world(home, workers, own_hosts) as world:
+        async with _world(home, workers, own_hosts, database) as world:
             await asyncio.wait_for(work(world), timeout_s)
 
     asyncio.run(inside())
 
 
 @contextlib.asynccontextmanager
-async def _world(home: Path, workers: int, own_hosts: tuple[str, ...]) -> AsyncIterator[World]:
+async def _world(
+    home: Path, workers: int, own_hosts: tuple[str, ...], database: str
+) -> AsyncIterator[World]:
     home.mkdir(parents=True, exist_ok=True)
-    database = home / "meta.db"
-    if not database.exists():
-        shutil.copyfile(_template(home), database)
+    file = home / "meta.db"
+    if not database and not file.exists():
+        shutil.copyfile(_template(home), file)
     storage = LocalStorage(home)
     storage.prepare()
-    sql = await open_sql(f"sqlite:///{database}")
+    sql = await open_sql(database or f"sqlite:///{file}")
     generation = Generation(home / "generation")
     world: World
 
