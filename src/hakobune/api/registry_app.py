@@ -1,6 +1,7 @@
 """The APIs of the registry and of IAM alone, beside `hako registry serve`: on the same two unix sockets as the controller's.
 
-`python -m hakobune.api.registry_app`. No containers and no services, so it may be any user's.
+`python -m hakobune.api.registry_app [http|https]`, which is how clients come to the registry's port. No containers and no
+services, so it may be any user's.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from hakobune.iam.owner_token import load_token, owner_token_path
 from hakobune.settings import Settings
 
 
-async def serve(settings: Settings) -> None:
+async def serve(settings: Settings, *, scheme: str) -> None:
     """Serve until SIGTERM or SIGINT. The registry's port is the only address that there is."""
     if settings.registry_listen is not None:
         host, port = settings.registry_listen
@@ -26,7 +27,7 @@ async def serve(settings: Settings) -> None:
     state = await open_registry_state(settings)
     try:
         registry = open_artifacts(state, settings, env=os.environ)
-        server = f"http://{settings.host}:{settings.port}"
+        server = f"{scheme}://{settings.host}:{settings.port}"
         app = make_app((), state, registry, server=server)
         await serve_until_told(app, settings, state)
     finally:
@@ -36,7 +37,8 @@ async def serve(settings: Settings) -> None:
 def main() -> int:
     """Run until told to stop; errors of ours end the process with their exit code."""
     settings = Settings.from_environment(os.environ, uid=os.geteuid())
-    return run_process(serve(settings), ended="the registry's API ended")
+    scheme = "https" if sys.argv[1:] == ["https"] else "http"
+    return run_process(serve(settings, scheme=scheme), ended="the registry's API ended")
 
 
 if __name__ == "__main__":

@@ -144,7 +144,8 @@ def _run(
     try:
         if not _await(settings.registry_socket, registry):
             return registry.returncode or 1  # it has said why
-        api = _start_api(env)
+        api = _start_api(env, scheme)
+        _await(settings.api_socket, api)
         note_address(settings)
         listen = settings.registry_listen
         where = f"{scheme}://{_shown(*listen)}" if listen else str(settings.registry_socket)
@@ -158,13 +159,14 @@ def _run(
                 return registry.returncode or 1
             if api.poll() is not None:
                 time.sleep(_AGAIN_AFTER_S)
-                api = _start_api(env)
+                api = _start_api(env, scheme)
     finally:
         _end(*filter(None, (api, registry)))
 
 
-def _start_api(env: dict[str, str]) -> subprocess.Popen[bytes]:
-    return _start([sys.executable, "-I", "-X", "utf8", "-m", "hakobune.api.registry_app"], env)
+def _start_api(env: dict[str, str], scheme: str) -> subprocess.Popen[bytes]:
+    module = "hakobune.api.registry_app"
+    return _start([sys.executable, "-I", "-X", "utf8", "-m", module, scheme], env)
 
 
 def _start(command: Sequence[str], env: dict[str, str]) -> subprocess.Popen[bytes]:
