@@ -162,6 +162,11 @@ class Settings:
         return self.run / "registry-tcp.sock"
 
     @property
+    def grpc_socket(self) -> Path:
+        """The Google APIs by gRPC, for what HAProxy forwards; its peer means nothing."""
+        return self.run / "grpc.sock"
+
+    @property
     def is_default_home(self) -> bool:
         return str(self.home) == "/var/lib/hakobune"
 

@@ -52,6 +52,7 @@ async def ingress(answer: Callable[[Question], Awaitable[str]]) -> AsyncIterator
                 folder=folder,
                 api_socket=folder / "api.sock",
                 registry_socket=folder / "registry.sock",
+                grpc_socket=folder / "grpc.sock",
                 binds=("127.0.0.1",),
                 port=port,
                 service_ports=(),

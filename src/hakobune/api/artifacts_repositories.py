@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
+from weakref import WeakValueDictionary
 
 from hakobune.api.artifacts_context import EMPTY, PROTO, Call, JsonObject, Registry, listing
 from hakobune.api.artifacts_documents import Repository
@@ -38,6 +40,8 @@ class Repositories:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
+        # Changes of one repository queue here; those of other processes are met by its etag.
+        self._changing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def list(self, call: Call) -> JsonObject:
         location = call.ids["location"]
@@ -72,7 +76,10 @@ class Repositories:
 
     async def update(self, call: Call) -> JsonObject:
         sent = read_document(call.body, Repository)
-        mask = call.parameter("updateMask")
+        async with self._changing.setdefault(str(call.repository), asyncio.Lock()):
+            return await self._change(call, sent, call.parameter("updateMask"))
+
+    async def _change(self, call: Call, sent: Repository, mask: str) -> JsonObject:
         for attempt in range(_ATTEMPTS):
             stored = await self._registry.repository(call.repository)
             before = to_wire(stored, size_bytes=0, registry_host=self._registry.host)

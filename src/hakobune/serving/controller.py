@@ -17,6 +17,7 @@ from hakobune.serving.changes import Changes
 from hakobune.serving.desired import Desired
 from hakobune.serving.errors import InvalidArgumentError
 from hakobune.serving.fleet import Fleet
+from hakobune.serving.grpc_program import GrpcProgram
 from hakobune.serving.haproxy import HAProxy
 from hakobune.serving.images import ImageGate, Images
 from hakobune.serving.ingress_keeper import IngressKeeper
@@ -75,6 +76,7 @@ class Controller:
             settings.supervisor_socket, on_event=self._happened, on_connect=self._connected
         )
         self._registry = RegistryProgram(settings, self._link)
+        self._grpc = GrpcProgram(settings, self._link)
         self._tasks: set[asyncio.Task[None]] = set()
         self._started = False
 
@@ -100,6 +102,7 @@ class Controller:
         self._changes.resume(self._book.unfinished())
         self._spawn(self._fleet.run())
         await self._registry.ensure()
+        await self._grpc.ensure()
 
     async def stop(self) -> None:
         """Let go of everything; instances and HAProxy run on, the next controller finds them."""
@@ -307,6 +310,7 @@ class Controller:
         await self._fleet.adopt(await self._link.list(INSTANCES), known)
         await self._fleet.route()
         await self._registry.ensure()
+        await self._grpc.ensure()
 
     async def _ingress_restarted(self) -> None:
         await self._ingress.restarted()

@@ -16,6 +16,7 @@ from hakobune.serving.ingress import MAPS, SPLIT, RoutingTable, Server, slot_nam
 # On our own hosts. `projects` is no project's id, so Cloud Run's paths and those of images do not meet.
 API_PREFIXES = ("/v1/", "/v2/projects/", "/apis/")
 REGISTRY_PATHS = ("/v2", "/token")
+GRPC_PREFIX = "/google."  # packages of Google's services
 REGISTRY_HOSTS = r"^[a-z0-9-]+-docker\.pkg\.dev$"  # as images are called in Google's cloud
 ATTEMPT_HEADER = "x-hako-attempt"
 VERDICTS = (404, 429, 500, 503, 504)
@@ -30,6 +31,7 @@ class StartUp:
     folder: Path  # its files and its sockets
     api_socket: Path
     registry_socket: Path
+    grpc_socket: Path
     binds: tuple[str, ...]  # addresses to listen on
     port: int
     service_ports: tuple[int, ...]
@@ -77,7 +79,14 @@ def start_up_files(start: StartUp, table: RoutingTable) -> dict[Path, bytes]:
 
 def configuration_text(start: StartUp, table: RoutingTable) -> str:
     """The whole haproxy.cfg."""
-    parts = [_global(start), _services(start), _again(start), _api(start), _registry(start)]
+    parts = [
+        _global(start),
+        _services(start),
+        _again(start),
+        _api(start),
+        _registry(start),
+        _grpc(start),
+    ]
     parts += [_slot(start, n, table.servers.get(n, ())) for n in range(start.slots)]
     return "\n".join(parts)
 
@@ -190,9 +199,11 @@ frontend services
   acl registry_path path_beg /v2/
   acl for_api var(txn.for) -m str api
   acl for_registry var(txn.for) -m str registry
+  acl for_grpc var(txn.for) -m str grpc
   http-request set-var(txn.for) str(registry) if !routed registry_path own_host or !routed registry_path registry_host
   http-request set-var(txn.for) str(api) if !routed own_host {{ path_beg {" ".join(API_PREFIXES)} }}
-{_return(404, unknown, "!routed !for_api !for_registry")}
+  http-request set-var(txn.for) str(grpc) if !routed own_host {{ path_beg {GRPC_PREFIX} }}
+{_return(404, unknown, "!routed !for_api !for_registry !for_grpc")}
   http-request del-header {ATTEMPT_HEADER}
 {_FORWARDING}
   http-request set-var(txn.revision) var(txn.route),map({_map(start, "routes")}) if routed
@@ -208,6 +219,7 @@ frontend services
 {_return(503, _TOO_LATE, "routed !{ var(txn.slot) -m found }")}
   use_backend api if for_api
   use_backend registry if for_registry
+  use_backend grpc if for_grpc
   use_backend %[var(txn.slot)]
 """
 
@@ -251,6 +263,14 @@ def _registry(start: StartUp) -> str:
 backend registry
 {errors}
   server registry unix@{start.registry_socket} maxconn 1000
+"""
+
+
+def _grpc(start: StartUp) -> str:
+    # HTTP/2 in, HTTP/1.1 out: HAProxy hands trailers on both ways.
+    return f"""\
+backend grpc
+  server grpc unix@{start.grpc_socket} maxconn 100
 """
 
 

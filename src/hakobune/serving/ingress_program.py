@@ -37,6 +37,7 @@ def make_start_up(settings: Settings, service_ports: Sequence[int], *, pending_s
         folder=settings.run / "haproxy",
         api_socket=settings.run / "api-tcp.sock",
         registry_socket=settings.registry_tcp_socket,
+        grpc_socket=settings.grpc_socket,
         binds=listen_addresses(settings.host),
         port=settings.port,
         service_ports=tuple(service_ports),

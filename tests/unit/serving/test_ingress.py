@@ -44,6 +44,7 @@ def a_start(folder: Path) -> StartUp:
         folder=folder,
         api_socket=folder / "api.sock",
         registry_socket=folder / "registry.sock",
+        grpc_socket=folder / "grpc.sock",
         binds=("127.0.0.1",),
         port=8080,
         service_ports=(18080, 18081, 18083),
