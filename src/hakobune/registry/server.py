@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Coroutine, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +29,7 @@ from hakobune.registry.generation import Generation
 from hakobune.registry.limits import Limits
 from hakobune.registry.metrics import MetricsPage
 from hakobune.registry.mirror import Mirrors
+from hakobune.registry.port_share import share
 from hakobune.registry.sockets import Sockets, open_sockets
 from hakobune.registry.worker import Plan, serve
 from hakobune.settings import Settings
@@ -186,8 +187,12 @@ def run(plan: Plan, *, workers: int, env: MutableMapping[str, str]) -> None:
     page = MetricsPage(workers)
     sockets = open_sockets(settings, env)
     generation = Generation(settings.registry / "generation")
+    ports = share(sockets.own_port, workers)
     children = [
-        Child(f"worker {number}", _in_loop(serve, plan, sockets, page, number))
+        Child(
+            f"worker {number}",
+            _in_loop(serve, plan, replace(sockets, own_port=ports[number]), page, number),
+        )
         for number in range(workers)
     ]
     children.append(Child("keeper", _keep(settings, env)))

@@ -43,6 +43,7 @@ from hakobune.registry.sockets import BACKLOG, Sockets
 from hakobune.registry.sources import Sources
 from hakobune.registry.storages import open_storage
 from hakobune.registry.token_endpoint import TokenEndpoint
+from hakobune.registry.turn_taker import Closable, TurnTaker
 from hakobune.registry.upstream_gate import AgentGate
 from hakobune.registry.upstream_metrics import RateLimitNotes
 from hakobune.registry.upstream_password import open_password
@@ -248,16 +249,14 @@ def _password(box: SecretBox, repository: Repository) -> str:
 
 async def _listen(
     worker: Worker, plan: Plan, sockets: Sockets, encryption: ssl.SSLContext | None
-) -> list[asyncio.AbstractServer]:
+) -> list[Closable]:
     loop = worker.loop
     owner = owner_peer_of(plan.settings.registry.stat().st_uid)
-    servers: list[asyncio.AbstractServer] = [
+    servers: list[Closable] = [
         await loop.create_unix_server(
             lambda: Connection(worker, owner), sock=sockets.owner, backlog=BACKLOG
         ),
-        await loop.create_unix_server(
-            lambda: Connection(worker, proxy_peer), sock=sockets.proxy, backlog=BACKLOG
-        ),
+        TurnTaker(loop, sockets.proxy, lambda: Connection(worker, proxy_peer)),
     ]
     for listener in sockets.own_port:
         _spare_pacing(listener)
