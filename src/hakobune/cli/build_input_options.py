@@ -1,4 +1,4 @@
-"""`--build-arg` and `--secret`, as `hako dockerfile build` and `hako deploy --dockerfile` take them."""
+"""`--build-arg`, `--secret`, `--ssh` and `--build-context`, as `hako dockerfile build` and `hako deploy --dockerfile` take them."""
 
 from __future__ import annotations
 
@@ -14,4 +14,12 @@ def add_build_inputs(group: argparse._ActionsContainer) -> None:
     group.add_argument(
         "--secret", action="append", default=[], metavar="id=ID[,src=FILE|,env=NAME]",
         help="what RUN --mount=type=secret shows; it is in no layer, log or cache key",
+    )  # fmt: skip
+    group.add_argument(
+        "--build-context", action="append", default=[], metavar="NAME=DIR|docker-image://…|oci-layout://…",
+        help="what FROM, COPY --from and RUN --mount read instead of an image or a stage of that name",
+    )  # fmt: skip
+    group.add_argument(
+        "--ssh", action="append", default=[], metavar="ID[=SOCKET]",
+        help="lend an ssh agent to RUN --mount=type=ssh: default is that of SSH_AUTH_SOCK",
     )  # fmt: skip

@@ -36,7 +36,7 @@ def settle_target(arguments: argparse.Namespace) -> None:
         UsageError: arguments that need `--dockerfile`, or rule it out.
     """
     if arguments.dockerfile is None:
-        for name in ("stage", "build_arg", "secret"):
+        for name in ("stage", "build_arg", "secret", "ssh", "build_context"):
             if getattr(arguments, name):
                 option = "--target" if name == "stage" else f"--{name.replace('_', '-')}"
                 raise UsageError(
@@ -74,6 +74,8 @@ def build_with_dockerfile(
             platform=arguments.platform or "",
             build_arg=arguments.build_arg,
             secret=arguments.secret,
+            ssh=arguments.ssh,
+            build_context=arguments.build_context,
             label=[],
             no_cache=arguments.clear_cache or arguments.rebuild,
             base_pull=policy,

@@ -16,7 +16,7 @@ from hakobune.errors import HakoError, UsageError
 
 if TYPE_CHECKING:  # the build's imports take longer than `--help` may
     from hakobune.dockerfile.build import Built
-    from hakobune.dockerfile.request import DockerfileRequest
+    from hakobune.dockerfile.request import DockerfileRequest, NamedContext
     from hakobune.oci.platform import Platform
     from hakobune.progress import Progress
 
@@ -114,6 +114,8 @@ def request_from_arguments(
         target=arguments.target,
         args=parse_variables(arguments.build_arg, context.env, "--build-arg"),
         secrets=_secrets(arguments.secret, context.env),
+        contexts=_contexts(arguments.build_context),
+        ssh=_agents(arguments.ssh, context.env),
         platform=platform,
         names=tuple(map(Reference.parse, names)),
         no_cache=arguments.no_cache,
@@ -186,6 +188,50 @@ def _build_several(
         index = publish_index(store, [one.image for one in built], request.names)
         store.sync_later()
     return sum(one.made for one in built), str(index)
+
+
+def _contexts(texts: Iterable[str]) -> dict[str, NamedContext]:
+    if not texts:
+        return {}
+    from hakobune.dockerfile.named_contexts import parse_context
+
+    found = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (name and equals and value):
+            raise UsageError(
+                f"--build-context {text} cannot be understood", fix="--build-context NAME=DIR"
+            )
+        found[name] = parse_context(value, folder=Path.cwd())
+    return found
+
+
+def _agents(texts: Iterable[str], env: Mapping[str, str]) -> dict[str, Path]:
+    """The sockets of `--ssh`, by id.
+
+    Raises:
+        UsageError: there is none.
+    """
+    found = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        path = Path(value or env.get("SSH_AUTH_SOCK", "")).expanduser()
+        if not value and not env.get("SSH_AUTH_SOCK"):
+            raise UsageError(
+                f"the ssh agent {name or 'default'} cannot be lent",
+                why="SSH_AUTH_SOCK is not set: no agent runs for this user",
+                fix='eval "$(ssh-agent)" && ssh-add',
+            )
+        if not path.is_socket():
+            raise UsageError(
+                f"the ssh agent {name or 'default'} cannot be lent",
+                why=f"{path} is no socket of one",
+                fix=f"ssh-add {path}, and --ssh {name or 'default'}"
+                if path.is_file()
+                else "--ssh default, or --ssh ID=SOCKET",
+            )
+        found[name or "default"] = path
+    return found
 
 
 def _secrets(texts: Iterable[str], env: Mapping[str, str]) -> dict[str, bytes]:

@@ -31,6 +31,7 @@ from hakobune.dockerfile.graph import (
 from hakobune.dockerfile.ignore_file import read_ignore_file
 from hakobune.dockerfile.image_config import begin_stage, scratch_config
 from hakobune.dockerfile.instructions import Dockerfile, Instruction
+from hakobune.dockerfile.named_contexts import NamedContexts
 from hakobune.dockerfile.parse import parse, parse_triggers
 from hakobune.dockerfile.rehearse import all_warnings, rehearse
 from hakobune.dockerfile.report import Report
@@ -45,7 +46,7 @@ from hakobune.oci.manifest import Image, Layer
 from hakobune.oci.platform import Platform
 from hakobune.oci.reference import Reference
 from hakobune.oci.store import Store
-from hakobune.progress import Progress
+from hakobune.progress import Progress, SilentProgress
 from hakobune.settings import Settings
 
 
@@ -78,7 +79,7 @@ def build(
         request = with_changes(request, epoch=int(epoch))
     dockerfile = _read(request)
     report = Report(progress)
-    bases = _Bases(request, store, progress)
+    bases = _Bases(request, store, settings, progress)
     planned = _plan(dockerfile, request, bases)
     check_emulation(planned)
     rehearsed = rehearse(
@@ -116,14 +117,33 @@ def _decode(data: bytes, path: Path) -> str:
 
 
 class _Bases:
-    """Images that a build starts from, each looked for once."""
+    """Images that a build starts from or reads, and contexts that stand in their place; each looked for once."""
 
-    def __init__(self, request: DockerfileRequest, store: Store, progress: Progress) -> None:
+    def __init__(
+        self, request: DockerfileRequest, store: Store, settings: Settings, progress: Progress
+    ) -> None:
         self._request = request
         self._store = store
         self._progress = progress
         self._found: dict[tuple[str, str], Image] = {}
         self._lock = Lock()
+        self.contexts = NamedContexts(
+            request.contexts,
+            request,
+            store,
+            self.find,
+            lambda folder: build(folder, store, settings, SilentProgress()).image,
+        )
+
+    def image(self, source: ImageSource | ContextSource, platform: Platform) -> Image:
+        """What a FROM, a COPY or a mount names.
+
+        Raises:
+            HakoError: it is not here and cannot be had.
+        """
+        if isinstance(source, ContextSource):
+            return self.contexts.find(source.name, platform)
+        return self.find(source.name, platform)
 
     def find(self, name: str, platform: Platform) -> Image:
         """The image of that name for that platform.
@@ -154,13 +174,14 @@ def _plan(dockerfile: Dockerfile, request: DockerfileRequest, bases: _Bases) -> 
             args=request.args,
             build_platform=Platform.host(),
             target_platform=request.platform,
+            named_contexts=bases.contexts.names,
             triggers=triggers,
         )
         fresh = [one for one in planned.stages if one.stage.index not in triggers]
         found = False
         for one in fresh:
             triggers[one.stage.index] = ()
-            if isinstance(one.base, ImageSource):
+            if isinstance(one.base, ImageSource | ContextSource):
                 image = _base_image(one, one.base, bases)
                 expressions = image.config.config.on_build
                 triggers[one.stage.index] = parse_triggers(expressions, one.stage, one.base.name)
@@ -171,17 +192,17 @@ def _plan(dockerfile: Dockerfile, request: DockerfileRequest, bases: _Bases) -> 
 
 def _environment(planned: PlannedStage, bases: _Bases) -> tuple[str, ...]:
     """What a stage starts with that is made from no other stage."""
-    if isinstance(planned.base, ImageSource):
+    if isinstance(planned.base, ImageSource | ContextSource):
         config = _base_image(planned, planned.base, bases).config
     else:
         config = scratch_config(planned.platform)
     return begin_stage(config).config.env
 
 
-def _base_image(planned: PlannedStage, source: ImageSource, bases: _Bases) -> Image:
+def _base_image(planned: PlannedStage, source: ImageSource | ContextSource, bases: _Bases) -> Image:
     at = planned.stage.at
     try:
-        return bases.find(source.name, planned.platform)
+        return bases.image(source, planned.platform)
     except DockerfileError:
         raise
     except HakoError as error:
@@ -339,30 +360,26 @@ class _Build:
         match planned.base:
             case StageSource(index):
                 return StageState.on_stage(label, self._stages[index].wait())
-            case ImageSource() as source:
+            case ImageSource() | ContextSource() as source:
                 image = _base_image(planned, source, self._bases)
                 return StageState.on_image(
                     label, image.config, self._workshop.layers.of_image(image)
                 )
             case ScratchSource():
                 return StageState.on_image(label, scratch_config(planned.platform), ())
-            case ContextSource(name):
-                raise HakoError(f"there is no build context {name!r}")
 
     def _find_source(self, name: str) -> StageState:
         source, platform = self._sources[name]
         match source:
             case StageSource(index):
                 return self._stages[index].wait()
-            case ImageSource():
-                image = self._bases.find(source.name, platform)
+            case ImageSource() | ContextSource():
+                image = self._bases.image(source, platform)
                 return StageState.on_image(
                     name, image.config, self._workshop.layers.of_image(image)
                 )
             case ScratchSource():
                 return StageState.on_image(name, scratch_config(platform), ())
-            case ContextSource():
-                raise HakoError(f"there is no build context {name!r}")
 
     def _publish(self, stage: StageState) -> Image:
         request = self._request

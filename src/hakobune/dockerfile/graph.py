@@ -25,6 +25,7 @@ from hakobune.dockerfile.instructions import (
 from hakobune.dockerfile.lint import Checks
 from hakobune.dockerfile.scope import global_args, platform_args
 from hakobune.oci.platform import Platform, PlatformError
+from hakobune.oci.reference import Reference, ReferenceFormatError
 
 SCRATCH = "scratch"
 
@@ -117,7 +118,7 @@ def plan(
         dockerfile=dockerfile,
         values=values,
         target_platform=target_platform,
-        contexts=frozenset(name.lower() for name in named_contexts),
+        contexts=frozenset(map(context_key, named_contexts)),
         triggers=triggers or {},
     )
     needed = builder.reach(index)
@@ -126,6 +127,14 @@ def plan(
         [warning for one in sorted(needed) for warning in builder.warnings(one)]
     )
     return Plan(stages=stages, target=index, global_args=values, warnings=warnings)
+
+
+def context_key(name: str) -> str:
+    """A name as contexts are found by: an image's is the short one, `alpine` for `docker.io/library/alpine:latest`."""
+    try:
+        return Reference.parse(name.lower()).short
+    except ReferenceFormatError:
+        return name.lower()
 
 
 def find_target(dockerfile: Dockerfile, target: str) -> int:
@@ -196,7 +205,9 @@ class _Planner(Struct, kw_only=True):
         )
 
     def instructions(self, index: int) -> tuple[Instruction, ...]:
-        """Triggers of the base first."""
+        """Triggers of the base first; none if a context stands in the stage's place."""
+        if self._is_replaced(index):
+            return ()
         own = self.dockerfile.stages[index].instructions
         base = self.base(index)
         if isinstance(base, StageSource):
@@ -217,12 +228,12 @@ class _Planner(Struct, kw_only=True):
 
     def _is_replaced(self, index: int) -> bool:
         name = self.dockerfile.stages[index].name
-        return bool(name) and name in self.contexts
+        return bool(name) and context_key(name) in self.contexts
 
     def base(self, index: int) -> Source:
         stage = self.dockerfile.stages[index]
         if self._is_replaced(index):
-            return ContextSource(stage.name)
+            return ContextSource(context_key(stage.name))
         name = self._expand(stage.base, stage)
         if not name:
             raise DockerfileError(
@@ -237,7 +248,8 @@ class _Planner(Struct, kw_only=True):
                 return StageSource(earlier.index)
         if name == SCRATCH:
             return ScratchSource()
-        return ContextSource(name.lower()) if name.lower() in self.contexts else ImageSource(name)
+        key = context_key(name)
+        return ContextSource(key) if key in self.contexts else ImageSource(name)
 
     def platform(self, index: int) -> Platform:
         stage = self.dockerfile.stages[index]
@@ -294,8 +306,8 @@ class _Planner(Struct, kw_only=True):
         return StageSource(int(name))
 
     def _named(self, name: str) -> Source:
-        if name.lower() in self.contexts:
-            return ContextSource(name.lower())
+        if (key := context_key(name)) in self.contexts:
+            return ContextSource(key)
         for stage in reversed(self.dockerfile.stages):
             if stage.name and stage.name == name.lower():
                 return StageSource(stage.index)

@@ -11,6 +11,32 @@ from hakobune.oci.platform import Platform
 from hakobune.oci.reference import Reference
 
 
+@dataclass(frozen=True, slots=True)
+class FolderContext:
+    """A folder, without what its `.dockerignore` leaves out."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class ImageContext:
+    """An image, from here or from its registry."""
+
+    reference: Reference
+
+
+@dataclass(frozen=True, slots=True)
+class LayoutContext:
+    """An image in an OCI layout: by the tag it has there, by digest, or the only one."""
+
+    path: Path
+    tag: str = ""
+    digest: str = ""
+
+
+NamedContext = FolderContext | ImageContext | LayoutContext
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DockerfileRequest:
     """One build.
@@ -21,6 +47,8 @@ class DockerfileRequest:
         target: the stage to build; empty: the last one.
         args: `--build-arg`.
         secrets: by id. The values go nowhere but into the RUNs that mount them.
+        contexts: `--build-context`, by name: read instead of images and stages of these names.
+        ssh: sockets of agents, by id, that RUNs may ask.
         names: of the image; may be empty.
         pull: whether base images are asked for at their registries: what is missing, always, never.
         network: of RUNs that do not say.
@@ -35,6 +63,8 @@ class DockerfileRequest:
     target: str = ""
     args: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, bytes] = field(default_factory=dict)
+    contexts: Mapping[str, NamedContext] = field(default_factory=dict)
+    ssh: Mapping[str, Path] = field(default_factory=dict)
     platform: Platform
     names: tuple[Reference, ...] = ()
     no_cache: bool = False

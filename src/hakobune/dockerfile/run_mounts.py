@@ -16,6 +16,7 @@ from hakobune.dockerfile.errors import DockerfileError, TextError
 from hakobune.dockerfile.instructions import Mount, MountType, Position, Sharing
 from hakobune.dockerfile.mount import mount_target
 from hakobune.dockerfile.mount_sources import copy_from_context
+from hakobune.dockerfile.ssh_agent import SOCKET, lent_agent
 from hakobune.dockerfile.step_layers import Top
 from hakobune.dockerfile.workshop import Workshop
 from hakobune.runtime import mount as mounts
@@ -25,14 +26,21 @@ from hakobune.runtime.slot import Slot
 from hakobune.support.locks import open_lock
 
 _SECRETS = "/run/secrets"
+_AGENTS = "/run/buildkit/ssh_agent"
 
 
 class Given(Struct, eq=False):
-    """What a sandbox is given for one RUN."""
+    """What a sandbox is given for one RUN.
+
+    Attributes:
+        env: over all other variables.
+        usual_env: where nothing else says so.
+    """
 
     mounts: list[GivenMount] = field(default_factory=list)
     files: list[GivenFile] = field(default_factory=list)
     env: dict[str, str] = field(default_factory=dict)
+    usual_env: dict[str, str] = field(default_factory=dict)
 
 
 def give_mounts(
@@ -54,6 +62,7 @@ def give_mounts(
         DockerfileError: something is not there.
     """
     given = Given()
+    agents = 0
     for number, item in enumerate(mount_list):
         target = _target(item, cwd, at)
         match item.type:
@@ -71,15 +80,38 @@ def give_mounts(
             case MountType.SECRET:
                 _give_secret(given, item, target, workshop.request.secrets, at)
             case MountType.SSH:
-                if item.required:
-                    raise DockerfileError(
-                        "no ssh agent is given to this build",
-                        file=at.file,
-                        line=at.line,
-                        why="--mount=type=ssh,required asks for one",
-                        fix="mount the key as a secret instead: --mount=type=secret,id=…",
-                    )
+                where = target or f"{_AGENTS}.{agents}"
+                agents += 1
+                given.usual_env.setdefault("SSH_AUTH_SOCK", where)
+                agent = workshop.request.ssh.get(item.id)
+                if agent is not None:
+                    fd = _lend_agent(agent, item, top.scratch / f"s{number}", slot, undo)
+                    given.mounts.append(GivenMount(target=where, fd=fd, source=SOCKET))
+                elif item.required:
+                    raise _no_agent(item.id, at)
     return given
+
+
+def _lend_agent(agent: Path, item: Mount, folder: Path, slot: Slot, undo: ExitStack) -> int:
+    undo.enter_context(
+        lent_agent(
+            agent,
+            folder,
+            owner=(slot.base + (item.uid or 0), slot.base + (item.gid or 0)),
+            mode=0o600 if item.mode is None else item.mode,
+        )
+    )
+    return undo_close(undo, mounts.clone_tree(folder))
+
+
+def _no_agent(name: str, at: Position) -> DockerfileError:
+    return DockerfileError(
+        f"the ssh agent {name!r} is not given to this build",
+        file=at.file,
+        line=at.line,
+        why="--mount=type=ssh,required asks for it",
+        fix=f"hako dockerfile build --ssh {name} … lends the one of SSH_AUTH_SOCK, --ssh {name}=SOCKET another",
+    )
 
 
 def _target(item: Mount, cwd: str, at: Position) -> str:

@@ -24,6 +24,7 @@ from hakobune.dockerfile.workshop import CancelledError, Workshop
 from hakobune.errors import HakoError
 
 if TYPE_CHECKING:
+    from hakobune.dockerfile.run_mounts import Given
     from hakobune.oci.image_user import ImageUser
     from hakobune.runtime.sandbox import Sandbox
 
@@ -228,7 +229,7 @@ def _run(
                 files=given.files,
             )
         with sandbox:
-            _execute(workshop, command, sandbox, user, given.env, report)
+            _execute(workshop, command, sandbox, user, given, report)
 
 
 def _execute(
@@ -236,13 +237,19 @@ def _execute(
     command: _Command,
     sandbox: Sandbox,
     user: ImageUser,
-    secret_env: Mapping[str, str],
+    given: Given,
     report: StepReport,
 ) -> None:
     workshop.running.add(sandbox)
     try:
         _make_cwd(sandbox, command.cwd, user)
-        env = {"PATH": DEFAULT_PATH, **command.hidden_env, **command.env, **secret_env}
+        env = {
+            "PATH": DEFAULT_PATH,
+            **given.usual_env,
+            **command.hidden_env,
+            **command.env,
+            **given.env,
+        }
         env.setdefault("HOME", user.home)
         code = sandbox.run(
             command.started.argv or ("",),

@@ -186,3 +186,21 @@ def test_a_long_chain_of_stages_is_no_problem():
     text = "FROM a AS s0\n" + "".join(f"FROM s{i} AS s{i + 1}\n" for i in range(300))
 
     assert len(planned(text).stages) == 301
+
+
+def test_a_named_context_stands_for_an_image_however_its_name_is_written():
+    text = "FROM docker.io/library/alpine:latest\nCOPY --from=alpine /a /\n"
+
+    result = planned(text, named_contexts=["alpine"])
+
+    assert result.stages[0].base == ContextSource("alpine")
+    assert result.stages[0].sources == {"alpine": ContextSource("alpine")}
+
+
+def test_of_a_stage_that_a_context_replaces_nothing_is_carried_out():
+    result = planned(
+        "FROM a AS base\nCOPY --from=x /y /\nRUN z\nFROM base\n", named_contexts=["base"]
+    )
+
+    assert result.stages[0].stage.instructions == ()
+    assert result.stages[0].sources == {}

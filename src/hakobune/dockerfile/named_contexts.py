@@ -1,0 +1,145 @@
+"""`--build-context NAME=…`: what a build reads instead of an image or a stage of that name.
+
+Whatever it is, it becomes an image: a folder is what `FROM scratch` and `COPY . /` make of it, so that its files are
+found in the cache by their content.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from threading import Lock
+
+from hakobune.dockerfile.graph import context_key
+from hakobune.dockerfile.request import (
+    DockerfileRequest,
+    FolderContext,
+    ImageContext,
+    LayoutContext,
+    NamedContext,
+)
+from hakobune.errors import HakoError, UsageError
+from hakobune.oci.manifest import Image
+from hakobune.oci.platform import Platform
+from hakobune.oci.reference import Reference
+from hakobune.oci.store import Store
+
+_WHOLE = "FROM scratch\nCOPY . /\n"
+
+
+def parse_context(text: str, *, folder: Path) -> NamedContext:
+    """What stands behind `NAME=`: a path, `docker-image://NAME`, `oci-layout://PATH[:TAG][@DIGEST]`.
+
+    Args:
+        folder: what a path is relative to.
+
+    Raises:
+        UsageError: it is something else, or not there.
+        ReferenceFormatError: the image's name is none.
+    """
+    kind, separator, rest = text.partition("://")
+    if not separator:
+        path = folder / text
+        if not path.is_dir():
+            raise UsageError(f"the build context {text} is no folder")
+        return FolderContext(path)
+    if kind == "docker-image":
+        return ImageContext(Reference.parse(rest))
+    if kind == "oci-layout":
+        rest, _, digest = rest.partition("@")
+        whole = folder / rest
+        path, tag = (whole, "") if whole.exists() or ":" not in rest else _split_tag(folder, rest)
+        if not (path / "oci-layout").exists():
+            raise UsageError(f"{text} is no OCI layout", why=f"{path}/oci-layout is not there")
+        return LayoutContext(path, tag, digest)
+    raise UsageError(
+        f"the build context {text} cannot be used",
+        why="a folder, docker-image://NAME or oci-layout://PATH can",
+        fix="clone or download it, and name the folder",
+    )
+
+
+def _split_tag(folder: Path, text: str) -> tuple[Path, str]:
+    path, _, tag = text.rpartition(":")
+    return folder / path, tag
+
+
+class NamedContexts:
+    """The contexts of one build as images, each made or fetched once a platform.
+
+    Args:
+        find_image: an image by name, for a platform.
+        build: builds a request without telling about it.
+    """
+
+    def __init__(
+        self,
+        contexts: Mapping[str, NamedContext],
+        request: DockerfileRequest,
+        store: Store,
+        find_image: Callable[[str, Platform], Image],
+        build: Callable[[DockerfileRequest], Image],
+    ) -> None:
+        self._contexts = {context_key(name): context for name, context in contexts.items()}
+        self._request = request
+        self._store = store
+        self._find_image = find_image
+        self._build = build
+        self._found: dict[tuple[str, str], Image] = {}
+        self._lock = Lock()
+
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset(self._contexts)
+
+    def find(self, name: str, platform: Platform) -> Image:
+        """The image that the context *name* is.
+
+        Raises:
+            HakoError: it cannot be had.
+        """
+        with self._lock:
+            key = (name, str(platform))
+            if key not in self._found:
+                self._found[key] = self._make(self._contexts[name], platform)
+            return self._found[key]
+
+    def _make(self, context: NamedContext, platform: Platform) -> Image:
+        match context:
+            case ImageContext(reference):
+                return self._find_image(str(reference), platform)
+            case LayoutContext():
+                return self._load(context, platform)
+            case FolderContext(path):
+                return self._build(
+                    DockerfileRequest(
+                        context=path.absolute(),
+                        dockerfile=path.absolute() / "Dockerfile",
+                        text=_WHOLE,
+                        platform=platform,
+                        epoch=self._request.epoch,
+                    )
+                )
+
+    def _load(self, context: LayoutContext, platform: Platform) -> Image:
+        from hakobune.oci.archive import load_images
+
+        loaded = load_images(
+            self._store,
+            context.path,
+            platform,
+            only=context.tag or None,
+            all_platforms=bool(context.digest),
+            naming=False,
+        )
+        chosen = [
+            one for one in loaded if context.digest in ("", str(one.digest), str(one.image.digest))
+        ]
+        if len(chosen) != 1:
+            raise HakoError(
+                f"{context.path} has {len(chosen) or 'no'} image{'s' * (len(chosen) > 1)}"
+                + (f" {context.digest}" if context.digest else ""),
+                why="it has " + ", ".join(str(one.digest) for one in loaded),
+                fix=f"oci-layout://{context.path}@DIGEST",
+            )
+        return chosen[0].image
