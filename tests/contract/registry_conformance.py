@@ -15,7 +15,9 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -85,6 +87,8 @@ class Target:
     ) -> Answer:
         """Send, and take any status but those of *want* as a fault."""
         answer = self.http.send(method, target, body, parameters=parameters or [], **headers)
+        if answer.status == 307 and method == "GET":
+            answer = follow(answer, headers)
         allowed = (want,) if isinstance(want, int) else want
         if answer.status not in allowed:
             raise Fault(
@@ -93,6 +97,23 @@ class Target:
         if method == "HEAD" and answer.body:
             raise Fault(f"HEAD {target} has a body")
         return answer
+
+
+def follow(answer: Answer, headers: Mapping[str, str]) -> Answer:
+    """What is where a blob was said to be: any host, without our credentials; both answers' headers."""
+    there = {name.replace("_", "-"): text for name, text in headers.items()}
+    request = urllib.request.Request(answer.header("location"), headers=there)
+    try:
+        with urllib.request.urlopen(request, timeout=30) as found:
+            return _merged(answer, found.status, found.headers.items(), found.read())
+    except urllib.error.HTTPError as error:
+        with error:
+            return _merged(answer, error.code, error.headers.items(), error.read())
+
+
+def _merged(first: Answer, status: int, headers: Iterable[tuple[str, str]], body: bytes) -> Answer:
+    second = {name.lower(): text for name, text in headers}
+    return Answer(status, {**first.headers, **second}, body)
 
 
 def need(fact: bool, what: str) -> None:

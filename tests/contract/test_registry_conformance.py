@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,8 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.contract.registry_conformance import CHECKS, Target, Verdict, run_check
+from tests.postgresql_cluster import running_cluster
 from tests.real_registry import registry
 from tests.registry_client import RegistryHttp
+from tests.registry_server import hako_registry
+from tests.seaweed import seaweed
 
 # What distribution 2.8 does against the specification, by check; the words say why each row is one.
 FAULTS_OF_DEBIANS = {
@@ -65,3 +69,39 @@ def test_debians_registry_gives_sha512_blobs_another_name(debians: Target) -> No
     }
 
     assert {"pushed in two requests", "pushed as a stream", "pushed in chunks"} <= faults
+
+
+# Ours
+
+
+@pytest.fixture(
+    scope="module", params=["SQLite and a folder", "PostgreSQL and S3", "S3 by redirect"]
+)
+def own(request: pytest.FixtureRequest) -> Iterator[Target]:
+    """Over TCP with the owner's token."""
+    with contextlib.ExitStack() as stack:
+        environment = {}
+        if request.param != "SQLite and a folder":
+            folder = Path(
+                stack.enter_context(tempfile.TemporaryDirectory(prefix="hk-", dir="/var/tmp"))
+            )
+            weed = stack.enter_context(seaweed(folder))
+            redirect = ("redirect=yes",) if request.param == "S3 by redirect" else ()
+            environment = {**weed.environment, "HAKO_REGISTRY_STORAGE": weed.url("ours", *redirect)}
+        if request.param == "PostgreSQL and S3":
+            cluster = stack.enter_context(running_cluster())
+            environment["HAKO_REGISTRY_DATABASE"] = cluster.new_database()
+        server = stack.enter_context(hako_registry(environment=environment))
+        http = stack.enter_context(server.over_tcp())
+        yield Target(http, "conformance/one/image", "conformance/two/image")
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_our_registry_conforms(check: str, own: Target) -> None:
+    rows = run_check(own, check)
+
+    assert rows
+    assert [row for row in rows if row.verdict is Verdict.FAULT] == []
+    # What a registry may lack, and we do: an index whose images are not there is refused.
+    lacking = {row.name for row in rows if row.verdict is Verdict.LACKING}
+    assert lacking == ({"push by digest", "push by tag"} if check == "data: sparse" else set())

@@ -168,7 +168,14 @@ def _answer_from_storage(parts: Parts, exchange: Exchange, found: StoredBlob) ->
     """A blob that is not on this machine: a URL where the client gets it, or its bytes through here."""
     headers = blob_headers(exchange.route.reference)
     if url := parts.storage.presign(found.storage_key, expires_s=_PRESIGNED_S):
-        return Answer(status=307, headers=(("Location", url), ("Cache-Control", "no-store")))
+        return Answer(
+            status=307,
+            headers=(
+                ("Location", url),
+                ("Docker-Content-Digest", exchange.route.reference),
+                ("Cache-Control", "no-store"),
+            ),
+        )
 
     def read(offset: int, count: int) -> Iterator[bytes]:
         return parts.storage.read(found.storage_key, offset, offset + count)
