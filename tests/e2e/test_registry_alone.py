@@ -175,11 +175,20 @@ def test_an_ordinary_user_pushes_pulls_and_manages_repositories_without_ceremony
     alone.hako("image", "prune")
     pulled = alone.hako("image", "pull", name)
     repositories = alone.hako("artifacts", "repositories", "list", "--format", "json")
+    audit = json.loads(alone.hako("audit", "--format", "json").stdout)
+    one = alone.hako("audit", "projects/hako", "--limit", "1").stdout.splitlines()
+    other = alone.hako("audit", "projects/other").stdout.splitlines()
 
     assert pushed.stdout == pulled.stdout
     (repository,) = json.loads(repositories.stdout)
     assert repository["name"] == "projects/hako/locations/local/repositories/apps"
     blobs = [p for p in (alone.home / "registry/blobs").rglob("*") if p.is_file()]
+    assert [(e["actor"], e["verb"]) for e in audit] == [
+        ("owner", "manifest.put"),
+        ("owner", "repository.create"),
+    ]
+    assert [line.split()[2:4] for line in one[1:]] == [["owner", "manifest.put"]]
+    assert len(other) == 1
     assert max(path.stat().st_nlink for path in blobs) == 2, "layers are hard links"
     assert alone.stop() == 0
     assert alone.pids() == []
@@ -282,6 +291,33 @@ def opens_database(pid: int) -> bool:
         return any("meta.db" in os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir())
     except OSError:
         return False
+
+
+def test_a_damaged_blob_is_found_and_taken_away(alone: Alone) -> None:
+    alone.env["HAKO_REGISTRY_GRACE"] = "600"
+    alone.serve()
+    name = f"{alone.host}/hako/apps/web:1"
+    alone.hako("image", "push", "web", name)
+    sound = alone.hako("registry", "verify")
+    garbage = alone.hako("registry", "collect", "--dry-run")
+    collected = alone.hako("registry", "collect")
+    biggest = max(
+        (p for p in (alone.home / "registry/blobs").rglob("*") if p.is_file()),
+        key=lambda path: path.stat().st_size,
+    )
+    biggest.chmod(0o644)
+    biggest.write_bytes(b"rotten")
+
+    damaged = alone.hako("registry", "verify", check=False)
+
+    assert "2 blobs" in sound.stderr
+    assert "nothing damaged" in sound.stderr
+    assert garbage.stdout.splitlines()[1:] == []
+    assert "removed 0 blobs" in collected.stderr
+    assert damaged.returncode == 1
+    assert f"sha256:{biggest.name}" in damaged.stdout
+    assert "in quarantine" in damaged.stdout
+    assert not biggest.exists()
 
 
 def test_a_backup_that_is_made_during_pushes_is_restored_elsewhere(alone: Alone) -> None:

@@ -27,6 +27,7 @@ from starlette.types import ASGIApp
 from hakobune import __version__
 from hakobune.api.artifacts_context import Registry
 from hakobune.api.artifacts_v1 import artifacts_v1_routes
+from hakobune.api.audit_v1 import audit_v1_routes
 from hakobune.api.caller import OwnerCalls
 from hakobune.api.errors import answer_hako_error, answer_unknown_path
 from hakobune.api.guard import TokenGuard
@@ -54,6 +55,7 @@ def make_app(
             *routes,
             *artifacts_v1_routes(registry),
             *iam_v1_routes(state.iam.store),
+            *audit_v1_routes(state.sql),
         ],
         exception_handlers={
             HakoError: answer_hako_error,

@@ -56,13 +56,14 @@ COMMANDS = (
     Command("image", "hakobune.cli.image", "list, inspect, tag, save, load and remove images"),
     Command("container", "hakobune.cli.container", "run, list, stop and remove containers"),
     Command("serve", "hakobune.cli.serve", "run the supervisor, or stop all that it started"),
-    Command("registry", "hakobune.cli.registry", "run the registry alone, back it up, restore it"),
+    Command("registry", "hakobune.cli.registry", "run the registry alone, back it up, restore it, verify it"),
     Command("artifacts", "hakobune.cli.artifacts", "repositories of images: make, list, clean up, and who may"),
     Command("secrets", "hakobune.cli.secrets", "passwords of upstream registries, by name"),
     Command("auth", "hakobune.cli.auth", "access tokens, docker's configuration, logins to registries"),
     Command("iam", "hakobune.cli.iam", "service accounts and their keys, roles"),
     Command("identity", "hakobune.cli.identity", "groups to which roles are granted"),
     Command("projects", "hakobune.cli.projects", "who has which role in a project"),
+    Command("audit", "hakobune.cli.audit", "who did what to repositories, images and rights"),
     Command("doctor", "hakobune.cli.doctor", "list what this machine has and what it lacks"),
 )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""`hako registry serve|backup|restore`: the registry alone, and its content as a whole.
+"""`hako registry serve|backup|restore|verify|collect`: the registry alone, and its content as a whole.
 
 What works on the registry's database runs in a process of its own, which prints one JSON object.
 """
@@ -13,7 +13,7 @@ import sys
 from typing import Any
 
 from hakobune.cli.main import Context
-from hakobune.cli.table import add_format, print_json
+from hakobune.cli.table import add_format, print_json, print_table
 from hakobune.cli.terminal import human_size
 from hakobune.errors import HakoError
 from hakobune.settings import Settings
@@ -56,6 +56,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
     restore.add_argument("--check", action="store_true", help="only read and compare every byte")
     add_format(restore)
     restore.set_defaults(run=_restore)
+
+    verify = verbs.add_parser(
+        "verify",
+        help="read every blob and compare it with its digest; what is damaged goes to quarantine, "
+        "and is fetched again where it came from an upstream",
+    )
+    add_format(verify)
+    verify.set_defaults(run=_verify)
+
+    collect = verbs.add_parser(
+        "collect", help="remove what nothing names, now (the registry does it by itself, too)"
+    )
+    collect.add_argument("--dry-run", action="store_true", help="only list what would go, and why")
+    add_format(collect)
+    collect.set_defaults(run=_collect)
 
 
 def _serve(arguments: argparse.Namespace, context: Context) -> int:
@@ -102,6 +117,39 @@ def _restore(arguments: argparse.Namespace, context: Context) -> int:
     made = f"made {found['record']['created']}"
     where = "" if arguments.check else f"; restored into {context.settings.home}"
     print(f"{what}; {made}{where}", file=context.err)
+    return 0
+
+
+def _verify(arguments: argparse.Namespace, context: Context) -> int:
+    found = run_apart(context, "hakobune.registry.maintain", "verify")
+    if arguments.format == "json":
+        print_json(found, context.out)
+    for problem in found["problems"] if arguments.format == "table" else ():
+        what = "repaired" if problem["repaired"] else "in quarantine: push it again"
+        print(f"{problem['digest']}: {problem['what']} ({what})", file=context.out)
+    left = sum(not problem["repaired"] for problem in found["problems"])
+    size = human_size(found["bytes"])
+    print(f"{found['blobs']} blobs, {size} read; {left or 'nothing'} damaged", file=context.err)
+    return 1 if left else 0
+
+
+def _collect(arguments: argparse.Namespace, context: Context) -> int:
+    verb = "plan" if arguments.dry_run else "collect"
+    found = run_apart(context, "hakobune.registry.maintain", verb)
+    if arguments.format == "json":
+        print_json(found, context.out)
+    elif arguments.dry_run:
+        rows = [
+            (item["digest"][:19], human_size(item["size"]), item["step"], item["reason"])
+            for item in found["garbage"]
+        ]
+        print_table(("BLOB", "SIZE", "NEXT", "WHY"), rows, context.out)
+    else:
+        print(
+            f"removed {found['removed']} blobs, {human_size(found['removed_bytes'])}; "
+            f"{found['doomed']} more wait in case somebody still needs them",
+            file=context.err,
+        )
     return 0
 
 
