@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -100,7 +101,7 @@ class Accounts:
         principal = service_account(email)
         if not is_agent(email):
             await account_of(request, self._iam)
-        return await token_response(self._iam, principal, await read_body(request))
+        return await token_response(self._iam, principal, request)
 
     # Keys
 
@@ -131,7 +132,10 @@ class Accounts:
     async def get_key(self, request: Request) -> Response:
         account = await account_of(request, self._iam)
         key = await self._iam.keys.get(account.email, request.path_params["key"])
-        return JSONResponse(key.to_document())
+        document = key.to_document()
+        if request.query_params.get("publicKeyType") == "TYPE_RAW_PUBLIC_KEY":
+            document["publicKeyData"] = base64.b64encode(key.public_key.encode()).decode()
+        return JSONResponse(document)
 
     async def delete_key(self, request: Request) -> Response:
         account = await account_of(request, self._iam)
@@ -157,11 +161,14 @@ class Accounts:
         return JSONResponse({})
 
 
-async def token_response(iam: IamStore, principal: Principal, body: JsonObject) -> Response:
-    """`GenerateAccessTokenResponse` for a body with a `lifetime`."""
+async def token_response(iam: IamStore, principal: Principal, request: Request) -> Response:
+    """`GenerateAccessTokenResponse` for a request whose body may have a `lifetime`."""
+    body = await read_body(request)
     lifetime = text_of(body, "lifetime")
     seconds = parse_duration(lifetime, field="lifetime") if lifetime else DEFAULT_TOKEN_S
-    token, expires_at = await iam.issue_access_token(principal, lifetime_s=int(seconds))
+    token, expires_at = await iam.issue_access_token(
+        principal, lifetime_s=int(seconds), actor=actor_of(request)
+    )
     expires = datetime.fromtimestamp(expires_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return JSONResponse(
         {"accessToken": token, "expireTime": expires}, headers={"Cache-Control": "no-store"}

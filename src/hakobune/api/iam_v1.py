@@ -124,10 +124,10 @@ class _Tokens:
 
     async def of_user(self, request: Request) -> Response:
         principal = user(request.path_params["user"])
-        return await token_response(self._iam, principal, await read_body(request))
+        return await token_response(self._iam, principal, request)
 
     async def of_caller(self, request: Request) -> Response:
-        return await token_response(self._iam, caller_of(request), await read_body(request))
+        return await token_response(self._iam, caller_of(request), request)
 
     async def rotate(self, request: Request) -> Response:
         body = await read_body(request)

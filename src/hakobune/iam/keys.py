@@ -14,7 +14,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from hakobune.iam.errors import BadCredentialsError
 from hakobune.iam.token import read_parts
@@ -190,7 +190,7 @@ def verify_assertion(text: str, public_key: str, *, now_s: float) -> Assertion:
 
 def _read_assertion(claims: Mapping[str, Any], now_s: float) -> Assertion:
     issued, expires = claims.get("iat"), claims.get("exp")
-    if not isinstance(issued, (int, float)) or not isinstance(expires, (int, float)):
+    if not _is_time(issued) or not _is_time(expires):
         raise BadCredentialsError("the assertion says no times")
     if expires <= now_s - _SKEW_S or issued > now_s + _SKEW_S:
         raise BadCredentialsError("the assertion has expired, or is not valid yet")
@@ -205,3 +205,8 @@ def _read_assertion(claims: Mapping[str, Any], now_s: float) -> Assertion:
         scope if isinstance(scope, str) else "",
         int(expires),
     )
+
+
+def _is_time(value: object) -> TypeGuard[int | float]:
+    """Whether it is a number of seconds; JSON as Python reads it has infinities, too."""
+    return isinstance(value, (int, float)) and -1e12 < value < 1e12

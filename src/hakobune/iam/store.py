@@ -19,7 +19,7 @@ from hakobune.iam.principal import Principal, PrincipalKind, is_agent
 from hakobune.iam.resource import chain
 from hakobune.iam.signing_keys import LONGEST_TOKEN_S, SigningKeys
 from hakobune.iam.token import Access, Token, TokenUse
-from hakobune.state.sql import Sql
+from hakobune.state.sql import Sql, Transaction
 
 SHORTEST_TOKEN_S = 60
 DEFAULT_TOKEN_S = 3600
@@ -84,9 +84,12 @@ class IamStore:
         return account is not None and not account.disabled
 
     async def issue_access_token(
-        self, principal: Principal, *, lifetime_s: int = DEFAULT_TOKEN_S
+        self, principal: Principal, *, lifetime_s: int = DEFAULT_TOKEN_S, actor: str = ""
     ) -> tuple[str, int]:
         """An access token of *principal* and when it expires (seconds since 1970).
+
+        Args:
+            actor: who gets the token, if it is somebody else: that is in the audit trail.
 
         Raises:
             InvalidRequestError: it would live for less than a minute or more than twelve hours.
@@ -109,7 +112,21 @@ class IamStore:
             expires_at=now + lifetime_s,
             id=secrets.token_hex(8),
         )
+        if actor not in ("", str(principal)):
+            await self._note_token(principal, actor, lifetime_s)
         return await self.signing_keys.sign(token), token.expires_at
+
+    async def _note_token(self, principal: Principal, actor: str, lifetime_s: int) -> None:
+        async def work(transaction: Transaction) -> None:
+            await self._desk.note(
+                transaction,
+                actor=actor,
+                verb="token.issue",
+                resource=str(principal),
+                detail=f"{lifetime_s}s",
+            )
+
+        await self._desk.sql.transact(work)
 
     async def issue_registry_token(
         self, principal: Principal, access: tuple[Access, ...], *, audience: str, expires_at: int

@@ -19,6 +19,7 @@ from hakobune.api.run_v2 import run_v2_routes
 from hakobune.errors import HakoError
 from hakobune.iam.principal import OWNER, service_account, user
 from hakobune.iam.roles import PERMISSIONS, ROLES
+from hakobune.state.audit import read_audit
 from tests.unit.iam.store import OWNER_TOKEN, Iam, an_iam, run
 
 EMAIL = "builder@shop.iam.gserviceaccount.com"
@@ -150,6 +151,9 @@ def test_a_key_is_given_out_once_and_names_the_address_the_caller_came_to(tmp_pa
         name = made[0]["name"].rpartition("/")[2]
         await api("POST", f"{ACCOUNT}/keys/{name}:disable", {})
         disabled = (await api("GET", f"{ACCOUNT}/keys/{name}"))[1]["disabled"]
+        raw = f"{ACCOUNT}/keys/{name}?publicKeyType=TYPE_RAW_PUBLIC_KEY"
+        public = base64.b64decode((await api("GET", raw))[1]["publicKeyData"])
+        assert public.startswith(b"-----BEGIN PUBLIC KEY")
         await api("DELETE", f"{ACCOUNT}/keys/{name}")
         left = (await api("GET", f"{ACCOUNT}/keys"))[1]["keys"]
         return made, first, second, disabled, left
@@ -257,9 +261,15 @@ def test_who_may_be_an_account_gets_its_tokens(tmp_path):
             token=await api.token("alice@example.com"),
         )  # fmt: skip
         identity = await api.iam.authenticator.bearer(answer["accessToken"])
-        return status, answer["expireTime"], identity.principal
+        [row, *_] = await read_audit(api.iam.store._desk.sql)
+        return status, answer["expireTime"], identity.principal, (row.actor, row.verb, row.resource)
 
-    assert with_api(tmp_path, test) == (200, "2027-01-15T08:10:00Z", service_account(EMAIL))
+    assert with_api(tmp_path, test) == (
+        200,
+        "2027-01-15T08:10:00Z",
+        service_account(EMAIL),
+        ("user:alice@example.com", "token.issue", f"serviceAccount:{EMAIL}"),
+    )
 
 
 def test_the_owner_gives_tokens_to_users_and_to_himself(tmp_path):

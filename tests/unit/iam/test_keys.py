@@ -53,6 +53,9 @@ def test_what_google_auth_signs_is_proved(pair):
         ({"iat": NOW + 61}, "expired"),
         ({"exp": NOW + 3700}, "longer than an hour"),
         ({"exp": "soon"}, "no times"),
+        ({"iat": float("nan")}, "no times"),
+        ({"exp": float("inf")}, "no times"),
+        ({"exp": 10**400}, "no times"),
         ({"sub": "somebody@else.org"}, "somebody else"),
     ],
 )
