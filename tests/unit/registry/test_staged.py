@@ -1,0 +1,104 @@
+"""The file of an upload session."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from hakobune.registry.errors import RegistryError
+from hakobune.registry.staged import StagedFile, create_staged, lock_staged, resume_staged
+
+
+def view(data: bytes) -> memoryview:
+    return memoryview(data)
+
+
+def resume(path: Path, offset: int, state: bytes | None) -> StagedFile:
+    return resume_staged(path, lock_staged(path), offset, "sha256", state)
+
+
+def test_what_is_written_is_hashed_and_in_the_file_after_a_flush(tmp_path: Path) -> None:
+    staged = create_staged(tmp_path / "one", "sha256")
+    for piece in (b"abc", b"", b"def" * 100_000):
+        staged.write(view(piece))
+    staged.flush()
+    staged.close()
+
+    data = b"abc" + b"def" * 100_000
+    assert (tmp_path / "one").read_bytes() == data
+    assert staged.offset == len(data)
+    assert staged.digest("sha256") == f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def test_another_algorithm_reads_the_file(tmp_path: Path) -> None:
+    staged = create_staged(tmp_path / "one", "sha256")
+    staged.write(view(b"abc"))
+    staged.flush()
+
+    assert staged.digest("sha512") == f"sha512:{hashlib.sha512(b'abc').hexdigest()}"
+    staged.close()
+
+
+@pytest.mark.parametrize("keep_state", [True, False])
+def test_a_session_goes_on_with_its_state_or_by_reading_again(
+    tmp_path: Path, keep_state: bool
+) -> None:
+    first = create_staged(tmp_path / "one", "sha256")
+    first.write(view(b"abc"))
+    first.flush()
+    state = first.running.state() if keep_state else None
+    first.close()
+
+    second = resume(tmp_path / "one", 3, state)
+    second.write(view(b"def"))
+    second.flush()
+    second.close()
+
+    assert second.digest("sha256") == f"sha256:{hashlib.sha256(b'abcdef').hexdigest()}"
+
+
+def test_bytes_that_nobody_has_noted_are_cut(tmp_path: Path) -> None:
+    first = create_staged(tmp_path / "one", "sha256")
+    first.write(view(b"abc"))
+    first.flush()
+    state = first.running.state()
+    first.write(view(b"lost"))
+    first.flush()
+    first.close()
+
+    second = resume(tmp_path / "one", 3, state)
+    second.close()
+
+    assert (tmp_path / "one").read_bytes() == b"abc"
+
+
+def test_a_file_that_is_shorter_than_promised_ends_the_session(tmp_path: Path) -> None:
+    create_staged(tmp_path / "one", "sha256").close()
+    descriptor = lock_staged(tmp_path / "one")
+
+    with pytest.raises(RegistryError) as caught:
+        resume_staged(tmp_path / "one", descriptor, 3, "sha256", None)
+    os.close(descriptor)
+
+    assert caught.value.code == "BLOB_UPLOAD_UNKNOWN"
+
+
+def test_a_session_has_one_writer(tmp_path: Path) -> None:
+    first = create_staged(tmp_path / "one", "sha256")
+
+    with pytest.raises(RegistryError) as caught:
+        lock_staged(tmp_path / "one")
+    first.close()
+
+    assert caught.value.status == 409
+    os.close(lock_staged(tmp_path / "one"))
+
+
+def test_a_session_that_is_gone_is_unknown(tmp_path: Path) -> None:
+    with pytest.raises(RegistryError) as caught:
+        lock_staged(tmp_path / "none")
+
+    assert caught.value.code == "BLOB_UPLOAD_UNKNOWN"
