@@ -5,7 +5,6 @@ A principal *is* a set of such texts (`identities`); a binding applies if it hol
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 from enum import StrEnum
@@ -134,6 +133,8 @@ def _wrong(kind: MemberKind | None, text: str) -> str:
 
 
 def _near(text: str) -> str:
+    import difflib  # only needed when something is wrong
+
     head, colon, value = text.partition(":")
     if is_service_account_email(value.lower()):
         return f"serviceAccount:{value}"

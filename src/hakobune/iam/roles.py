@@ -6,7 +6,6 @@ hold there and on everything under it; `GRANTED_ON` says on which kinds of resou
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -181,6 +180,8 @@ def find_role(name: str) -> Role:
         return role
     if name.startswith(("projects/", "organizations/")):
         raise InvalidRequestError(f"{name!r} is no role", why="hakobune has no custom roles")
+    import difflib  # only needed when something is wrong
+
     short = name.removeprefix("roles/")
     candidates = {known.rpartition("/")[2]: known for known in ROLES}
     near = [known for known in candidates if known.endswith(f".{short}")]
