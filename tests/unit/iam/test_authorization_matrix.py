@@ -89,6 +89,7 @@ PRINCIPALS = {
     "another account": (service_account("runner@other.iam.gserviceaccount.com"), ()),
     "nobody": (ANONYMOUS, ()),
 }
+IDENTITIES = {who: identities(principal, groups) for who, (principal, groups) in PRINCIPALS.items()}
 KNOWN = set(PRINCIPALS) - {"nobody"}
 MEMBERS = {
     MemberKind.USER: ("user:alice@example.com", {"the user"}),
@@ -114,11 +115,10 @@ def test_a_role_may_what_the_table_says_where_it_was_granted_and_below_and_nowhe
         ResourceKind, ResourceKind, VERBS, MemberKind, PRINCIPALS
     ):
         member, applies_to = MEMBERS[kind]
-        principal, groups = PRINCIPALS[who]
         grant = (RESOURCES[granted_on], Policy((Binding(role, (member,)),)))
         policies = [grant] if grant[0] in chain(RESOURCES[asked_on]) else []
 
-        verdict = decide(principal, identities(principal, groups), VERBS[verb], policies)
+        verdict = decide(PRINCIPALS[who][0], IDENTITIES[who], VERBS[verb], policies)
 
         reaches = granted_on in (asked_on, ResourceKind.PROJECT)
         if verdict.allowed is not (verb in MAY[role] and who in applies_to and reaches):
