@@ -13,6 +13,10 @@ from hakobune.iam.secret_box import SecretBox
 from hakobune.registry import artifacts_store
 from hakobune.registry.artifacts_store import ArtifactsStore
 from hakobune.registry.errors import ResourceError
+from hakobune.registry.generation import Generation
+from hakobune.registry.metadata import Metadata
+from hakobune.registry.quota import Quota, list_quotas, set_quota
+from hakobune.registry.repository import Repository
 from hakobune.registry.secret_store import SecretStore
 from hakobune.state.migrate import migrate
 from hakobune.state.sql import Sql, open_sql
@@ -137,5 +141,33 @@ def test_what_is_no_secret_is_not_kept(url, name, payload):
         with pytest.raises(ResourceError) as caught:
             await SecretStore(sql, SecretBox(MasterKey(b"k" * 32)), Clock()).add(name, payload, "owner")  # fmt: skip
         assert caught.value.status == "INVALID_ARGUMENT"
+
+    run(url, work)
+
+
+def test_quotas_are_listed_with_what_is_used(url, tmp_path):
+    async def work(sql: Sql) -> None:
+        generation = Generation(tmp_path / "generation")
+        try:
+            metadata = Metadata(sql, generation)
+            stored = await metadata.create_repository(
+                Repository(project="quota", location="local", name="web"), "owner"
+            )
+            await metadata.link_blob(stored, f"sha256:{'a' * 64}", 70, storage_key="a")
+        finally:
+            generation.close()
+        for resource, limit in (
+            ("projects/quota", 1000),
+            (stored.resource, 100),
+            ("projects/quota2", 5),
+        ):
+            await set_quota(sql, resource, limit, at=1, actor="owner")
+
+        assert await list_quotas(sql, "quota") == (
+            Quota("projects/quota", 1000, 70),
+            Quota(stored.resource, 100, 70),
+        )
+        await set_quota(sql, "projects/quota", None, at=2, actor="owner")
+        assert [quota.resource for quota in await list_quotas(sql, "quota")] == [stored.resource]
 
     run(url, work)

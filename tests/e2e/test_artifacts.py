@@ -207,6 +207,24 @@ def test_what_is_wrong_is_said_in_words(hako: Installation, arguments: list[str]
     assert text.startswith("error: ")
 
 
+def test_a_quota_is_set_listed_held_and_cleared(hako: Installation) -> None:
+    hako.hako("artifacts", "repositories", "create", "small")
+    hako.hako("artifacts", "quotas", "set", "small", "--limit=1KB")
+    hako.hako("artifacts", "quotas", "set", "--limit", "10GiB")
+    push(hako, "hako/small/web", "v1", b"x" * 500)
+
+    quotas = {q["name"]: q for q in documents(hako, "quotas", "list")}
+    small = quotas[f"{PARENT}/repositories/small/storageQuota"]
+    assert (small["limitBytes"], small["usedBytes"]) == ("1000", "502")
+    assert quotas["projects/hako/storageQuota"]["limitBytes"] == str(10 * 2**30)
+    with pytest.raises(AssertionError, match="the quota of projects/hako/locations/local"):
+        push(hako, "hako/small/web", "v2", b"y" * 500)
+    hako.hako("artifacts", "quotas", "clear", "small")
+    hako.hako("artifacts", "quotas", "clear")
+    push(hako, "hako/small/web", "v2", b"y" * 500)
+    assert documents(hako, "quotas", "list") == []
+
+
 def test_deleting_asks_who_can_be_asked(hako: Installation) -> None:
     hako.hako("artifacts", "repositories", "create", "kept")
     command = [HAKO, "artifacts", "repositories", "delete", "kept"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,13 +14,11 @@ from hakobune.registry.metadata import Metadata
 from hakobune.registry.repository import Repository
 from hakobune.registry.rows import now_us
 from hakobune.registry.secret_store import SecretStore
-from hakobune.registry.upstream import RegistryUpstream, parse_upstream
-from hakobune.registry.upstream_errors import AbsentError, UpstreamError
 from hakobune.registry.upstream_password import open_password
-from hakobune.serving.errors import InvalidArgumentError
+from hakobune.registry.upstream_probe import check_upstream
 from hakobune.settings import Settings
 
-_FIELD = "remoteRepositoryConfig"
+DOCKER_HUB = "DOCKER_HUB"
 
 
 def open_artifacts(state: RegistryState, settings: Settings, *, env: Mapping[str, str]) -> Registry:
@@ -30,6 +27,7 @@ def open_artifacts(state: RegistryState, settings: Settings, *, env: Mapping[str
     Args:
         env: where proxies and certificates for upstreams are named.
     """
+    host = f"{settings.host}:{settings.port}"
     box = SecretBox(load_master_key(master_key_path(settings.home)))
     return Registry(
         metadata=state.metadata,
@@ -37,57 +35,38 @@ def open_artifacts(state: RegistryState, settings: Settings, *, env: Mapping[str
         secrets=SecretStore(state.sql, box, now_us),
         box=box,
         iam=state.iam.store,
-        check_upstream=upstream_check(state.metadata, box, env=env, home=settings.home),
-        host=f"{settings.host}:{settings.port}",
+        check_upstream=upstream_check(
+            state.metadata, box, env=env, home=settings.home, own_hosts=_own_hosts(settings)
+        ),
+        host=host,
     )
 
 
+def _own_hosts(settings: Settings) -> tuple[str, ...]:
+    ports = [settings.port]
+    if settings.registry_listen is not None:
+        ports.append(settings.registry_listen[1])
+    return tuple(f"{h}:{p}" for h in (settings.host, "localhost", "127.0.0.1") for p in ports)
+
+
 def upstream_check(
-    metadata: Metadata, box: SecretBox, *, env: Mapping[str, str], home: Path
+    metadata: Metadata,
+    box: SecretBox,
+    *,
+    env: Mapping[str, str],
+    home: Path,
+    own_hosts: tuple[str, ...],
 ) -> UpstreamCheck:
     """Whether the upstream of a new remote repository is one. Docker Hub is asked only with credentials."""
 
     async def check(repository: Repository) -> None:
         remote = repository.remote
         assert remote is not None  # the caller's business
-        upstream = parse_upstream(remote.upstream)
-        if not isinstance(upstream, RegistryUpstream):
-            found = await metadata.find_repository(upstream.project, upstream.repository_id)
-            if found is not None:
-                return
-            if upstream.otherwise is None:
-                raise InvalidArgumentError(
-                    f"there is no repository {remote.upstream}", field=f"{_FIELD}.commonRepository"
-                )
-            upstream = upstream.otherwise
-        if upstream.is_hub and not remote.username:
+        if remote.upstream == DOCKER_HUB and not remote.username:
             return
-        await asyncio.to_thread(_ping, upstream, repository)
-
-    def _ping(upstream: RegistryUpstream, repository: Repository) -> None:
-        from hakobune.registry.upstream_client import (
-            UpstreamClient,
-        )  # an HTTP client: rarely needed
-
-        remote = repository.remote
-        assert remote is not None  # as above
-        client = UpstreamClient(
-            upstream,
-            user=remote.username,
-            password=lambda: open_password(box, repository.resource, remote.password),
-            env=env,
-            home=home,
+        password = open_password(box, repository.resource, remote.password)
+        await check_upstream(
+            metadata, remote, password=password, env=env, home=home, own_hosts=own_hosts
         )
-        try:
-            client.ping()
-        except (AbsentError, UpstreamError) as error:
-            raise InvalidArgumentError(
-                f"{upstream} does not answer as a registry",
-                field=_FIELD,
-                why=str(error),
-                fix="check the URL and the credentials, or set disableUpstreamValidation (--disable-remote-validation)",
-            ) from error
-        finally:
-            client.close()
 
     return check

@@ -1,6 +1,6 @@
 """Artifact Registry API v1 over REST: every method with its path and the permission it needs, in one table.
 
-Beside it the part of Secret Manager that repositories name. What belongs to other formats than DOCKER is refused in
+Beside it the part of Secret Manager that repositories name, and quotas, which Google keeps elsewhere. What belongs to other formats than DOCKER is refused in
 words.
 """
 
@@ -18,6 +18,7 @@ from hakobune.api.artifacts_names import RepositoryName
 from hakobune.api.artifacts_packages import Packages, Versions
 from hakobune.api.artifacts_policies import Policies
 from hakobune.api.artifacts_projects import Projects
+from hakobune.api.artifacts_quotas import Quotas
 from hakobune.api.artifacts_repositories import ANY_LOCATION, Repositories
 from hakobune.api.artifacts_secrets import Secrets
 from hakobune.api.artifacts_tags import Tags
@@ -49,7 +50,7 @@ def artifacts_v1_routes(registry: Registry) -> list[BaseRoute]:
     repositories, packages, versions = Repositories(registry), Packages(registry), Versions(registry)  # fmt: skip
     tags, images, files = Tags(registry), Images(registry), Files(registry)
     attachments, policies, projects = Attachments(registry), Policies(registry), Projects(registry)
-    secrets = Secrets(registry)
+    secrets, quotas = Secrets(registry), Quotas(registry)
 
     table: tuple[tuple[str, str, str, Method], ...] = (
         ("GET", _R + ":getIamPolicy", "repositories.getIamPolicy", policies.get),
@@ -108,6 +109,9 @@ def artifacts_v1_routes(registry: Registry) -> list[BaseRoute]:
         ("GET", _L, "locations.get", projects.get_location),
         ("GET", _P + "/projectSettings", "projectsettings.get", projects.get_settings),
         ("PATCH", _P + "/projectSettings", "projectsettings.update", projects.update_settings),
+        ("GET", _P + "/storageQuotas", "repositories.list", quotas.list),
+        ("PATCH", _P + "/storageQuota", OWNER_ONLY, quotas.set_project),
+        ("PATCH", _R + "/storageQuota", OWNER_ONLY, quotas.set_repository),
         ("GET", _P + "/secrets", OWNER_ONLY, secrets.list),
         ("POST", _P + "/secrets", OWNER_ONLY, secrets.create),
         ("POST", _SECRET + ":addVersion", OWNER_ONLY, secrets.add_version),

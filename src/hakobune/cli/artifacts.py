@@ -8,6 +8,7 @@ from hakobune.cli import (
     artifacts_content,
     artifacts_docker,
     artifacts_places,
+    artifacts_quotas,
     artifacts_repositories,
 )
 
@@ -18,6 +19,7 @@ _GROUPS = (
     ("versions", "the digests of a package", artifacts_content.configure_versions),
     ("tags", "the tags of a package", artifacts_content.configure_tags),
     ("files", "the blobs of a repository", artifacts_content.configure_files),
+    ("quotas", "how many bytes a project or a repository may hold", artifacts_quotas.configure),
     ("locations", "where repositories are", artifacts_places.configure_locations),
     ("operations", "what was done", artifacts_places.configure_operations),
 )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -61,6 +62,37 @@ async def read_quota(sql: Sql, resource: str) -> int | None:
     """The limit in bytes."""
     row = await sql.fetch_row("SELECT limit_bytes FROM quota WHERE resource = $1", resource)
     return None if row is None else row[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """A limit on a project or a repository, and how much of it is used."""
+
+    resource: str
+    limit_bytes: int
+    used_bytes: int
+
+
+async def list_quotas(sql: Sql, project: str) -> tuple[Quota, ...]:
+    """The quotas of a project and its repositories, by resource."""
+    own = f"projects/{project}"
+    found = await sql.fetch(
+        "SELECT q.resource, q.limit_bytes, r.id FROM quota q LEFT JOIN repository r ON q.resource = "
+        "'projects/' || r.project || '/locations/' || r.location || '/repositories/' || r.name "
+        "WHERE q.resource = $1 OR (q.resource >= $2 AND q.resource < $3) ORDER BY q.resource",
+        own,
+        f"{own}/",
+        f"{own}0",  # the character after /
+    )
+    quotas = []
+    for resource, limit, repository in found:
+        row = (
+            await sql.fetch_row(_SIZE_OF_A_PROJECT, project)
+            if resource == own
+            else await sql.fetch_row(_SIZE_OF_BLOBS, repository or 0)
+        )
+        quotas.append(Quota(resource, limit, 0 if row is None else row[0]))
+    return tuple(quotas)
 
 
 def check_room(folder: Path, size_bytes: int) -> None:
