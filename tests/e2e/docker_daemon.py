@@ -9,7 +9,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,8 +30,12 @@ class DockerDaemon:
 
 
 @contextlib.contextmanager
-def docker_daemon(*, network: bool = False) -> Iterator[DockerDaemon]:
-    """Started by hand: the tests' machine has no service manager. With *network* it makes docker's bridge and rules."""
+def docker_daemon(*, network: bool = False, options: Sequence[str] = ()) -> Iterator[DockerDaemon]:
+    """Started by hand: the tests' machine has no service manager. With *network* it makes docker's bridge and rules.
+
+    Args:
+        options: more of dockerd's.
+    """
     folder = Path(tempfile.mkdtemp(prefix="hk-dockerd-", dir="/var/tmp"))
     env = {
         **os.environ,
@@ -48,6 +52,7 @@ def docker_daemon(*, network: bool = False) -> Iterator[DockerDaemon]:
                 f"--exec-root={folder}/exec",
                 f"--pidfile={folder}/pid",
                 *([] if network else ["--iptables=false", "--ip6tables=false", "--bridge=none"]),
+                *options,
             ],
             stdout=log,
             stderr=log,
