@@ -29,6 +29,7 @@ class HakoRegistry:
     port: int
     environment: dict[str, str] = field(default_factory=dict)
     prefix: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -68,7 +69,8 @@ class HakoRegistry:
         """Start it, with these variables this time, and wait until it answers."""
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                [*self.prefix, sys.executable, "-I", "-X", "utf8", "-m", "hakobune.registry.server"],
+                [*self.prefix, sys.executable, "-I", "-X", "utf8", "-m", "hakobune.registry.server",
+                 *self.arguments],
                 stdout=log, stderr=log, start_new_session=True,
                 env={
                     "PATH": os.environ["PATH"], "HAKO_HOME": str(self.home),
@@ -119,15 +121,17 @@ def hako_registry(
     environment: Mapping[str, str] | None = None,
     home: Path | None = None,
     prefix: tuple[str, ...] = (),
+    arguments: tuple[str, ...] = (),
 ) -> Iterator[HakoRegistry]:
     """Our registry with a new home, or the one given, until the block ends.
 
     Args:
         prefix: what it is started by, such as `taskset`.
+        arguments: of its command line.
     """
     own = home is None
     home = home or Path(tempfile.mkdtemp(prefix="hk-", dir="/var/tmp"))
-    registry = HakoRegistry(home, free_ports(1), dict(environment or {}), prefix)
+    registry = HakoRegistry(home, free_ports(1), dict(environment or {}), prefix, arguments)
     try:
         registry.start()
         yield registry
