@@ -23,6 +23,7 @@ from hakobune.serving.errors import InvalidArgumentError, NotFoundError
 
 JsonObject = dict[str, Any]
 PROTO = "type.googleapis.com/google.devtools.artifactregistry.v1."
+MAX_BODY = 4 << 20
 EMPTY: Mapping[str, Any] = {"@type": "type.googleapis.com/google.protobuf.Empty"}
 
 # Asks a remote repository's upstream whether it is one; raises a HakoError in words if it is not.
@@ -117,17 +118,24 @@ async def read_body(request: Request) -> JsonObject:
     """The JSON object of a request; empty for no body.
 
     Raises:
-        InvalidArgumentError: it is something else.
+        InvalidArgumentError: it is something else, too long, or holds what no database keeps.
     """
-    data = await request.body()
+    data = bytearray()
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > MAX_BODY:
+            raise InvalidArgumentError(f"the request's body has more than {MAX_BODY} bytes")
     if not data:
         return {}
     try:
         body = json.loads(data)
-    except ValueError as error:
+        text = json.dumps(body, ensure_ascii=False).encode()  # refuses halves of surrogate pairs
+    except (ValueError, RecursionError) as error:
         raise InvalidArgumentError("the request's body is not JSON", why=str(error)) from error
     if not isinstance(body, dict):
         raise InvalidArgumentError("the request's body is not a JSON object")
+    if b"\\u0000" in text:
+        raise InvalidArgumentError("the request's body holds a NUL character")
     return body
 
 

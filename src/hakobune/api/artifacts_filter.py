@@ -14,6 +14,8 @@ from hakobune.serving.errors import InvalidArgumentError
 
 Record = Mapping[str, Any]
 Predicate = Callable[[Record], bool]
+MAX_LENGTH = 8192
+_MAX_DEPTH = 50  # of parentheses and NOT
 
 _TOKEN = re.compile(
     r"""\s*(?:
@@ -34,6 +36,8 @@ def parse_filter(text: str, fields: Collection[str]) -> Predicate:
     Raises:
         InvalidArgumentError: *text* is no filter, or asks for another field.
     """
+    if len(text) > MAX_LENGTH:
+        raise InvalidArgumentError("it is too long", field="filter", why=f"{MAX_LENGTH} characters at most")  # fmt: skip
     parser = _Parser(text, fields)
     if parser.at_end():
         return lambda _: True
@@ -47,6 +51,7 @@ class _Parser:
     def __init__(self, text: str, fields: Collection[str]) -> None:
         self._text = text.strip()
         self._at = 0
+        self._depth = 0
         self._fields = fields
 
     def at_end(self) -> bool:
@@ -79,6 +84,15 @@ class _Parser:
         return parts[0] if len(parts) == 1 else lambda record: any(p(record) for p in parts)
 
     def _unary(self) -> Predicate:
+        self._depth += 1
+        if self._depth > _MAX_DEPTH:
+            raise self.error("it is nested too deeply")
+        try:
+            return self._negation()
+        finally:
+            self._depth -= 1
+
+    def _negation(self) -> Predicate:
         if self._peek() == "NOT":
             self._next()
             inner = self._unary()
@@ -101,9 +115,9 @@ class _Parser:
         operator = self._next() if self._peek() in ("=", "!=", ":") else ""
         if not operator or keys:
             raise self.error(f"{field} is compared with = or !=")
-        pattern = _wildcard(self._value())
+        matches = _wildcard(self._value())
         wanted = operator != "!="
-        return lambda record: any(map(pattern.fullmatch, _values(record, field))) == wanted
+        return lambda record: any(map(matches, _values(record, field))) == wanted
 
     def _annotation(self, key: str) -> Predicate:
         if not key:
@@ -113,10 +127,7 @@ class _Parser:
         value = _wildcard(self._value()) if operator else _wildcard("*")
         wanted = operator != "!="
         return lambda record: (
-            any(
-                name.fullmatch(k) and value.fullmatch(v)
-                for k, v in (record.get("annotations") or {}).items()
-            )
+            any(name(k) and value(v) for k, v in (record.get("annotations") or {}).items())
             == wanted
         )
 
@@ -161,5 +172,24 @@ def _unquote(text: str) -> str:
     return text
 
 
-def _wildcard(text: str) -> re.Pattern[str]:
-    return re.compile(".*".join(map(re.escape, text.split("*"))), re.IGNORECASE | re.DOTALL)
+def _wildcard(text: str) -> Callable[[str], bool]:
+    """Whether a text is *text*, in which `*` stands for any text; in time that grows with both lengths only."""
+    head, *parts = text.casefold().split("*")
+    if not parts:
+        return lambda value: value.casefold() == head
+    *middle, tail = parts
+
+    def matches(value: str) -> bool:
+        value = value.casefold()
+        end = len(value) - len(tail)
+        at = len(head)
+        if end < at or not value.startswith(head) or not value.endswith(tail):
+            return False
+        for part in middle:  # the first place for each leaves most for the others
+            at = value.find(part, at, end)
+            if at < 0:
+                return False
+            at += len(part)
+        return True
+
+    return matches

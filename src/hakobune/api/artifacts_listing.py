@@ -53,7 +53,7 @@ def read_list_request(query: Mapping[str, str]) -> ListRequest:
         InvalidArgumentError: the page size is no number.
     """
     size = parameter(query, "pageSize")
-    if size and not size.isdecimal():
+    if size and (not size.isdecimal() or len(size) > 9):
         raise InvalidArgumentError(f"{size!r} is no page size", field="pageSize")
     return ListRequest(
         page_size=int(size or 0),
@@ -144,18 +144,20 @@ def _parse_order(text: str, fields: Collection[str]) -> tuple[tuple[str, bool], 
 
 
 def _key(record: Record, order: Sequence[tuple[str, bool]]) -> Key:
-    return [_comparable(record.get(name, "")) for name, _ in order]
+    return [_comparable(name, record.get(name, "")) for name, _ in order]
 
 
-def _comparable(value: Any) -> str | int:
-    """int64 are strings on the wire and numbers here."""
-    return int(value) if isinstance(value, int) or str(value).isdecimal() else str(value)
+def _comparable(name: str, value: Any) -> str | int:
+    """Sizes are int64, which are texts on the wire and numbers here."""
+    if isinstance(value, int):
+        return value
+    return int(value or 0) if name.endswith("Bytes") else str(value)
 
 
 def _comparison(order: Sequence[tuple[str, bool]]) -> Callable[[Key, Key], int]:
     def compare(a: Key, b: Key) -> int:
         for left, right, (_, descends) in zip(a, b, order, strict=True):
-            # A number among words (a name of digits) is compared as the word it is.
+            # A token that somebody has made up may hold another type than the field.
             x, y = (left, right) if type(left) is type(right) else (str(left), str(right))
             if x != y:
                 return 1 if (x > y) != descends else -1  # type: ignore[operator] # of one type
@@ -178,7 +180,7 @@ def _read_token(token: str, mark: int, length: int) -> Key:
         key: Key = values
         if found == mark and len(key) == length and all(isinstance(k, str | int) for k in key):
             return key
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         pass
     raise InvalidArgumentError(
         "the page token is not one of this list",

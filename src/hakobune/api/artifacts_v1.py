@@ -148,8 +148,11 @@ def _resource(ids: Mapping[str, str]) -> str:
     """What the permission is needed on: the repository, or else the project.
 
     Raises:
-        InvalidArgumentError: an id holds a slash, and would name another resource.
+        InvalidArgumentError: an id holds a slash, and would name another resource, or a character that no name has.
     """
+    for kind, text in ids.items():
+        if not text.isprintable():
+            raise InvalidArgumentError(f"{text!r} is no id", field=kind)
     for kind in ("project", "location", "repository", "secret"):
         if "/" in ids.get(kind, ""):
             raise InvalidArgumentError(f"{ids[kind]!r} is no id", field=kind)

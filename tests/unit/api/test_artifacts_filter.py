@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hakobune.api.artifacts_filter import parse_filter
 from hakobune.serving.errors import InvalidArgumentError
@@ -67,6 +72,8 @@ def test_a_filter_leaves_out_the_rest(text):
         ('name="x', "cannot be read"),
         ("annotations:x", "an annotation is named by annotations.KEY"),
         ("NOT", "it ends too soon"),
+        ("NOT " * 60 + 'name="x"', "it is nested too deeply"),
+        ("(" * 60 + 'name="x"' + ")" * 60, "it is nested too deeply"),
     ],
 )
 def test_what_is_no_filter_is_refused_in_words(text, why):
@@ -74,3 +81,27 @@ def test_what_is_no_filter_is_refused_in_words(text, why):
         parse_filter(text, FIELDS)
     assert why in caught.value.why
     assert "FIELD of name, owner, version, annotations" in caught.value.fix
+
+
+def test_a_long_filter_is_refused():
+    with pytest.raises(InvalidArgumentError, match="too long"):
+        parse_filter("x" * 9000, FIELDS)
+
+
+def test_many_stars_take_no_time():
+    matches = parse_filter('name="' + "*a" * 500 + 'b"', FIELDS)
+
+    assert not matches({"name": "a" * 5000})
+
+
+@given(st.text('ab*"`()=!: .NOTandORname', max_size=40))
+def test_any_text_is_a_filter_or_refused(text):
+    with contextlib.suppress(InvalidArgumentError):
+        parse_filter(text, FIELDS)(WEB)
+
+
+@given(st.text("ab*", max_size=8), st.text("abAB", max_size=8))
+def test_stars_stand_for_any_text(pattern, value):
+    expected = re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), value, re.IGNORECASE)
+
+    assert parse_filter(f'name="{pattern}"', FIELDS)({"name": value}) == bool(expected)
