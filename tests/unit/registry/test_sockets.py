@@ -76,8 +76,8 @@ def test_those_of_the_supervisor_are_known_by_their_addresses(settings: Settings
     held = open_sockets(replace(settings, registry_listen=("127.0.0.1", free_port())), {})
     given = [held.proxy, held.own_port[0], held.owner]
     # The shell moves them out of the way first: a target may be another one's source.
-    moved = " ".join(f"{20 + n}<&{s.fileno()}" for n, s in enumerate(given))
-    places = " ".join(f"{3 + n}<&{20 + n}" for n in range(len(given)))
+    moved = " ".join(f"{200 + n}<&{s.fileno()}" for n, s in enumerate(given))
+    places = " ".join(f"{3 + n}<&{200 + n}" for n in range(len(given)))
     try:
         done = subprocess.run(
             ["bash", "-c", f'exec {moved}; exec "$0" -c "$1" {places}', sys.executable, INHERITS],
