@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -20,6 +21,7 @@ from hakobune.oci.reference import Reference
 from hakobune.oci.store import Store
 from hakobune.runtime.supervisor_client import SupervisorClient
 from tests.e2e.installation import Installation
+from tests.e2e.load import Load
 from tests.e2e.small_installation import small_installation
 
 pytestmark = pytest.mark.needs_root
@@ -233,13 +235,13 @@ def test_a_deploy_takes_what_the_tag_is_now(here: Installation, host: str) -> No
     assert running_digest(here, "fresh") == moved != old
 
 
-def move_tag(host: str, repository: str, tag: str, token: str) -> str:
+def move_tag(host: str, repository: str, tag: str, token: str, *, note: str = "yes") -> str:
     """Push the tag's image again with an annotation, as another client does over TCP; gives its new digest."""
     url = f"http://{host}/v2/{repository}/manifests/{tag}"
     headers = {"Authorization": f"Bearer {token}"}
     with urllib.request.urlopen(urllib.request.Request(url, headers=headers)) as answer:
         manifest, kind = json.loads(answer.read()), answer.headers["content-type"]
-    body = json.dumps({**manifest, "annotations": {"moved": "yes"}}).encode()
+    body = json.dumps({**manifest, "annotations": {"moved": note}}).encode()
     request = urllib.request.Request(url, body, {**headers, "Content-Type": kind}, method="PUT")
     with urllib.request.urlopen(request) as answer:
         return str(answer.headers["docker-content-digest"])
@@ -323,6 +325,30 @@ def test_pushes_wait_while_the_registry_is_started_again(here: Installation, hos
 
         assert registry_pid(here) != pid
     assert here.hako("image", "tags", f"{host}/hako/killed/web").stdout == "0\n1\n2\n3\n"
+
+
+def test_the_registry_killed_in_the_middle_of_a_deploy_from_it_fails_no_request_and_no_deploy(
+    here: Installation, host: str
+) -> None:
+    name = f"{host}/hako/fresh/web:1"
+    token = here.hako("auth", "print-access-token").stdout.strip()
+    here.hako("deploy", "fresh", "--image", name, "--port", "9000")
+    chance = random.Random("registry")
+
+    with Load(here.port, "fresh.localhost", rate=30) as load:
+        for number in range(3):
+            moved = move_tag(host, "hako/fresh/web", "1", token, note=f"killed {number}")
+            deploy = here.start("deploy", "fresh", "--image", name, "--port", "9000")
+            time.sleep(chance.uniform(0.05, 0.4))
+            pid = registry_pid(here)
+            if pid is not None:
+                os.kill(pid, signal.SIGKILL)
+            _, errors = deploy.communicate(timeout=120)
+
+            assert deploy.returncode == 0, errors
+            assert running_digest(here, "fresh") == moved
+    assert load.failures() == []
+    assert load.refused == 0
 
 
 def test_the_next_supervisor_finds_the_registry_and_its_sockets(
