@@ -160,8 +160,8 @@ class FastPath:
         self._repeats.learn(
             connection,
             until=min(found.until, grant.until, connection.started + _REPEATED_S),
-            rest=found.head.encode("latin-1") + body,
-            sent=len(body),
+            rest=found.head,
+            body=body,
         )
         connection.write_hot(200, block, body)
         return True

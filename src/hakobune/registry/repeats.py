@@ -44,6 +44,7 @@ class Repeats:
         self._metrics = metrics
         self._log = log
         self._entries: dict[bytes, Repeat] = {}
+        self._once: set[int] = set()  # hashes of requests that were seen once
         self._second = 0
         self._start = b""  # status line and date of this second
 
@@ -73,12 +74,12 @@ class Repeats:
         self._log.add(repeat.client or connection.peer.address, seconds, repeat.facts)
         return True
 
-    def learn(self, connection: Connection, *, until: float, rest: bytes, sent: int) -> None:
-        """Remember how the connection's request, which was hot, was answered: 200 and *rest*."""
+    def learn(self, connection: Connection, *, until: float, rest: str, body: bytes) -> None:
+        """Remember how the connection's request, which was hot and came before, was answered: 200, *rest* and *body*."""
         data, head, peer = connection.whole, connection.head, connection.peer
-        if head is None or not 0 < len(data) <= _HEAD_BYTES or sent > _BODY_BYTES:
+        if head is None or not 0 < len(data) <= _HEAD_BYTES or len(body) > _BODY_BYTES:
             return
-        if not head.keeps_connection:
+        if not head.keeps_connection or not self._was_seen(data):
             return
         if self._cells[0] != self._generation or len(self._entries) >= _ENTRIES:
             self._entries.clear()
@@ -89,9 +90,21 @@ class Repeats:
             method=head.method,
             target=head.target,
             status=200,
-            sent=sent,
+            sent=len(body),
             received=0,
             agent=head.fields.values.get("user-agent", ""),
         )
         series = series_of(connection.route.kind, head.method, 200)
-        self._entries[data] = Repeat(peer.owner, until, rest, sent, series, client, facts)
+        self._entries[data] = Repeat(
+            peer.owner, until, rest.encode("latin-1") + body, len(body), series, client, facts
+        )
+
+    def _was_seen(self, data: bytes) -> bool:
+        """Most requests never come again: these cost no more than this."""
+        number = hash(data)
+        if number in self._once:
+            return True
+        if len(self._once) >= _ENTRIES:
+            self._once.clear()
+        self._once.add(number)
+        return False

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import IntEnum, auto
 from typing import Final
 
 NAME_LIMIT: Final = 255
@@ -18,7 +18,7 @@ _TAG: Final = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
 _RESERVED: Final = ("_oci/", "_docker/", "_chainguard/")
 
 
-class Kind(Enum):
+class Kind(IntEnum):  # hashed in C, which every request needs
     """What a path names."""
 
     BASE = auto()

@@ -150,7 +150,7 @@ def test_a_head_has_no_body_and_is_no_pull(tmp_path: Path) -> None:
         world.allow()
         world.know_manifest()
 
-        for _ in range(2):
+        for _ in range(4):
             answer = await world.ask(method="HEAD")
             assert is_hot(answer)
             assert answer.endswith(b"Content-Length: 19\r\n\r\n")
@@ -175,8 +175,8 @@ def test_nothing_outlives_a_change(tmp_path: Path) -> None:
     async def test(world: World) -> None:
         world.allow()
         world.know_manifest()
-        assert is_hot(await world.ask())
-        assert is_hot(await world.ask())
+        for _ in range(4):
+            assert is_hot(await world.ask())
         world.generation.bump()
 
         assert not is_hot(await world.ask())
@@ -213,11 +213,11 @@ def test_nothing_outlives_its_time(tmp_path: Path, grant_s: float, manifest_s: f
 
 def test_a_repeated_request_has_its_own_end_too(tmp_path: Path) -> None:
     async def test(world: World) -> None:
-        world.allow(seconds=0.05)
+        world.allow(seconds=0.1)
         world.know_manifest()
-        assert is_hot(await world.ask())
-        assert is_hot(await world.ask())
-        await asyncio.sleep(0.06)
+        for _ in range(4):
+            assert is_hot(await world.ask())
+        await asyncio.sleep(0.11)
 
         assert not is_hot(await world.ask())
 
@@ -228,7 +228,7 @@ def test_a_repeated_request_is_counted_and_logged_as_any_other(tmp_path: Path) -
     async def test(world: World) -> None:
         world.allow()
         world.know_manifest()
-        for _ in range(3):
+        for _ in range(4):
             await world.ask("manifests/latest", "User-Agent: docker")
         world.log.flush()
 
@@ -236,7 +236,7 @@ def test_a_repeated_request_is_counted_and_logged_as_any_other(tmp_path: Path) -
         assert line["principal"] == "user:ann@example.org"
         assert (line["client"], line["agent"], line["sent"]) == ("test", "docker", 19)
         counted = 'requests_total{kind="manifest",method="GET",status="200"} 2'
-        assert counted in render(world.page), "the first one is recorded by the worker"
+        assert counted in render(world.page), "the first two are recorded by the worker"
 
     run(tmp_path, test)
 
