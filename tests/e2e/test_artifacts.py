@@ -67,6 +67,11 @@ def test_the_life_of_a_repository(hako: Installation, tmp_path: Path) -> None:
     hako.hako("artifacts", "docker", "tags", "add", f"{image}@{other}", f"{image}:prod")
     described = hako.hako("artifacts", "docker", "images", "describe", f"{image}:prod").stdout
     assert f"digest: {other}" in described
+    history = hako.hako("artifacts", "docker", "tags", "history", f"{image}:prod").stdout
+    assert [line.split()[2:] for line in history.splitlines()[1:]] == [
+        ["prod", other, "owner"],
+        ["prod", digest, "owner"],
+    ]
     assert refusal(hako, "docker", "images", "delete", f"{image}:v2", "-q") == (
         1,
         f"error: {image}:v2 is not deleted\n  why: it has other tags: prod\n  fix: --delete-tags\n",

@@ -8,6 +8,7 @@ from hakobune.api.artifacts_listing import read_page
 from hakobune.api.artifacts_mask import apply_mask
 from hakobune.api.artifacts_names import image_of
 from hakobune.api.artifacts_packages import package_unknown
+from hakobune.api.artifacts_repository import timestamp
 from hakobune.api.artifacts_views import tag_document
 from hakobune.registry import metadata_listing as rows
 from hakobune.registry.manifest import TAG, check_digest
@@ -90,6 +91,26 @@ class Tags:
         image = image_of(call.ids["package"])
         await self._registry.metadata.delete_tag(stored, image, call.ids["tag"], call.actor)
         return {}
+
+    async def history(self, call: Call) -> JsonObject:
+        """What a tag (or every tag of the package) has named, newest first: an extension, and no pages."""
+        name, image = call.repository, image_of(call.ids["package"])
+        stored = await self._registry.repository(name)
+        found = await self._registry.metadata.tag_history(
+            stored, image, call.parameter("tag"), limit=call.list_request.size
+        )
+        if not found and not await self._registry.metadata.has_image(stored, image):
+            raise package_unknown(name, image)
+        changes = [
+            {
+                "tag": name.tag(image, change.name),
+                **({"version": name.version(image, change.digest)} if change.digest else {}),
+                "time": timestamp(change.at),
+                "actor": change.actor,
+            }
+            for change in found
+        ]
+        return listing("tagChanges", changes, "")
 
     async def _own_tags(self, call: Call) -> Repository:
         """The repository, if its tags are its own to set."""

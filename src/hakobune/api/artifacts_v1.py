@@ -74,6 +74,7 @@ def artifacts_v1_routes(registry: Registry) -> list[BaseRoute]:
         ("DELETE", _VERSION, "versions.delete", versions.delete),
         ("GET", _PACKAGE + "/tags", "tags.list", tags.list),
         ("POST", _PACKAGE + "/tags", "tags.create", tags.create),
+        ("GET", _PACKAGE + "/tagHistory", "tags.list", tags.history),
         ("GET", _TAG, "tags.get", tags.get),
         ("PATCH", _TAG, "tags.update", tags.update),
         ("DELETE", _TAG, "tags.delete", tags.delete),

@@ -1,19 +1,14 @@
-"""`hako artifacts docker images list|describe|delete` and `docker tags list|add|delete`: images by the names that docker gives them."""
+"""`hako artifacts docker images list|describe|delete`: images by the names that docker gives them."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
 
-from hakobune.cli.artifacts_client import ArtifactsClient
-from hakobune.cli.artifacts_names import (
-    ImagePath,
-    own_hosts,
-    package_name,
-    parse_image_path,
-    short_id,
-)
-from hakobune.cli.client import ApiError, Document
+from hakobune.cli import artifacts_docker_tags
+from hakobune.cli.artifacts_image_place import ImagePlace
+from hakobune.cli.artifacts_names import short_id
+from hakobune.cli.client import Document
 from hakobune.cli.confirm import confirm
 from hakobune.cli.main import Context
 from hakobune.cli.output import add_output, print_document
@@ -51,56 +46,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     delete.add_argument("--async", action="store_true", help=argparse.SUPPRESS)
     delete.set_defaults(run=_delete_image)
 
-    tags = groups.add_parser("tags", help="list, add and delete tags")
-    verbs = tags.add_subparsers(required=True, metavar="VERB")
-    listing = verbs.add_parser("list", help="one line a tag")
-    listing.add_argument("path", metavar="HOST/PROJECT/REPOSITORY[/IMAGE]")
-    add_output(listing)
-    listing.set_defaults(run=_list_tags)
-
-    add = verbs.add_parser("add", help="let a tag name an image; it is moved if it names another")
-    add.add_argument("image", metavar="HOST/…/IMAGE[:TAG|@DIGEST]")
-    add.add_argument("tag", metavar="HOST/…/IMAGE:TAG")
-    add.set_defaults(run=_add_tag)
-
-    delete = verbs.add_parser("delete", help="remove a tag; the image stays")
-    delete.add_argument("tag", metavar="HOST/…/IMAGE:TAG")
-    delete.add_argument("-q", "--quiet", action="store_true", help="do not ask")
-    delete.set_defaults(run=_delete_tag)
-
-
-class _Place:
-    """A path that was typed, and the repository that it leads to."""
-
-    def __init__(self, context: Context, text: str) -> None:
-        self.client = ArtifactsClient(context)
-        self.path: ImagePath = parse_image_path(text, hosts=own_hosts(context.settings))
-        self.repository = self.client.find_repository(self.path.project, self.path.repository)
-
-    @property
-    def package(self) -> str:
-        if not self.path.image:
-            raise UsageError(
-                f"{self.path.path} names a repository", fix=f"{self.path.path}/IMAGE[:TAG|@DIGEST]"
-            )
-        return package_name(self.repository, self.path.image)
-
-    def digest(self) -> str:
-        """The digest that is named, by itself or by a tag (`latest` without one)."""
-        if self.path.digest:
-            return self.path.digest
-        tag = self.path.tag or "latest"
-        found = self.client.get(f"{self.package}/tags/{tag}")
-        return str(found["version"]).rpartition("/")[2]
-
-    def text(self, image: str) -> str:
-        """HOST/PROJECT/REPOSITORY/IMAGE."""
-        return f"{self.path.host}/{self.path.project}/{self.path.repository}/{image}"
+    artifacts_docker_tags.configure(
+        groups.add_parser("tags", help="list, add, delete tags; what they named before")
+    )
 
 
 def _list_images(arguments: argparse.Namespace, context: Context) -> int:
     _check_occurrences(arguments)
-    place = _Place(context, arguments.path)
+    place = ImagePlace(context, arguments.path)
     project, _, location = place.repository.split("/")[1:4]
     print(
         f"Listing items under project {project}, location {location}, repository {place.path.repository}.",
@@ -130,7 +83,7 @@ def _list_images(arguments: argparse.Namespace, context: Context) -> int:
     return 0
 
 
-def _images(place: _Place) -> Iterator[Document]:
+def _images(place: ImagePlace) -> Iterator[Document]:
     """The images under the path: of the repository, of the image, or of all whose names begin with it."""
     wanted = place.path.image
     for image in place.client.each(f"{place.repository}/dockerImages", "dockerImages"):
@@ -139,7 +92,7 @@ def _images(place: _Place) -> Iterator[Document]:
             yield image
 
 
-def _legacy(image: Document, place: _Place, *, tags: bool) -> Document:
+def _legacy(image: Document, place: ImagePlace, *, tags: bool) -> Document:
     """An image in the form that gcloud's list has had from its beginning."""
     name, _, digest = short_id(image["name"]).partition("@")
     metadata = {
@@ -173,7 +126,7 @@ def _sorted(images: list[Document], by: str) -> list[Document]:
 
 def _describe_image(arguments: argparse.Namespace, context: Context) -> int:
     _check_occurrences(arguments)
-    place = _Place(context, arguments.image)
+    place = ImagePlace(context, arguments.image)
     digest = place.digest()
     escaped = place.package.rpartition("/")[2]
     image = place.client.get(f"{place.repository}/dockerImages/{escaped}@{digest}")
@@ -201,7 +154,7 @@ def _platform(manifest: Document) -> str:
 
 
 def _delete_image(arguments: argparse.Namespace, context: Context) -> int:
-    place = _Place(context, arguments.image)
+    place = ImagePlace(context, arguments.image)
     package = place.package
     if not place.path.tag and not place.path.digest:
         confirm(f"delete all tags and images of {place.path.path}", quiet=arguments.quiet, context=context)  # fmt: skip
@@ -223,65 +176,6 @@ def _delete_image(arguments: argparse.Namespace, context: Context) -> int:
     place.client.remove(version, force="true")
     print(f"deleted {place.path.path}@{digest}{named}", file=context.err)
     return 0
-
-
-def _list_tags(arguments: argparse.Namespace, context: Context) -> int:
-    place = _Place(context, arguments.path)
-    if place.path.image:
-        packages = [place.package]
-    else:
-        packages = [p["name"] for p in place.client.each(f"{place.repository}/packages", "packages")]  # fmt: skip
-    found = [
-        {
-            "tag": tag["name"],
-            "image": place.text(short_id(package)),
-            "version": tag["version"],
-        }
-        for package in packages
-        for tag in place.client.each(f"{package}/tags", "tags")
-    ]
-    if arguments.format != "table":
-        print_document(found, arguments.format, context.out)
-        return 0
-    rows = [(short_id(t["tag"]), t["image"], t["version"].rpartition("/")[2]) for t in found]
-    print_table(("TAG", "IMAGE", "DIGEST"), rows, context.out)
-    return 0
-
-
-def _add_tag(arguments: argparse.Namespace, context: Context) -> int:
-    source, target = _Place(context, arguments.image), _tag_place(context, arguments.tag)
-    if source.package != target.package:
-        raise UsageError(
-            f"{target.path.path} is another image than {source.path.path}",
-            why="a tag names an image of its own name",
-            fix=f"hako image copy {arguments.image} {arguments.tag}",
-        )
-    package, tag = target.package, target.path.tag
-    body = {"version": f"{package}/versions/{source.digest()}"}
-    try:
-        target.client.make(f"{package}/tags", body, tagId=tag)
-    except ApiError as error:
-        if error.status != "ALREADY_EXISTS":
-            raise
-        target.client.change(f"{package}/tags/{tag}", body, mask="version")
-    print(f"Added tag [{target.path.path}:{tag}] to image [{arguments.image}].", file=context.err)
-    return 0
-
-
-def _delete_tag(arguments: argparse.Namespace, context: Context) -> int:
-    place = _tag_place(context, arguments.tag)
-    named = f"{place.path.path}:{place.path.tag}"
-    confirm(f"remove the tag {named}", quiet=arguments.quiet, context=context)
-    place.client.remove(f"{place.package}/tags/{place.path.tag}")
-    print(f"deleted tag {named}", file=context.err)
-    return 0
-
-
-def _tag_place(context: Context, text: str) -> _Place:
-    place = _Place(context, text)
-    if not place.path.tag or place.path.digest:
-        raise UsageError(f"{text!r} names no tag", fix=f"{place.path.path}:TAG")
-    return place
 
 
 def _refuse_occurrences(parser: argparse.ArgumentParser) -> None:
