@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ from tests.e2e.docker_daemon import docker_daemon
 from tests.image_maker import a_layer, an_image
 from tests.real_registry import go_tool
 from tests.registry_client import RegistryHttp
+from tests.registry_rights import READER, WRITER, access_token, set_policy
 from tests.registry_server import HakoRegistry, hako_registry
 
 pytestmark = pytest.mark.needs_root
@@ -263,6 +264,61 @@ def test_oras_pushes_attaches_discovers_copies_and_deletes(
         assert [entry["artifactType"] for entry in referrers] == ["application/x.sbom"]
     assert (world.folder / "pulled/hello.txt").read_text() == "hello"
     assert http.send("GET", "/v2/shop/things/hello/manifests/1").status == 404
+
+
+def test_everybody_pulls_what_is_everybodys_and_pushes_nothing(world: World) -> None:
+    """Every client without credentials."""
+    name = f"{world.host}/shop/open/app:1"
+    world.run("skopeo", "copy", "--src-tls-verify=false", "--dest-tls-verify=false", f"docker://{world.host}/shop/apps/base:1", f"docker://{name}")  # fmt: skip
+    set_policy(
+        world.registry, "projects/shop/locations/local/repositories/open", (READER, "allUsers")
+    )
+    (world.folder / "none").mkdir()
+    (world.folder / "none/config.json").write_text("{}")
+    env = {**world.env, "DOCKER_CONFIG": str(world.folder / "none"), "REGISTRY_AUTH_FILE": ""}
+    env["HOME"] = str(world.folder / "nobody")
+    nobody = replace(world, env={key: text for key, text in env.items() if text})
+    places = ["--root", f"{world.folder}/open-root", "--runroot", f"{world.folder}/open-run"]
+    podman = ("podman", *places, "--storage-driver", "vfs")
+
+    with docker_daemon() as daemon:
+        docker = replace(nobody, env={**daemon.env, "DOCKER_CONFIG": str(world.folder / "none")})
+        docker.run("docker", "pull", name)
+        pushed = docker.run("docker", "push", name, check=False)
+    nobody.run(*podman, "pull", "--tls-verify=false", name)
+    nobody.run(
+        "skopeo", "copy", "--src-tls-verify=false", f"docker://{name}", f"dir:{world.folder}/open"
+    )
+    nobody.run(go_tool("crane"), "validate", "--insecure", "--remote", name)
+    nobody.run(go_tool("oras"), "manifest", "fetch", "--plain-http", name)
+    refused = nobody.run("skopeo", "delete", "--tls-verify=false", f"docker://{name}", check=False)
+
+    assert pushed.returncode != 0
+    assert "denied" in pushed.stderr or "unauthorized" in pushed.stderr
+    assert refused.returncode != 0
+
+
+def test_a_person_with_a_token_does_what_her_roles_allow(world: World, http: RegistryHttp) -> None:
+    """skopeo as a reader of one repository and a writer of another."""
+    token = access_token(world.registry, "ada@example.com")
+    http.push_image("shop/hers/app", "1", b"to begin with")
+    set_policy(world.registry, "projects/shop/locations/local/repositories/apps", (READER, "user:ada@example.com"))  # fmt: skip
+    set_policy(world.registry, "projects/shop/locations/local/repositories/hers", (WRITER, "user:ada@example.com"))  # fmt: skip
+    creds = f"{USER}:{token}"
+    copy = ("skopeo", "copy", "--src-tls-verify=false", "--dest-tls-verify=false", "--src-creds", creds, "--dest-creds", creds)  # fmt: skip
+    base = f"docker://{world.host}/shop/apps/base:1"
+
+    world.run(*copy, base, f"docker://{world.host}/shop/hers/app:2")
+    into_apps = world.run(*copy, base, f"docker://{world.host}/shop/apps/hers:1", check=False)
+    nowhere = world.run(*copy, base, f"docker://{world.host}/shop/new/app:1", check=False)
+    delete = ("skopeo", "delete", "--tls-verify=false", "--creds", creds)
+    deleted = world.run(*delete, f"docker://{world.host}/shop/hers/app:2", check=False)
+
+    assert world.layers_of(http, "shop/hers/app", "2") == world.layers
+    assert into_apps.returncode != 0
+    assert nowhere.returncode != 0
+    assert deleted.returncode != 0  # writers do not delete
+    assert http.send("GET", "/v2/shop/hers/app/manifests/2").status == 200
 
 
 def test_nobody_else_is_let_in(world: World) -> None:

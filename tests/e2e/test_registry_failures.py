@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import signal
@@ -23,6 +24,7 @@ from tests.registry_server import HakoRegistry, hako_registry
 
 MEBIBYTE = 1 << 20
 NAME = "shop/apps/web"
+HAKO = Path(__file__).resolve().parents[2] / "hako"
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +82,21 @@ def check_files(registry: HakoRegistry) -> None:
             assert done.stdout.split()[0] == path.name
 
 
+def verify(registry: HakoRegistry) -> list[str]:
+    """The digests of what `hako registry verify` finds damaged, and has taken away."""
+    done = subprocess.run(
+        [HAKO, "registry", "verify", "--format", "json"],
+        env={"PATH": os.environ["PATH"], "HAKO_HOME": str(registry.home)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode in (0, 1), done.stderr
+    problems = json.loads(done.stdout)["problems"]
+    assert done.returncode == bool(problems)
+    return [problem["digest"] for problem in problems]
+
+
 # kill -9
 
 UPLOAD_POINTS = ("upload-received", "upload-saved", "blob-stored", "blob-committed")
@@ -115,6 +132,7 @@ def test_an_upload_goes_on_or_begins_again_after_a_kill(point: str) -> None:
             assert closed.status == 201
             assert http.send("GET", f"/v2/{NAME}/blobs/{digest}").body == data
         check_files(registry)
+        assert verify(registry) == []
 
 
 @dataclass
@@ -195,6 +213,7 @@ def test_nothing_that_was_acknowledged_is_lost_when_workers_are_killed_again_and
         registry.start()
         pushers.check()
         check_files(registry)
+        assert verify(registry) == []
 
 
 def test_a_killed_worker_and_a_killed_keeper_are_started_again(registry: HakoRegistry) -> None:
@@ -367,6 +386,31 @@ def test_a_file_that_is_gone_is_never_promised(registry: HakoRegistry, http: Reg
 
     for method in ("GET", "HEAD"):
         assert http.send(method, f"/v2/shop/lost/web/blobs/{digest}").status in (404, 500)
+
+
+def test_rotten_bytes_are_found_taken_away_and_healed_by_a_push(
+    registry: HakoRegistry, http: RegistryHttp
+) -> None:
+    name, data = "shop/rotten/web", os.urandom(50_000)
+    digest = http.push_blob(name, data)
+    tag = http.push_image(name, "1", data)
+    path = blob_file(registry, digest)
+    path.chmod(0o644)
+    with open(path, "r+b") as file:
+        file.seek(1234)
+        file.write(bytes([data[1234] ^ 1]))
+
+    assert digest in verify(registry)
+    for method in ("GET", "HEAD"):
+        assert http.send(method, f"/v2/{name}/blobs/{digest}").status == 404
+    kept = [p.name for p in (registry.home / "registry/quarantine").iterdir()]
+    assert any(digest.partition(":")[2] in one for one in kept)
+    again = http.push_manifest(name, "2", image_manifest([(digest, len(data))]))
+    assert (again.status, again.code) == (400, "MANIFEST_BLOB_UNKNOWN")
+
+    assert http.push_image(name, "1", data) == tag
+    assert http.send("GET", f"/v2/{name}/blobs/{digest}").body == data
+    assert digest not in verify(registry)
 
 
 # Slow clients
