@@ -8,9 +8,9 @@ from typing import Any
 from starlette.requests import Request
 
 from hakobune.api.caller import caller_of
-from hakobune.iam.account_store import Account, account_resource
+from hakobune.iam.account_store import Account, account_resource, unknown_account
 from hakobune.iam.errors import InvalidRequestError, UnknownResourceError
-from hakobune.iam.principal import check_project
+from hakobune.iam.principal import check_project, is_service_account_email
 from hakobune.iam.store import IamStore
 
 JsonObject = dict[str, Any]
@@ -34,6 +34,8 @@ async def account_of(request: Request, iam: IamStore) -> Account:
         UnknownResourceError: the project has none of that name.
     """
     email = request.path_params["account"].lower()
+    if not is_service_account_email(email):
+        raise unknown_account(email)
     account = await iam.accounts.get(email)
     if request.path_params["project"] not in ("-", account.project):
         raise UnknownResourceError(f"service account {email} is not of that project")
@@ -57,7 +59,7 @@ def text_of(body: JsonObject, field: str) -> str:
         InvalidRequestError: it is something else.
     """
     value = body.get(field) or ""
-    if not isinstance(value, str):
+    if not isinstance(value, str) or not _is_storable(value):
         raise InvalidRequestError(f"{field} is no text")
     return value
 
@@ -83,4 +85,12 @@ def page_of(request: Request) -> tuple[int, str]:
     size = request.query_params.get("pageSize") or "0"
     if not size.isdecimal():
         raise InvalidRequestError(f"{size!r} is no page size")
-    return min(int(size) or DEFAULT_PAGE, MAX_PAGE), request.query_params.get("pageToken", "")
+    token = request.query_params.get("pageToken", "")
+    if not _is_storable(token):
+        raise InvalidRequestError("that is no page token")
+    return min(int(size) or DEFAULT_PAGE, MAX_PAGE), token
+
+
+def _is_storable(text: str) -> bool:
+    """Whether every database takes it: PostgreSQL has no NUL in texts, and nothing takes half a character."""
+    return "\0" not in text and not any("\ud800" <= c <= "\udfff" for c in text)

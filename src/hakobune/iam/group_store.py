@@ -83,6 +83,8 @@ class GroupStore:
         Raises:
             UnknownResourceError: there is none.
         """
+        if not is_email(email.lower()):
+            raise _unknown(email)
         row = await self._desk.sql.fetch_row(
             f"SELECT {_COLUMNS} FROM iam_group WHERE email = $1", email.lower()
         )
@@ -197,7 +199,7 @@ class GroupStore:
 
 
 async def _exists(transaction: Transaction, email: str) -> bool:
-    return (
+    return is_email(email) and (
         await transaction.fetch_row("SELECT 1 FROM iam_group WHERE email = $1", email) is not None
     )
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 from hakobune.iam.account_store import Account, account_resource
 from hakobune.iam.changes import Desk
 from hakobune.iam.errors import InvalidRequestError, UnknownResourceError, UnsuitedStateError
-from hakobune.iam.keys import RSA_BITS, key_document, make_key, private_digest
+from hakobune.iam.keys import RSA_BITS, is_key_id, key_document, make_key, private_digest
 from hakobune.state.sql import Row, Transaction
 
 KEY_LIMIT: Final = 10  # an account, as Google's
@@ -110,6 +110,8 @@ class KeyStore:
         }
 
     async def find(self, key_id: str) -> AccountKey | None:
+        if not is_key_id(key_id):
+            return None
         row = await self._desk.sql.fetch_row(
             f"SELECT {_COLUMNS} FROM iam_key WHERE id = $1", key_id
         )
@@ -140,6 +142,9 @@ class KeyStore:
             UnknownResourceError: the account has no such key.
         """
 
+        if not is_key_id(key_id):
+            raise _unknown(email, key_id)
+
         async def work(transaction: Transaction) -> None:
             changed = await transaction.execute(
                 "UPDATE iam_key SET disabled = $1 WHERE id = $2 AND email = $3",
@@ -159,6 +164,9 @@ class KeyStore:
         Raises:
             UnknownResourceError: the account has no such key.
         """
+
+        if not is_key_id(key_id):
+            raise _unknown(email, key_id)
 
         async def work(transaction: Transaction) -> None:
             gone = await transaction.execute(

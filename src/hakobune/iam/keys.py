@@ -10,6 +10,7 @@ import base64
 import binascii
 import hmac
 import json
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from hashlib import sha256
 from typing import Any, Final, TypeGuard
 
 from hakobune.iam.errors import BadCredentialsError
+from hakobune.iam.principal import is_service_account_email
 from hakobune.iam.token import read_parts
 
 RSA_BITS: Final = {"KEY_ALG_RSA_2048": 2048}
@@ -24,6 +26,7 @@ GOOGLE_TOKEN_URI: Final = (
     "https://oauth2.googleapis.com/token"  # google-auth's audience, whatever token_uri says
 )
 KEY_FILE_LIMIT: Final = 16 * 1024
+_KEY_ID: Final = re.compile(r"[0-9a-f]{1,64}")
 _SKEW_S: Final = 60
 _LONGEST_ASSERTION_S: Final = 3600
 
@@ -135,15 +138,19 @@ def read_key_file(text: str) -> KeyFile:
     fields = ("private_key_id", "client_email", "private_key")
     if not isinstance(document, dict) or not all(isinstance(document.get(f), str) for f in fields):
         raise BadCredentialsError("the password is no service account's key file")
-    return KeyFile(
-        document["private_key_id"],
-        document["client_email"].lower(),
-        private_digest(document["private_key"]),
-    )
+    identifier, email = document["private_key_id"], document["client_email"].lower()
+    if not is_key_id(identifier) or not is_service_account_email(email):
+        raise BadCredentialsError("the password is no key file of this installation")
+    return KeyFile(identifier, email, private_digest(document["private_key"]))
 
 
 def is_same_key(sent: KeyFile, kept_digest: str) -> bool:
     return hmac.compare_digest(sent.private_digest, kept_digest)
+
+
+def is_key_id(text: str) -> bool:
+    """Whether a key can have that id."""
+    return _KEY_ID.fullmatch(text) is not None
 
 
 def is_assertion(text: str) -> bool:
@@ -161,10 +168,16 @@ def signer_of(text: str) -> tuple[str, str]:
         BadCredentialsError: it is no assertion.
     """
     header, claims, _, _ = read_parts(text)
-    email = claims.get("iss")
-    if header.get("alg") != "RS256" or not isinstance(email, str):
+    email, identifier = claims.get("iss"), header.get("kid") or ""
+    if (
+        header.get("alg") != "RS256"
+        or not isinstance(email, str)
+        or not is_service_account_email(email.lower())
+        or not isinstance(identifier, str)
+        or not (identifier == "" or is_key_id(identifier))
+    ):
         raise BadCredentialsError("the assertion is no service account's")
-    return str(header.get("kid") or ""), email.lower()
+    return identifier, email.lower()
 
 
 def verify_assertion(text: str, public_key: str, *, now_s: float) -> Assertion:

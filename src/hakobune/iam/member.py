@@ -53,7 +53,9 @@ def parse_member(text: str) -> tuple[MemberKind, str]:
             return kind, value
         case MemberKind.DOMAIN as kind if _DOMAIN.fullmatch(value):
             return kind, value
-        case MemberKind.DELETED as kind if found := _DELETED.fullmatch(text):
+        case MemberKind.DELETED as kind if (found := _DELETED.fullmatch(text)) and is_email(
+            found[2].lower()
+        ):
             return kind, f"{found[1]}:{found[2].lower()}?uid={found[3]}"
         case kind:
             raise InvalidRequestError(

@@ -3,6 +3,8 @@ import json
 import time
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hakobune.iam.policy import Binding, Policy, make_policy
 from hakobune.iam.principal import ANONYMOUS, OWNER, user
@@ -182,6 +184,58 @@ def test_what_proves_nothing_is_challenged_and_not_repeated(tmp_path, authorizat
     assert (decision.outcome, decision.error) == (Outcome.CHALLENGE, "invalid_token")
     sent = authorization.partition(" ")[2]
     assert len(sent) < 4 or sent[:30] not in decision.reason
+
+
+half = st.just("\ud800") | st.just("\0")
+ids = st.sampled_from(["ab12", "zz"]) | half | st.text(max_size=5)
+pem = "-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----"
+key_files = st.fixed_dictionaries(
+    {
+        "private_key_id": ids | st.integers(),
+        "client_email": st.just("builder@shop.iam.gserviceaccount.com") | half,
+        "private_key": st.just(pem) | st.text(max_size=30),
+    }
+).map(json.dumps)
+jwts = st.tuples(
+    st.fixed_dictionaries(
+        {"alg": st.sampled_from(["RS256", "HS256", "none"]), "kid": ids | st.none()}
+    ),
+    st.fixed_dictionaries(
+        {
+            "iss": st.just("builder@shop.iam.gserviceaccount.com") | half | st.none(),
+            "iat": st.floats() | st.none(),
+        }
+    ),
+).map(
+    lambda parts: ".".join(
+        base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode()
+        for part in (*parts, "x")
+    )
+)
+headers = st.one_of(
+    st.text(max_size=40),
+    st.tuples(st.sampled_from(["Bearer ", "Basic ", "bearer  "]), st.text(max_size=40)).map(
+        "".join
+    ),
+    jwts.map("Bearer {}".format),
+    st.tuples(
+        st.sampled_from(["_json_key", "_token", "x"]), key_files | jwts | st.text(max_size=9)
+    ).map(
+        lambda pair: (
+            "Basic " + base64.b64encode(":".join(pair).encode("utf-8", "surrogatepass")).decode()
+        )
+    ),
+)
+
+
+@given(st.lists(headers, min_size=10, max_size=10))
+@settings(max_examples=30, deadline=None)
+def test_whatever_is_sent_as_authorization_is_challenged(tmp_path_factory, sent):
+    async def main():
+        async with an_iam(tmp_path_factory.mktemp("iam")) as iam:
+            return [(await ask(iam, text)).error for text in sent]
+
+    assert set(run(main())) == {"invalid_token"}
 
 
 def test_a_registry_token_is_no_password(tmp_path):
