@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from hakobune.errors import UsageError
 
+_MIRROR = re.compile(r"([A-Za-z0-9][A-Za-z0-9.-]*(?::\d{1,5})?)=([a-z0-9._-]+)/([a-z0-9._-]+)")
 DEFAULT_LISTEN = "localhost:8080"
 SERVICE_PORTS = 100
 REGISTRY_GRACE_S = 24 * 3600.0
@@ -98,7 +100,7 @@ class Settings:
     registry_database: str = ""
     registry_storage: str = ""
     registry_grace_s: float = REGISTRY_GRACE_S
-    registry_mirrors: str = ""
+    registry_mirrors: tuple[tuple[str, str, str], ...] = ()  # name, project, repository
 
     @classmethod
     def from_environment(cls, env: Mapping[str, str], *, uid: int) -> Settings:
@@ -123,7 +125,7 @@ class Settings:
             ),
             registry_storage=_parse_storage(env.get("HAKO_REGISTRY_STORAGE") or f"{home}/registry"),
             registry_grace_s=_parse_grace(env.get("HAKO_REGISTRY_GRACE")),
-            registry_mirrors=env.get("HAKO_REGISTRY_MIRRORS") or "",
+            registry_mirrors=_parse_mirrors(env.get("HAKO_REGISTRY_MIRRORS") or ""),
         )
 
     @property
@@ -150,6 +152,21 @@ class Settings:
         """The folder of blobs and of what is on its way to become one; with blobs in S3, of the latter alone."""
         elsewhere = self.registry_storage.startswith("s3://")
         return self.registry if elsewhere else Path(self.registry_storage)
+
+    @property
+    def registry_hosts(self) -> tuple[str, ...]:
+        """`HOST:PORT` by which this machine's programs reach the registry: an upstream there is one of its own repositories."""
+        ports = [self.port]
+        if self.registry_listen is not None:
+            ports.append(self.registry_listen[1])
+        own = f"[{self.host}]" if ":" in self.host else self.host
+        hosts = dict.fromkeys((own, "localhost", "127.0.0.1", "[::1]"))
+        return tuple(f"{host}:{port}" for host in hosts for port in ports)
+
+    @property
+    def mirror_hosts(self) -> tuple[str, ...]:
+        """The names in HAKO_REGISTRY_MIRRORS without their ports, sorted."""
+        return tuple(sorted({name.partition(":")[0] for name, _, _ in self.registry_mirrors}))
 
     @property
     def registry_socket(self) -> Path:
@@ -255,6 +272,20 @@ def _parse_grace(text: str | None) -> float:
             fix="HAKO_REGISTRY_GRACE=86400",
         )
     return seconds
+
+
+def _parse_mirrors(text: str) -> tuple[tuple[str, str, str], ...]:
+    entries = []
+    for item in text.replace(",", " ").split():
+        match = _MIRROR.fullmatch(item)
+        if match is None:
+            raise UsageError(
+                f"{item[:200]!r} in HAKO_REGISTRY_MIRRORS is no mirror",
+                why="entries are HOST=PROJECT/REPOSITORY or NAMESPACE=PROJECT/REPOSITORY",
+                fix="for example HAKO_REGISTRY_MIRRORS='mirror.localhost=hako/hub docker.io=hako/hub'",
+            )
+        entries.append((match[1].lower(), match[2], match[3]))
+    return tuple(entries)
 
 
 def _parse_ports(text: str | None, listen_port: int) -> tuple[int, int]:

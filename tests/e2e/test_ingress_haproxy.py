@@ -57,6 +57,7 @@ async def ingress(answer: Callable[[Question], Awaitable[str]]) -> AsyncIterator
                 port=port,
                 service_ports=(),
                 own_hosts=("localhost", "127.0.0.1"),
+                mirror_hosts=("hub.test",),
                 slots=2,
             )
         )
@@ -281,6 +282,8 @@ def test_paths_of_images_go_to_the_registry_and_those_of_services_to_the_control
         ("local-docker.pkg.dev", "/v2/projects/apps/web/tags/list"): "registry",
         ("local-docker.pkg.dev", "/v1/projects/shop/locations/local/repositories"): "",
         ("docker.pkg.dev", "/v2/"): "",
+        ("hub.test", "/v2/library/nginx/manifests/latest"): "registry",
+        ("hub.test", "/v1/projects/shop/locations/local/repositories"): "",
         ("localhost", "/metrics"): "",
         ("localhost", "/tokens"): "",
         ("other.localhost", "/v2/"): "",

@@ -406,7 +406,7 @@ def test_a_mirror_that_names_no_repository_is_told_of_at_the_start(tmp_path: Pat
     )
 
     assert done.returncode != 0
-    assert "'hub.test' is no mirror" in done.stderr + done.stdout
+    assert "'hub.test' in HAKO_REGISTRY_MIRRORS is no mirror" in done.stderr + done.stdout
 
 
 def test_the_limits_that_upstreams_tell_are_metrics_whichever_worker_heard_of_them(

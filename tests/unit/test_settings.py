@@ -74,9 +74,33 @@ def test_the_registry_keeps_all_in_the_home_unless_told_otherwise():
         ("HAKO_REGISTRY_LISTEN", "5000"),
         ("HAKO_REGISTRY_DATABASE", "mysql://a:secret@b/c"),
         ("HAKO_REGISTRY_STORAGE", "blobs"),
+        ("HAKO_REGISTRY_MIRRORS", "hub.test"),
+        ("HAKO_REGISTRY_MIRRORS", "hub.test=demo"),
+        ("HAKO_REGISTRY_MIRRORS", "=demo/hub"),
+        ("HAKO_REGISTRY_MIRRORS", "hub.test=demo/hub/x"),
+        ("HAKO_REGISTRY_MIRRORS", "a'b=demo/hub"),
     ],
 )
 def test_a_setting_of_the_registry_that_cannot_be_is_refused_by_name(variable, value):
     with pytest.raises(UsageError, match=variable) as refused:
         read(**{variable: value})
     assert "secret" not in str(refused.value)
+
+
+def test_mirrors_are_names_of_repositories():
+    settings = read(HAKO_REGISTRY_MIRRORS="Hub.test:5000=demo/hub, docker.io=demo/hub")
+
+    assert settings.registry_mirrors == (
+        ("hub.test:5000", "demo", "hub"),
+        ("docker.io", "demo", "hub"),
+    )
+    assert settings.mirror_hosts == ("docker.io", "hub.test")
+    assert read().mirror_hosts == ()
+
+
+def test_the_registry_knows_its_own_addresses():
+    assert read(HAKO_LISTEN="[::1]:9000", HAKO_REGISTRY_LISTEN="off").registry_hosts == (
+        "[::1]:9000",
+        "localhost:9000",
+        "127.0.0.1:9000",
+    )

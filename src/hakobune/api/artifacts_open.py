@@ -36,17 +36,10 @@ def open_artifacts(state: RegistryState, settings: Settings, *, env: Mapping[str
         box=box,
         iam=state.iam.store,
         check_upstream=upstream_check(
-            state.metadata, box, env=env, home=settings.home, own_hosts=_own_hosts(settings)
+            state.metadata, box, env=env, home=settings.home, own_hosts=settings.registry_hosts
         ),
         host=host,
     )
-
-
-def _own_hosts(settings: Settings) -> tuple[str, ...]:
-    ports = [settings.port]
-    if settings.registry_listen is not None:
-        ports.append(settings.registry_listen[1])
-    return tuple(f"{h}:{p}" for h in (settings.host, "localhost", "127.0.0.1") for p in ports)
 
 
 def upstream_check(

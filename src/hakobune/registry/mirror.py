@@ -6,16 +6,10 @@ registry it means. `HAKO_REGISTRY_MIRRORS` is the table: `mirror.test=demo/hub g
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from hakobune.errors import UsageError
 from hakobune.registry.route import Kind, Route
-
-_ENTRY = re.compile(
-    r"(?P<key>[A-Za-z0-9.\-]+(?::\d{1,5})?|\[[0-9a-fA-F:]+\](?::\d{1,5})?)=(?P<project>[a-z0-9][a-z0-9-]*)/(?P<repository>[a-z0-9][a-z0-9-]*)"
-)
 
 NAMED = frozenset({Kind.MANIFEST, Kind.BLOB, Kind.TAGS, Kind.REFERRERS, Kind.UPLOADS, Kind.UPLOAD})
 
@@ -27,23 +21,9 @@ class Mirrors:
     entries: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     @classmethod
-    def parse(cls, text: str) -> Mirrors:
-        """Read `NAME=PROJECT/REPOSITORY`, separated by spaces or commas.
-
-        Raises:
-            UsageError: an entry is something else; it is named.
-        """
-        entries: dict[str, tuple[str, str]] = {}
-        for item in text.replace(",", " ").split():
-            match = _ENTRY.fullmatch(item)
-            if match is None:
-                raise UsageError(
-                    f"{item[:200]!r} is no mirror",
-                    why="HAKO_REGISTRY_MIRRORS has entries HOST=PROJECT/REPOSITORY or NAMESPACE=PROJECT/REPOSITORY",
-                    fix="for example mirror.localhost=demo/hub",
-                )
-            entries[match["key"].lower()] = (match["project"], match["repository"])
-        return cls(entries)
+    def of(cls, entries: Iterable[tuple[str, str, str]]) -> Mirrors:
+        """The table of a setting: name, project, repository."""
+        return cls({name: (project, repository) for name, project, repository in entries})
 
     def by_host(self, host: str) -> tuple[str, str] | None:
         """The repository that a `Host` header names."""
@@ -81,8 +61,4 @@ def _below(target: tuple[str, str], name: str) -> str:
 
 
 def _without_port(host: str) -> str:
-    return (
-        host[: host.index("]") + 1]
-        if host.startswith("[") and "]" in host
-        else host.partition(":")[0]
-    )
+    return host.partition(":")[0]

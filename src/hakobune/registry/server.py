@@ -253,7 +253,7 @@ def main() -> int:
             limits=Limits(),
             certificate=arguments.tls_cert,
             key=arguments.tls_key,
-            mirrors=Mirrors.parse(settings.registry_mirrors),
+            mirrors=Mirrors.of(settings.registry_mirrors),
         )
         run(plan, workers=max(1, arguments.workers), env=os.environ)
     except HakoError as error:

@@ -227,9 +227,6 @@ def _make_sources(
     settings: Settings, metadata: Metadata, storage: Storage, iam: IamStore
 ) -> Sources:
     box = SecretBox(load_master_key(master_key_path(settings.home)))
-    addresses = [(settings.host, settings.port)]
-    if settings.registry_listen is not None:
-        addresses.append(settings.registry_listen)
     return Sources(
         metadata,
         storage,
@@ -237,7 +234,7 @@ def _make_sources(
         open_password=lambda repository: _password(box, repository),
         env=os.environ,
         home=settings.home,
-        own_hosts=tuple(f"{host}:{port}" for host, port in addresses),
+        own_hosts=settings.registry_hosts,
         gate=AgentGate(iam),
     )
 

@@ -36,6 +36,7 @@ class StartUp:
     port: int
     service_ports: tuple[int, ...]
     own_hosts: tuple[str, ...]  # host names under which the API answers
+    mirror_hosts: tuple[str, ...] = ()  # each stands for a repository
     slots: int = 128
     max_connections: int = 4000
     threads: int = 1
@@ -194,7 +195,7 @@ frontend services
   http-request set-var(txn.route) var(txn.host),map({_map(start, "hosts")}) if !{{ var(txn.route) -m found }}
   acl routed var(txn.route) -m found
   acl own_host var(txn.host) -m str {" ".join(start.own_hosts)}
-  acl registry_host var(txn.host) -m reg {REGISTRY_HOSTS}
+  acl registry_host var(txn.host) -m reg {REGISTRY_HOSTS}{_mirrors(start)}
   acl registry_path path {" ".join(REGISTRY_PATHS)}
   acl registry_path path_beg /v2/
   acl for_api var(txn.for) -m str api
@@ -253,6 +254,12 @@ def _api(start: StartUp) -> str:
 backend api
   server api unix@{start.api_socket} maxconn 200
 """
+
+
+def _mirrors(start: StartUp) -> str:
+    if not start.mirror_hosts:
+        return ""
+    return f"\n  acl registry_host var(txn.host) -m str {' '.join(start.mirror_hosts)}"
 
 
 def _registry(start: StartUp) -> str:

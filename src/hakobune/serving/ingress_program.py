@@ -42,6 +42,7 @@ def make_start_up(settings: Settings, service_ports: Sequence[int], *, pending_s
         port=settings.port,
         service_ports=tuple(service_ports),
         own_hosts=tuple(sorted({"localhost", "127.0.0.1", "::1", settings.host.lower()})),
+        mirror_hosts=settings.mirror_hosts,
         max_connections=max_connections(nofile),
         threads=max((os.cpu_count() or 1) // 4, 1),
         pending_s=pending_s,
