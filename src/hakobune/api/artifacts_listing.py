@@ -178,7 +178,7 @@ def _read_token(token: str, mark: int, length: int) -> Key:
     try:
         found, *values = json.loads(base64.urlsafe_b64decode(token))
         key: Key = values
-        if found == mark and len(key) == length and all(isinstance(k, str | int) for k in key):
+        if found == mark and len(key) == length and all(map(_is_key, key)):
             return key
     except (ValueError, TypeError, RecursionError):
         pass
@@ -187,6 +187,10 @@ def _read_token(token: str, mark: int, length: int) -> Key:
         field="pageToken",
         fix="ask for the next page with the filter and order of the first",
     )
+
+
+def _is_key(value: object) -> bool:
+    return isinstance(value, int) or (isinstance(value, str) and value.isprintable())
 
 
 def _snake(name: str) -> str:

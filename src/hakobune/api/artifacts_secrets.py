@@ -11,7 +11,7 @@ import binascii
 from hakobune.api.artifacts_context import Call, JsonObject, Registry, listing
 from hakobune.api.artifacts_listing import cut_page
 from hakobune.api.artifacts_repository import timestamp
-from hakobune.registry.secret_store import SecretVersion, secret_name
+from hakobune.registry.secret_store import SecretVersion, check_secret_name, secret_name
 from hakobune.serving.errors import InvalidArgumentError, NotFoundError
 
 
@@ -35,6 +35,7 @@ class Secrets:
 
     async def create(self, call: Call) -> JsonObject:
         name = secret_name(call.ids["project"], call.parameter("secretId"))
+        check_secret_name(name)
         return {"name": name, "replication": {"automatic": {}}}
 
     async def get(self, call: Call) -> JsonObject:

@@ -54,12 +54,7 @@ class Tags:
     async def create(self, call: Call) -> JsonObject:
         stored = await self._own_tags(call)
         image, tag = image_of(call.ids["package"]), call.parameter("tagId")
-        if not TAG.fullmatch(tag):
-            raise InvalidArgumentError(
-                f"{tag!r} is no tag",
-                field="tagId",
-                why="a tag has up to 128 letters, digits and . _ -, the first no . or -",
-            )
+        _check_tag(tag, field="tagId")
         digest = self._digest(call, read_document(call.body, Tag))
         if await self._registry.metadata.find_tag(stored, image, tag) is not None:
             raise AlreadyExistsError(
@@ -96,8 +91,11 @@ class Tags:
         """What a tag (or every tag of the package) has named, newest first: an extension, and no pages."""
         name, image = call.repository, image_of(call.ids["package"])
         stored = await self._registry.repository(name)
+        tag = call.parameter("tag")
+        if tag:
+            _check_tag(tag, field="tag")
         found = await self._registry.metadata.tag_history(
-            stored, image, call.parameter("tag"), limit=call.list_request.size
+            stored, image, tag, limit=call.list_request.size
         )
         if not found and not await self._registry.metadata.has_image(stored, image):
             raise package_unknown(name, image)
@@ -144,3 +142,12 @@ class Tags:
         image = image_of(call.ids["package"])
         made = Tag(name=call.repository.tag(image, tag), version=call.repository.version(image, digest))  # fmt: skip
         return write_document(made)
+
+
+def _check_tag(tag: str, *, field: str) -> None:
+    if not TAG.fullmatch(tag):
+        raise InvalidArgumentError(
+            f"{tag!r} is no tag",
+            field=field,
+            why="a tag has up to 128 letters, digits and . _ -, the first no . or -",
+        )

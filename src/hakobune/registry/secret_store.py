@@ -53,7 +53,7 @@ class SecretStore:
         Raises:
             ResourceError: INVALID_ARGUMENT for a name that is none, or a payload that is empty or too large.
         """
-        project, secret = _parse(name)
+        project, secret = check_secret_name(name)
         if not 0 < len(payload) <= MAX_BYTES:
             raise ResourceError(
                 "INVALID_ARGUMENT",
@@ -155,7 +155,12 @@ class SecretStore:
         await self._sql.transact(work)
 
 
-def _parse(name: str) -> tuple[str, str]:
+def check_secret_name(name: str) -> tuple[str, str]:
+    """Project and secret of a name.
+
+    Raises:
+        ResourceError: INVALID_ARGUMENT: it is none.
+    """
     found = _NAME.fullmatch(name)
     if found is None:
         raise ResourceError(
