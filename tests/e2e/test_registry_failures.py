@@ -99,7 +99,9 @@ def verify(registry: HakoRegistry) -> list[str]:
 
 # kill -9
 
-UPLOAD_POINTS = ("upload-received", "upload-saved", "blob-stored", "blob-committed")
+UPLOAD_POINTS = (
+    "upload-received", "upload-saved", "blob-stored", "blob-committing", "blob-committed",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("point", UPLOAD_POINTS)
@@ -132,6 +134,30 @@ def test_an_upload_goes_on_or_begins_again_after_a_kill(point: str) -> None:
             assert closed.status == 201
             assert http.send("GET", f"/v2/{NAME}/blobs/{digest}").body == data
         check_files(registry)
+        assert verify(registry) == []
+
+
+@pytest.mark.parametrize("point", ["manifest-received", "manifest-committed"])
+def test_a_tag_is_the_old_image_or_the_new_one_after_a_kill(point: str) -> None:
+    with hako_registry() as registry:
+        with registry.as_owner() as http:
+            old = http.push_image(NAME, "1", b"the old layer")
+            layer = http.push_blob(NAME, b"the new layer")
+        registry.stop()
+        registry.start(HAKO_CRASH_POINT=point)
+        body = image_manifest([(layer, 13)])
+        with registry.as_owner() as http, contextlib.suppress(OSError):
+            http.push_manifest(NAME, "1", body)
+            raise AssertionError(f"it was not killed at {point}")
+        registry.kill()
+        registry.start()
+
+        with registry.as_owner() as http:
+            found = http.send("GET", f"/v2/{NAME}/manifests/1")
+            expected = old if point == "manifest-received" else digest_of(body)
+            assert digest_of(found.body) == expected
+            assert http.push_manifest(NAME, "1", body).status == 201
+            assert http.send("GET", f"/v2/{NAME}/manifests/1").body == body
         assert verify(registry) == []
 
 

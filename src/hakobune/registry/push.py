@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from hakobune.registry.answer import Answer, Headers
+from hakobune.registry.crash_point import crash_point
 from hakobune.registry.errors import RegistryError
 from hakobune.registry.exchange import Exchange
 from hakobune.registry.manifest import check_digest, check_reference, is_digest
@@ -25,6 +26,7 @@ async def put_manifest(parts: Parts, exchange: Exchange) -> Answer:
             "UNSUPPORTED", f"one PUT makes {MAX_TAGS_OF_A_PUT} tags at most", status=_MORE_TAGS
         )
     body = await exchange.read(parts.limits.manifest_bytes)
+    crash_point("manifest-received")
     done = await parts.metadata.put_manifest(
         exchange.repository,
         exchange.image,
@@ -33,6 +35,7 @@ async def put_manifest(parts: Parts, exchange: Exchange) -> Answer:
         exchange.head.get("content-type") or "",
         exchange.actor,
     )
+    crash_point("manifest-committed")
     digest = reference if is_digest(reference) else done.digest
     headers: Headers = (
         ("Location", f"/v2/{exchange.route.name}/manifests/{digest}"),

@@ -266,6 +266,10 @@ async def _commit(
 async def _store(
     parts: Parts, exchange: Exchange, path: Path, digest: str, size: int, upload: str
 ) -> None:
+    def still_there(key: str) -> bool:
+        crash_point("blob-committing")
+        return parts.storage.is_there(key)
+
     async def link(key: str) -> None:
         crash_point("blob-stored")
         await parts.metadata.link_blob(
@@ -274,7 +278,7 @@ async def _store(
             size,
             key,
             upload=upload,
-            still_there=parts.storage.is_there,
+            still_there=still_there,
         )
 
     await commit_blob(parts.storage, link, path, digest, run=parts.in_thread)
