@@ -212,6 +212,15 @@ def test_with_a_certificate_it_speaks_tls(alone: Alone) -> None:
         assert f'realm="https://{alone.host}/' in answer.headers["www-authenticate"]
     alone.hako("image", "push", "web", f"{alone.host}/hako/apps/web:1")
 
+    renewed, _ = a_certificate(alone.home.parent)
+    assert alone.process is not None
+    alone.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: served_certificate(alone) == renewed.read_text(), what="the new certificate")
+
+
+def served_certificate(alone: Alone) -> str:
+    return ssl.get_server_certificate(("localhost", alone.port)).replace("\r", "")
+
 
 def test_what_hinders_it_is_told_before_anything_runs(alone: Alone) -> None:
     certificate, key = a_certificate(alone.home.parent)

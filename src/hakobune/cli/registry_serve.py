@@ -23,7 +23,7 @@ from hakobune.settings import Settings
 _START_TIMEOUT_S: Final = 60.0
 _END_TIMEOUT_S: Final = 40.0
 _AGAIN_AFTER_S: Final = 1.0
-_SIGNALS: Final = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT)
+_SIGNALS: Final = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def serve(
@@ -152,6 +152,9 @@ def _run(
         print(where, file=context.out, flush=True)
         while True:
             received = signal.sigwait(_SIGNALS)
+            if received == signal.SIGHUP:
+                registry.send_signal(signal.SIGHUP)  # it reads its certificate again
+                continue
             if received != signal.SIGCHLD:
                 return 0
             if registry.poll() is not None:
