@@ -19,14 +19,40 @@ from typing import Any
 _SETTINGS = ("listen_addresses=", "fsync=off", "max_connections=60", "shared_buffers=16MB")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Cluster:
-    """A running server; databases are cheap."""
+    """A server; databases are cheap."""
 
     folder: Path
     programs: Path
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | None = None
     _numbers: Iterator[int] = field(default_factory=count)
+
+    def start(self) -> None:
+        """Start the server and wait until it answers."""
+        options = [part for setting in _SETTINGS for part in ("-c", setting)]
+        with open(self.folder / "log", "ab") as log:
+            self.process = subprocess.Popen(
+                [
+                    self.programs / "postgres",
+                    "-D",
+                    self.folder / "data",
+                    "-k",
+                    self.folder,
+                    *options,
+                ],
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                **_user(),
+            )
+        _run(self.programs / "pg_isready", "-h", str(self.folder), "-t", "30", retries=100)
+
+    def stop(self, number: signal.Signals = signal.SIGINT) -> None:
+        """End the server: SIGINT cuts clients off, SIGQUIT does not even write what it holds."""
+        if self.process is not None:
+            self.process.send_signal(number)
+            self.process.wait(30)
+            self.process = None
 
     def new_database(self, template: str = "template0") -> str:
         """The URL of a fresh database, perhaps a copy of another (which nobody may be connected to)."""
@@ -43,25 +69,14 @@ def running_cluster() -> Iterator[Cluster]:
     """Make a cluster, start its server, and end and remove both."""
     programs = max(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda p: int(p.parent.name))
     folder = Path(tempfile.mkdtemp(prefix="hk-pg-"))
+    cluster = Cluster(folder, programs)
     try:
         _own(folder)
-        data = folder / "data"
-        _run(programs / "initdb", "-D", str(data), "-A", "trust", "-E", "UTF8", "-N")
-        options = [part for setting in _SETTINGS for part in ("-c", setting)]
-        with open(folder / "log", "wb") as log:
-            process = subprocess.Popen(
-                [programs / "postgres", "-D", data, "-k", folder, *options],
-                stdout=subprocess.DEVNULL,
-                stderr=log,
-                **_user(),
-            )
-        try:
-            _run(programs / "pg_isready", "-h", str(folder), "-t", "30", retries=100)
-            yield Cluster(folder, programs, process)
-        finally:
-            process.send_signal(signal.SIGQUIT)  # nothing of it is kept
-            process.wait(30)
+        _run(programs / "initdb", "-D", str(folder / "data"), "-A", "trust", "-E", "UTF8", "-N")
+        cluster.start()
+        yield cluster
     finally:
+        cluster.stop(signal.SIGQUIT)  # nothing of it is kept
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -940,21 +940,37 @@ def test_a_database_that_is_not_there_is_an_error_in_words(tmp_path: Path) -> No
     asyncio.run(test("mysql://x"))
 
 
-def test_a_lost_server_is_an_error_in_words(tmp_path: Path) -> None:
-    with running_cluster() as lost:
-        url = lost.new_database()
+def test_a_lost_server_is_an_error_in_words_until_it_is_back(tmp_path: Path) -> None:
+    with running_cluster() as server:
+        url = server.new_database()
         migrate(url, tmp_path / "lock")
 
         async def test() -> None:
             async with open_world(url, tmp_path) as world:
-                lost.process.kill()
-                lost.process.wait()
+                heard: list[int] = []
+                await world.sql.listen(lambda: heard.append(1))
+                await world.push_image("web", "v1")
+                server.stop()
                 with pytest.raises(DatabaseError, match="PostgreSQL"):
                     await world.metadata.find_repository("p", "r")
                 with pytest.raises(DatabaseError, match="PostgreSQL"):
                     await world.push_blob(b"data")
+                server.start()
+                heard.clear()
+
+                await asyncio.gather(*(world.push_blob(bytes([n])) for n in range(12)))
+                assert await world.metadata.find_manifest(world.repository, "web", "v1")
+                async with asyncio.timeout(20):
+                    while not heard:  # some changes may have been missed
+                        await asyncio.sleep(0.05)
 
         asyncio.run(test())
+
+
+def test_a_new_database_is_not_for_everybody(tmp_path: Path) -> None:
+    migrate(f"sqlite:///{tmp_path}/new/meta.db", tmp_path / "lock")
+
+    assert (tmp_path / "new" / "meta.db").stat().st_mode & 0o007 == 0
 
 
 def test_migrating_twice_changes_nothing(url: str, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from hakobune.errors import HakoError
@@ -19,7 +19,7 @@ from hakobune.registry.collect import Collector
 from hakobune.registry.generation import Generation
 from hakobune.registry.keeper import refetch
 from hakobune.registry.metadata import Metadata
-from hakobune.registry.scrub import Scrubber
+from hakobune.registry.scrub import Scrubber, check_rows
 from hakobune.registry.storages import open_storage
 from hakobune.settings import Settings
 from hakobune.state.migrate import migrate
@@ -62,7 +62,10 @@ async def _verify(metadata: Metadata, storage: Storage, settings: Settings) -> d
         ),
         bytes_a_second=0,
     )
-    return asdict(await scrubber.run(period_s=0))
+    done = await scrubber.run(period_s=0)
+    known = {problem.digest for problem in done.problems}
+    also = [p for p in await check_rows(metadata) if p.digest not in known]
+    return asdict(replace(done, problems=(*done.problems, *also)))
 
 
 async def _collect(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,9 @@ def migrate(url: str, lock: Path) -> None:
 def _migrate_sqlite(url: str) -> None:
     path = Path(url.removeprefix("sqlite:///"))
     path.parent.mkdir(parents=True, exist_ok=True)
+    os.close(
+        os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    )  # not for everybody's eyes
     engine = sa.create_engine(url)
     try:
         with engine.begin() as connection:

@@ -21,8 +21,12 @@ T = TypeVar("T")
 _CHANNEL: Final = "hakobune_changed"
 _CONNECTIONS: Final = 8
 _COMMAND_S: Final = 30
+_ACQUIRE_S: Final = (
+    10  # for a connection of the pool, as long as all are in use or none can be made
+)
 _BESIDE_OTHERS: Final = 4  # attempts beside other writers before one alone
 _RECONNECT_S: Final = 1
+_PING_S: Final = 10
 
 # LOCK TABLE takes no snapshot: a transaction that has waited for it sees what was committed meanwhile.
 _BEGIN: Final = "BEGIN ISOLATION LEVEL SERIALIZABLE; {}LOCK TABLE registry_writers IN {} MODE"
@@ -58,12 +62,14 @@ class PostgresqlSql:
 
     async def fetch(self, statement: str, *values: Value) -> list[Row]:
         async with _translated("read"):
-            return [tuple(row) for row in await self._pool.fetch(statement, *values)]
+            async with self._pool.acquire(timeout=_ACQUIRE_S) as connection:
+                return [tuple(row) for row in await connection.fetch(statement, *values)]
 
     async def fetch_row(self, statement: str, *values: Value) -> Row | None:
         async with _translated("read"):
-            row = await self._pool.fetchrow(statement, *values)
-            return None if row is None else tuple(row)
+            async with self._pool.acquire(timeout=_ACQUIRE_S) as connection:
+                row = await connection.fetchrow(statement, *values)
+                return None if row is None else tuple(row)
 
     async def transact(
         self,
@@ -71,7 +77,7 @@ class PostgresqlSql:
         *,
         durable: bool = True,
     ) -> T:
-        async with _translated("write"), self._pool.acquire() as connection:
+        async with _translated("write"), self._pool.acquire(timeout=_ACQUIRE_S) as connection:
             lazy = "" if durable else _LAZY
             for attempt in range(_BESIDE_OTHERS):
                 try:
@@ -96,18 +102,26 @@ class PostgresqlSql:
             try:
                 connection = await asyncpg.connect(self._url, timeout=_COMMAND_S)
                 try:
-                    await connection.add_listener(_CHANNEL, lambda *_: changed())
-                    changed()
-                    while not connection.is_closed():
-                        # Also finds a connection that has silently died.
-                        await asyncio.sleep(_RECONNECT_S * 10)
-                        await connection.fetchval("SELECT 1", timeout=_COMMAND_S)
+                    await _hear(connection, changed)
                 finally:
                     await connection.close(timeout=_RECONNECT_S)
             except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
                 pass
             changed()
             await asyncio.sleep(_RECONNECT_S)
+
+
+async def _hear(connection: asyncpg.Connection, changed: Callable[[], None]) -> None:
+    """Call *changed* for every notification, until the connection ends."""
+    ended = asyncio.Event()
+    connection.add_termination_listener(lambda _: ended.set())
+    await connection.add_listener(_CHANNEL, lambda *_: changed())
+    changed()
+    while not ended.is_set():
+        try:
+            await asyncio.wait_for(ended.wait(), _PING_S)
+        except TimeoutError:  # perhaps it has silently died
+            await connection.fetchval("SELECT 1", timeout=_RECONNECT_S)
 
 
 class _PostgresqlTransaction:
