@@ -16,6 +16,7 @@ import google.oauth2.credentials
 import pytest
 import requests
 from google.api_core.exceptions import Conflict, Forbidden
+from google.auth import impersonated_credentials
 from google.auth.transport.requests import AuthorizedSession
 from google.cloud import artifactregistry_v1
 from google.iam.v1 import iam_policy_pb2, policy_pb2
@@ -268,6 +269,34 @@ def test_tokens_of_users_and_groups_count_at_once(world: World) -> None:
     assert after.returncode
 
 
+def test_a_repository_before_another_projects_shows_what_its_agent_may_read(world: World) -> None:
+    hako = world.installation.hako
+    policy = world.folder / "upstreams.json"
+    policy.write_text(json.dumps([{"id": "one", "repository": REPOSITORY, "priority": 1}]))
+    create = ("artifacts", "repositories", "create")
+    other = ("--project=elsewhere", "--repository-format=docker")
+    hako(*create, "all", *other, "--mode=virtual-repository", f"--upstream-policy-file={policy}")
+    hako(*create, "near", *other, "--mode=remote-repository", f"--remote-docker-repo={REPOSITORY}")
+    [line] = [x for x in hako("projects", "describe", "elsewhere").stdout.splitlines() if "registry" in x]  # fmt: skip
+    grant = ("artifacts", "repositories", "{}-iam-policy-binding", "apps", f"--project={PROJECT}",
+             f"--member=serviceAccount:{line.split()[-1]}", f"--role={READER}")  # fmt: skip
+    owner = world.person("owner-of-virtual")
+    owner.run(HAKO, "auth", "configure-docker")
+
+    def pulls() -> list[bool]:
+        answers = [world.pull(owner, f"elsewhere/{name}/web:1") for name in ("all", "near")]
+        assert all(a.returncode == 0 or "gcp-sa-artifactregistry" in a.stderr for a in answers)
+        return [answer.returncode == 0 for answer in answers]
+
+    before = pulls()
+    hako(*(part.format("add") for part in grant))
+    granted = pulls()
+    hako(*(part.format("remove") for part in grant))
+
+    assert (before, granted) == ([False, False], [True, True])
+    assert pulls()[0] is False
+
+
 def test_googles_library_gets_tokens_with_the_key_file_as_it_is(world: World) -> None:
     credentials = service_account.Credentials.from_service_account_file(
         str(world.builder_key), scopes=["https://www.googleapis.com/auth/cloud-platform"]
@@ -281,6 +310,32 @@ def test_googles_library_gets_tokens_with_the_key_file_as_it_is(world: World) ->
     assert listed.status_code == 200, listed.text
     assert REPOSITORY in [repository["name"] for repository in listed.json()["repositories"]]
     assert (refused.status_code, refused.json()["error"]["status"]) == (403, "PERMISSION_DENIED")
+
+
+def test_googles_library_impersonates_an_account_that_may_be_impersonated(world: World) -> None:
+    hako = world.installation.hako
+    source = service_account.Credentials.from_service_account_file(
+        str(world.viewer_key), scopes=["https://www.googleapis.com/auth/iam"]
+    )
+    credentials = impersonated_credentials.Credentials(
+        source_credentials=source,
+        target_principal=BUILDER,
+        target_scopes=["https://www.googleapis.com/auth/cloud-platform"],
+        lifetime=600,
+        iam_endpoint_override=f"{world.url}/v1/projects/-/serviceAccounts/{BUILDER}:generateAccessToken",
+    )
+    grant = (BUILDER, f"--member=serviceAccount:{VIEWER}", "--role=roles/iam.serviceAccountTokenCreator")  # fmt: skip
+
+    with AuthorizedSession(credentials) as session:
+        with pytest.raises(google.auth.exceptions.RefreshError, match="getAccessToken"):
+            credentials.refresh(session._auth_request)
+        hako("iam", "service-accounts", "add-iam-policy-binding", *grant)
+        tested = session.post(
+            f"{world.url}/v1/projects/{PROJECT}:testIamPermissions",
+            json={"permissions": ["artifactregistry.repositories.uploadArtifacts"]},
+        )
+
+    assert tested.json() == {"permissions": ["artifactregistry.repositories.uploadArtifacts"]}
 
 
 def test_googles_client_signs_its_own_tokens_and_sets_policies_under_their_etag(
