@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -28,6 +29,7 @@ from hakobune.iam.principal import parse_principal
 from hakobune.iam.secret_box import SecretBox
 from hakobune.iam.store import IamStore
 from hakobune.registry.artifacts_store import ArtifactsStore
+from hakobune.registry.blobs import LocalStorage
 from hakobune.registry.generation import Generation
 from hakobune.registry.manifest import digest_of
 from hakobune.registry.metadata import Metadata
@@ -122,7 +124,11 @@ class ArtifactsWorld:
 
 async def _put_blob(registry: Registry, repository: Repository, text: str) -> dict[str, Any]:
     digest = digest_of(text.encode())
-    await registry.metadata.link_blob(repository, digest, len(text), storage_key=digest)
+    with tempfile.NamedTemporaryFile() as staged:
+        staged.write(text.encode())
+        staged.flush()
+        key = registry.open_storage().put(Path(staged.name), digest)
+    await registry.metadata.link_blob(repository, digest, len(text), storage_key=key)
     return {"digest": digest, "size": len(text)}
 
 
@@ -144,6 +150,8 @@ def artifacts_world(folder: Path) -> Iterator[ArtifactsWorld]:
         try:
             master = MasterKey(b"m" * 32)
             box = SecretBox(master)
+            storage = LocalStorage(folder)
+            storage.prepare()
             registry = Registry(
                 metadata=Metadata(sql, generation),
                 store=ArtifactsStore(sql, now_us),
@@ -157,6 +165,7 @@ def artifacts_world(folder: Path) -> Iterator[ArtifactsWorld]:
                     monotonic=time.monotonic,
                 ),
                 check_upstream=every_upstream_answers,
+                open_storage=lambda: storage,
                 host="localhost:8080",
             )
             app = Starlette(

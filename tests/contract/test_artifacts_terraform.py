@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import http.client
 import json
 from collections.abc import Iterator
+from hashlib import sha256
 from typing import Any
 from urllib.parse import quote
 
@@ -287,6 +289,14 @@ def test_data_sources_read_with_their_own_escaping(world):
     file_id = files["files"][0]["name"].rpartition("/")[2]
     _, file = send(world, "GET", f"{url}/files/{file_id.replace(':', '%3A')}")
     assert file == files["files"][0]
+    connection = http.client.HTTPConnection("127.0.0.1", world.port, timeout=10)
+    connection.request("GET", f"{url}/files/{file_id.replace(':', '%3A')}:download?alt=media")
+    response = connection.getresponse()
+    content = response.read()
+    connection.close()
+    assert (response.status, len(content)) == (200, int(file["sizeBytes"]))
+    assert base64.b64encode(sha256(content).digest()).decode() == file["hashes"][0]["value"]
+    assert send(world, "GET", f"{url}/files/sha256%3A{'0' * 64}:download?alt=media")[0] == 404
     _, tags = send(world, "GET", f"{url}/packages/dir%2Fapp/tags")
     assert [t["name"].rpartition("/")[2] for t in tags["tags"]] == ["v1"]
     _, repositories = send(world, "GET", f"{PARENT}/repositories?filter=name%3D%22{quote('*/tf-data')}%22")  # fmt: skip

@@ -7,6 +7,7 @@ import os
 import pty
 import subprocess
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import google.oauth2.credentials
@@ -84,6 +85,10 @@ def test_the_life_of_a_repository(hako: Installation, tmp_path: Path) -> None:
     assert version["name"].endswith(f"/packages/dir%2Fapp/versions/{digest}")
     files = documents(hako, "files", "list", "--repository=life", "--package=dir/app")
     assert len(files) == 2  # the layer and the config
+    for file in files:
+        name = file["name"].rpartition("/")[2]
+        written = hako.hako("artifacts", "files", "download", name, "--repository=life", f"--destination={tmp_path}").stdout.strip()  # fmt: skip
+        assert f"sha256:{sha256(Path(written).read_bytes()).hexdigest()}" == name
 
     policies = tmp_path / "policies.json"
     policies.write_text(json.dumps([{"name": "old", "action": {"type": "Delete"}, "condition": {"olderThan": "30d"}}]))  # fmt: skip

@@ -16,6 +16,7 @@ from hakobune.iam.principal import Principal
 from hakobune.iam.secret_box import SecretBox
 from hakobune.iam.store import IamStore
 from hakobune.registry.artifacts_store import ArtifactsStore
+from hakobune.registry.blobs import Storage
 from hakobune.registry.metadata import Metadata
 from hakobune.registry.repository import Repository
 from hakobune.registry.secret_store import SecretStore
@@ -35,6 +36,7 @@ class Registry:
     """What the methods work on.
 
     Attributes:
+        open_storage: where the content of blobs is; cheap after the first call.
         host: `HOST:PORT` under which images are pushed and pulled.
     """
 
@@ -44,6 +46,7 @@ class Registry:
     box: SecretBox
     iam: IamStore
     check_upstream: UpstreamCheck
+    open_storage: Callable[[], Storage]
     host: str
 
     async def repository(self, name: RepositoryName) -> Repository:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 from hakobune.api.artifacts_context import Registry, UpstreamCheck
@@ -14,6 +15,7 @@ from hakobune.registry.metadata import Metadata
 from hakobune.registry.repository import Repository
 from hakobune.registry.rows import now_us
 from hakobune.registry.secret_store import SecretStore
+from hakobune.registry.storages import open_storage
 from hakobune.registry.upstream_password import open_password
 from hakobune.registry.upstream_probe import check_upstream
 from hakobune.settings import Settings
@@ -25,7 +27,7 @@ def open_artifacts(state: RegistryState, settings: Settings, *, env: Mapping[str
     """The API's parts.
 
     Args:
-        env: where proxies and certificates for upstreams are named.
+        env: where proxies and certificates for upstreams are named, and the keys of S3.
     """
     host = f"{settings.host}:{settings.port}"
     box = SecretBox(load_master_key(master_key_path(settings.home)))
@@ -38,6 +40,7 @@ def open_artifacts(state: RegistryState, settings: Settings, *, env: Mapping[str
         check_upstream=upstream_check(
             state.metadata, box, env=env, home=settings.home, own_hosts=settings.registry_hosts
         ),
+        open_storage=cache(lambda: open_storage(settings, env)),
         host=host,
     )
 

@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute
 
 from hakobune.api.artifacts_context import Call, JsonObject, Registry, read_body
+from hakobune.api.artifacts_download import Downloads
 from hakobune.api.artifacts_images import Attachments, Files, Images
 from hakobune.api.artifacts_names import RepositoryName
 from hakobune.api.artifacts_packages import Packages, Versions
@@ -26,7 +27,7 @@ from hakobune.api.caller import ANYBODY, OWNER_ONLY, caller_of, require
 from hakobune.api.resource_paths import ResourceRoute
 from hakobune.serving.errors import InvalidArgumentError, ServingError
 
-Method = Callable[[Call], Awaitable[JsonObject]]
+Method = Callable[[Call], Awaitable[JsonObject | Response]]
 
 _P = "/v1/projects/{project}"
 _L = _P + "/locations/{location}"
@@ -50,7 +51,7 @@ def artifacts_v1_routes(registry: Registry) -> list[BaseRoute]:
     repositories, packages, versions = Repositories(registry), Packages(registry), Versions(registry)  # fmt: skip
     tags, images, files = Tags(registry), Images(registry), Files(registry)
     attachments, policies, projects = Attachments(registry), Policies(registry), Projects(registry)
-    secrets, quotas = Secrets(registry), Quotas(registry)
+    secrets, quotas, downloads = Secrets(registry), Quotas(registry), Downloads(registry)
 
     table: tuple[tuple[str, str, str, Method], ...] = (
         ("GET", _R + ":getIamPolicy", "repositories.getIamPolicy", policies.get),
@@ -82,6 +83,7 @@ def artifacts_v1_routes(registry: Registry) -> list[BaseRoute]:
         ("PATCH", _PACKAGE, "packages.update", packages.update),
         ("DELETE", _PACKAGE, "packages.delete", packages.delete),
         ("GET", _R + "/files", "files.list", files.list),
+        ("GET", _FILE + ":download", "files.download", downloads.download),
         ("GET", _FILE, "files.get", files.get),
         ("PATCH", _FILE, "files.update", files.update),
         ("DELETE", _FILE, "files.delete", files.delete),
@@ -139,7 +141,8 @@ def _endpoint(
         caller = caller_of(request)
         await require(registry.iam, caller, full, _resource(ids))
         call = Call(ids=ids, query=request.query_params, body=await read_body(request), caller=caller)  # fmt: skip
-        return JSONResponse(await handle(call))
+        answer = await handle(call)
+        return answer if isinstance(answer, Response) else JSONResponse(answer)
 
     endpoint.permission = full  # type: ignore[attr-defined] # a test looks whether every route has one
     return endpoint

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from hakobune.cli.artifacts_client import ArtifactsClient
 from hakobune.cli.artifacts_names import add_place, escape_id, package_name, short_id
@@ -53,6 +54,9 @@ def configure_files(parser: argparse.ArgumentParser) -> None:
     listing.add_argument("--package", default="", metavar="PACKAGE", help="only of this package")
     listing.add_argument("--version", default="", metavar="DIGEST", help="and of this version")
     _verb(verbs, "describe", "a blob", _describe_file, "file", output="yaml")
+    download = _verb(verbs, "download", "write a blob into a folder", _download_file, "file")
+    download.add_argument("--destination", default=".", metavar="FOLDER", help="default: here")
+    download.add_argument("--local-filename", metavar="NAME", help="default: the file's own")
     _verb(verbs, "delete", "take a blob out that no version needs", _delete_file, "file", asks=True)
 
 
@@ -203,6 +207,26 @@ def _describe_file(arguments: argparse.Namespace, context: Context) -> int:
     client, repository = _repository(arguments, context)
     found = client.get(f"{repository}/files/{escape_id(arguments.file)}")
     print_document(found, arguments.format, context.out)
+    return 0
+
+
+def _download_file(arguments: argparse.Namespace, context: Context) -> int:
+    client, repository = _repository(arguments, context)
+    name = f"{repository}/files/{escape_id(arguments.file)}"
+    target = Path(arguments.destination) / (arguments.local_filename or arguments.file.replace(":", "-"))  # fmt: skip
+    partial = target.with_name(f".{target.name}.partial")
+    pieces = client.content(f"{name}:download", alt="media")
+    try:
+        with partial.open("wb") as file:
+            for piece in pieces:
+                file.write(piece)
+        partial.replace(target)
+    except OSError as error:
+        raise HakoError(f"cannot write {target}", why=error.strerror or str(error)) from error
+    finally:
+        pieces.close()
+        partial.unlink(missing_ok=True)
+    print(target, file=context.out)
     return 0
 
 

@@ -8,7 +8,6 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from hakobune.errors import UsageError
-from hakobune.settings import Settings
 
 DEFAULT_PROJECT = "hako"
 DEFAULT_LOCATION = "local"
@@ -49,15 +48,6 @@ def add_place(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help=f"default: where the repository is; {DEFAULT_LOCATION} for a new one",
     )
-
-
-def own_hosts(settings: Settings) -> tuple[str, ...]:
-    """`HOST:PORT` under which this installation's registry answers."""
-    hosts = dict.fromkeys((settings.host, "localhost", "127.0.0.1"))
-    ports = [settings.port]
-    if settings.registry_listen is not None:
-        ports.append(settings.registry_listen[1])
-    return tuple(f"{host}:{port}" for port in ports for host in hosts)
 
 
 def parse_image_path(text: str, *, hosts: Collection[str]) -> ImagePath:

@@ -7,7 +7,7 @@ import json
 import socket
 import time
 import urllib.parse
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +147,24 @@ class Client:
             for line in response:
                 if line.strip():
                     yield json.loads(line)
+        finally:
+            connection.close()
+
+    def content(self, name: str, **query: str) -> Generator[bytes, None, None]:
+        """Read a long answer that is no JSON, in pieces as they arrive.
+
+        Raises:
+            HakoError: it was cut off.
+        """
+        connection = _UnixConnection(self._socket, 60.0)
+        try:
+            response = self._request(connection, "GET", name, query, None)
+            if response.status != 200:
+                raise _refusal(response.status, response.read())
+            while piece := response.read(1 << 20):
+                yield piece
+        except (OSError, http.client.HTTPException) as error:
+            raise HakoError(f"the content of {name} was cut off", why=str(error)) from error
         finally:
             connection.close()
 
