@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 import threading
@@ -25,6 +26,9 @@ from tests.hostile_registry import (
     stall_after,
     status,
 )
+from tests.real_registry import PASSWORD, USER, make_tls, token_server
+from tests.real_registry import registry as real_registry
+from tests.registry_client import RegistryHttp
 from tests.remote_world import World, put_image, put_index, read_growing, run
 
 LAYER = os.urandom(300_000)
@@ -700,6 +704,67 @@ def test_a_wrong_password_is_the_repositorys_fault_and_not_the_clients(
         assert "secret-9" not in caught.value.message
 
     run(tmp_path, work)
+
+
+def test_an_upstream_behind_tls_is_trusted_by_its_hosts_own_authority_alone(tmp_path: Path):
+    tls = make_tls(tmp_path / "tls")
+    with hostile_registry((tls.certificate, tls.key)) as upstream:
+        put_image(upstream, LAYER)
+
+        async def work(world: World) -> None:
+            strange = await world.remote("strange", f"https://{upstream.host}")
+            with pytest.raises(
+                RegistryError, match="authority that this machine does not know"
+            ) as caught:
+                await world.sources.find_manifest(strange, "web", "latest")
+            assert caught.value.status == 504
+            folder = world.home / "certs.d" / upstream.host
+            folder.mkdir(parents=True)
+            (folder / "ca.crt").write_bytes(tls.authority.read_bytes())
+            await world.pull(await world.remote("known", f"https://{upstream.host}"), "web")
+
+        run(tmp_path / "home", work)
+
+
+def test_a_real_registry_with_a_token_server_lets_in_whom_the_repository_names(tmp_path: Path):
+    image = HostileRegistry()
+    digest = put_image(image, LAYER)
+    rights = {USER: frozenset({"pull", "push"})}
+    with (
+        token_server(tmp_path / "tokens", rights) as (realm, certificate),
+        real_registry(tmp_path / "real", token_realm=realm, token_certificate=certificate) as host,
+    ):
+        _push(host, realm, image, digest)
+
+        async def work(world: World) -> None:
+            world.passwords["private"] = PASSWORD
+            private = await world.remote("private", f"http://{host}", username=USER, password="x")
+            assert await world.pull(private, "shop/web") == digest
+            nobody = await world.remote("nobody", f"http://{host}")
+            with pytest.raises(RegistryError) as caught:
+                await world.sources.find_manifest(nobody, "shop/web", "latest")
+            assert caught.value.status == 404
+            blob = json.loads(image.manifests[digest][1])["layers"][0]["digest"]
+            with pytest.raises(RegistryError):
+                await world.sources.open_blob(nobody, "shop/web", blob)
+
+        run(tmp_path / "home", work)
+
+
+def _push(host: str, realm: str, image: HostileRegistry, digest: str) -> None:
+    """An image to `shop/web` of a registry with tokens."""
+    basic = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+    with RegistryHttp(realm.removesuffix("/token"), authorization=f"Basic {basic}") as tokens:
+        asked = [("service", "test"), ("scope", "repository:shop/web:pull,push")]
+        token = tokens.send("GET", "/token", parameters=asked).document["token"]
+    with RegistryHttp(f"http://{host}", authorization=f"Bearer {token}") as client:
+        for blob, data in image.blobs.items():
+            begun = client.send("POST", "/v2/shop/web/blobs/uploads/").header("location")
+            done = client.send("PUT", begun, data, parameters=[("digest", blob)])
+            assert done.status == 201, done
+        media_type, body = image.manifests[digest]
+        path = "/v2/shop/web/manifests/latest"
+        assert client.send("PUT", path, body, Content_Type=media_type).status == 201
 
 
 # Lists

@@ -18,6 +18,7 @@ from typing import Any, Final, TypeVar
 from hakobune.oci.digest import Digest
 from hakobune.registry.arrival import Arrival, Phase, State, begin_arrival
 from hakobune.registry.download import OpenAt, StoppedError, download
+from hakobune.registry.errors import RegistryError
 from hakobune.registry.freshness import Trouble
 from hakobune.registry.growing import Growing, Growth
 from hakobune.registry.inotify import Watcher
@@ -188,15 +189,26 @@ class Fetches:
             if growth.state().phase is not Phase.FAILED:
                 return growth
             del self._growths[job.digest]
-        if self._watcher is None:
-            self._watcher = Watcher(self._loop)
         try:
+            if self._watcher is None:
+                self._watcher = Watcher(self._loop)
             growth = Growth(self._folder, job.digest, self._watcher)
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise RegistryError(
+                "UNAVAILABLE",
+                f"the registry cannot follow a file that is being fetched: {error.strerror} "
+                "(sysctl fs.inotify.max_user_instances, fs.inotify.max_user_watches)",
+            ) from error
         growth.orphaned = lambda: self._spawn(self._rescue(job, growth))
+        growth.forgotten = lambda: self._forget(growth)
         self._growths[job.digest] = growth
         return growth
+
+    def _forget(self, growth: Growth) -> None:
+        if self._growths.get(growth.digest) is growth:
+            del self._growths[growth.digest]
 
     async def _begun(self, growth: Growth) -> State:
         """The state as soon as there is something to tell a client."""

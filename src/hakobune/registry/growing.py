@@ -22,6 +22,7 @@ class Growth:
 
     Attributes:
         orphaned: called when the fetching process is gone and has not finished.
+        forgotten: called when nobody reads it here any more.
     """
 
     def __init__(self, folder: Path, digest: Digest, watcher: Watcher) -> None:
@@ -32,6 +33,7 @@ class Growth:
         """
         self.digest = digest
         self.orphaned: Callable[[], None] | None = None
+        self.forgotten: Callable[[], None] | None = None
         self._data_path = data_path(folder, digest)
         self._state = os.open(state_path(folder, digest), os.O_RDONLY | os.O_CLOEXEC)
         self._data = -1
@@ -84,6 +86,8 @@ class Growth:
             if self._data >= 0:
                 os.close(self._data)
                 self._data = -1
+            if self.forgotten is not None:
+                self.forgotten()
 
     def _changed(self, kinds: int) -> None:
         if kinds & CLOSED_WRITER and self.orphaned is not None:

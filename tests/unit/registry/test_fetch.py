@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import hashlib
 import multiprocessing
 import os
 import signal
@@ -177,6 +178,56 @@ def test_wrong_bytes_never_complete_and_are_forgotten(tmp_path: Path):
     run(work)
     assert not shelf.path.exists()
     assert list((tmp_path / "partial").iterdir()) == []
+
+
+def test_readers_in_another_process_do_not_get_wrong_bytes_either(tmp_path: Path):
+    upstream, shelf = Upstream(DATA[:-1] + b"!"), Shelf(tmp_path)
+    gate = threading.Event()
+    upstream.gate = lambda at: gate.wait(10) and None
+
+    async def work() -> None:
+        async with fetches(tmp_path) as one, fetches(tmp_path) as other:
+            readers = [await f.open(shelf.job(upstream), prove=never_asked) for f in (one, other)]
+            gate.set()
+            for growing in readers:
+                assert growing is not None
+                with pytest.raises(BrokenBodyError):
+                    await read_all(growing)
+            assert not one._growths
+            assert not other._growths
+
+    run(work)
+
+
+def test_an_upstream_that_does_not_say_how_long_it_is_is_waited_for(tmp_path: Path):
+    upstream, shelf = Upstream(), Shelf(tmp_path)
+
+    class Endless(Stream):
+        size = -1
+
+        def __init__(self, offset: int) -> None:
+            super().__init__(DATA, offset, gate=lambda at: None)
+            self.size = -1
+
+    async def work() -> None:
+        async with fetches(tmp_path) as found:
+            job = replace(shelf.job(upstream), open_at=Endless)
+            assert await get(found, job) == DATA
+
+    run(work)
+    assert shelf.path.read_bytes() == DATA
+
+
+def test_a_digest_may_be_of_sha512(tmp_path: Path):
+    upstream, shelf = Upstream(), Shelf(tmp_path)
+    digest = Digest("sha512", hashlib.sha512(DATA).hexdigest())
+
+    async def work() -> None:
+        async with fetches(tmp_path) as found:
+            assert await get(found, shelf.job(upstream, digest=digest)) == DATA
+
+    run(work)
+    assert shelf.path.read_bytes() == DATA
 
 
 def test_small_wrong_bytes_are_not_sent_at_all(tmp_path: Path):
