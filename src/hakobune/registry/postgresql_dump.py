@@ -42,10 +42,26 @@ def restore(url: str, folder: Path) -> None:
 
     Raises:
         PostgresqlToolError: pg_restore is missing or fails; the database is as it was.
-        DatabaseError: it is not empty, or cannot be reached.
     """
     path = str(folder / DUMP)
     _run("pg_restore", url, "--single-transaction", "--no-owner", "--no-privileges", path)
+
+
+def has_registry(url: str) -> bool:
+    """Whether the database has a registry's tables.
+
+    Raises:
+        DatabaseError: it cannot be reached.
+    """
+    return asyncio.run(_has_registry(url))
+
+
+async def _has_registry(url: str) -> bool:
+    sql = await open_sql(url)
+    try:
+        return await sql.fetch_row("SELECT to_regclass('repository')::text") != (None,)
+    finally:
+        await sql.close()
 
 
 async def _live(url: str) -> list[tuple[str, int, str]]:
@@ -75,7 +91,9 @@ def _run(program: str, url: str, *arguments: str) -> None:
             fix="apt-get install postgresql-client",
         ) from error
     if done.returncode:
+        said = done.stderr.strip().splitlines()
+        errors = [line for line in said if "error:" in line.lower()]
         raise PostgresqlToolError(
             f"{program} fails on the database of {host}",
-            why=" | ".join(done.stderr.strip().splitlines()[-3:]),
+            why=" | ".join((errors or said)[:2]),
         )

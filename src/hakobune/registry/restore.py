@@ -93,6 +93,12 @@ def restore(backup: Path, settings: Settings, *, env: Mapping[str, str]) -> Veri
             why=f"it has a registry: {database}",
             fix="give another HAKO_HOME, or move that file and the blobs beside it away",
         )
+    if kind != "sqlite" and postgresql_dump.has_registry(url):
+        raise BackupError(
+            f"cannot restore into {settings.home}",
+            why="the database that HAKO_REGISTRY_DATABASE names has a registry",
+            fix="name an empty one: createdb hako2",
+        )
     found = verify(backup)
     if found.record.database != kind:
         raise BackupError(
