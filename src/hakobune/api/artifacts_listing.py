@@ -6,12 +6,13 @@ anything else.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import zlib
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cmp_to_key
+from functools import cmp_to_key, partial
 from typing import Any, Generic, TypeVar
 
 from hakobune.api.artifacts_filter import Record, parse_filter
@@ -88,7 +89,8 @@ async def read_page(
             found += part
             if len(part) < _CHUNK:
                 break
-        return cut_page(found, request, record=record, filters=filters, orders=orders)
+        cut = partial(cut_page, found, request, record=record, filters=filters, orders=orders)
+        return await asyncio.to_thread(cut)  # a hundred thousand items take seconds
     after = str(_read_token(request.page_token, _mark(request), 1)[0]) if request.page_token else ""
     items = await fetch(after, request.size + 1)
     page = tuple(items[: request.size])

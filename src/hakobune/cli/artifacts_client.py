@@ -9,6 +9,8 @@ from hakobune.cli.artifacts_names import DEFAULT_LOCATION, DEFAULT_PROJECT, esca
 from hakobune.cli.client import Client, Document
 from hakobune.cli.main import Context
 
+PAGE = "1000"  # the most that the API gives at once
+
 
 class ArtifactsClient(Client):
     """Calls with query parameters, on `/v1`."""
@@ -18,6 +20,7 @@ class ArtifactsClient(Client):
 
     def each(self, path: str, field: str, **query: str) -> Iterator[Document]:
         """All items of a list, page by page."""
+        query = {"pageSize": PAGE, **query}
         token = ""
         while True:
             page = self.get(path, **query, **({"pageToken": token} if token else {}))
