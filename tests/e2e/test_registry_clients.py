@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -17,7 +18,7 @@ from hakobune.oci.store import Store
 from tests.e2e.docker_daemon import docker_daemon
 from tests.image_maker import a_layer, an_image
 from tests.real_registry import go_tool
-from tests.registry_client import RegistryHttp
+from tests.registry_client import Answer, RegistryHttp
 from tests.registry_rights import READER, WRITER, access_token, set_policy
 from tests.registry_server import HakoRegistry, hako_registry
 
@@ -319,6 +320,44 @@ def test_a_person_with_a_token_does_what_her_roles_allow(world: World, http: Reg
     assert nowhere.returncode != 0
     assert deleted.returncode != 0  # writers do not delete
     assert http.send("GET", "/v2/shop/hers/app/manifests/2").status == 200
+
+
+def test_a_mount_is_answered_with_both_scopes_if_the_client_may_and_its_token_lacks_one(
+    world: World, http: RegistryHttp
+) -> None:
+    email = "bob@example.com"
+    token = access_token(world.registry, email)
+    digest = http.push_blob("shop/bobs/app", b"bob's own layer")
+    secret = http.push_blob("shop/secret/app", b"not bob's")
+    http.push_blob("shop/target/app", b"x")
+    for name, role in (("bobs", READER), ("target", WRITER)):
+        set_policy(world.registry, f"projects/shop/locations/local/repositories/{name}", (role, f"user:{email}"))  # fmt: skip
+    basic = base64.b64encode(f"{USER}:{token}".encode()).decode()
+
+    def bearer(*scopes: str) -> RegistryHttp:
+        with RegistryHttp(world.registry.url, authorization=f"Basic {basic}") as asking:
+            answer = asking.send(
+                "GET", "/v2/token", parameters=[("scope", text) for text in scopes]
+            )
+        return RegistryHttp(world.registry.url, authorization=f"Bearer {answer.document['token']}")
+
+    def mount(client: RegistryHttp, digest: str, source: str) -> Answer:
+        with client:
+            return client.send(
+                "POST", "/v2/shop/target/app/blobs/uploads/",
+                parameters=[("mount", digest), ("from", source)],
+            )  # fmt: skip
+
+    target, source = "repository:shop/target/app:pull,push", "repository:shop/bobs/app:pull"
+    asked = mount(bearer(target), digest, "shop/bobs/app")
+    mounted = mount(bearer(target, source), digest, "shop/bobs/app")
+    hidden = mount(bearer(target), secret, "shop/secret/app")
+    nothing = mount(bearer(target), secret, "shop/nowhere/app")
+
+    assert asked.status == 401
+    assert f'scope="{target} {source}"' in asked.header("www-authenticate")
+    assert mounted.status == 201
+    assert (hidden.status, nothing.status) == (202, 202)
 
 
 def test_nobody_else_is_let_in(world: World) -> None:

@@ -79,11 +79,23 @@ class Admission:
         everything = await self._metadata.list_repositories()
         return await self._authorizer.visible(decision.principal, everything)
 
-    async def may_pull(self, exchange: Exchange, name: str, repository: Repository) -> bool:
-        """Whether the client may pull NAME of another repository, too (a mount reveals nothing)."""
+    async def may_pull(
+        self, exchange: Exchange, name: str, repository: Repository, *, asked_for: bool
+    ) -> bool:
+        """Whether the client may pull NAME of another repository, too (a mount reveals nothing).
+
+        Args:
+            asked_for: the client has named it.
+
+        Raises:
+            RefusedError: it may, but its token is for the target alone: it is told to ask for one that is for both.
+        """
         decision = await self._authorizer.decide(
             exchange.head.get("authorization"), exchange.peer, PULL, repository, name
         )
+        if asked_for and decision.outcome is Outcome.CHALLENGE and decision.principal.is_known:
+            target = scope_of(PUSH, exchange.route.name)
+            self._check(exchange, decision, f"{target} {scope_of(PULL, name)}")
         return decision.allowed
 
     async def _ask(

@@ -123,7 +123,7 @@ async def _mount(
         sources = await parts.metadata.repositories_with_blob(digest)
     for source in sources:
         image = source_name or f"{source.path}/{exchange.image}"
-        if not await admission.may_pull(exchange, image, source):
+        if not await admission.may_pull(exchange, image, source, asked_for=source_name is not None):
             continue
         if await parts.metadata.mount_blob(source, target, digest) is not None:
             return _created(exchange, digest)
