@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -26,7 +28,14 @@ from hakobune.registry.metadata import Metadata
 from hakobune.registry.repository import Mode, RemoteConfig, Repository, UpstreamPolicy
 from hakobune.registry.upstream_password import seal_password
 from hakobune.state.sql import open_sql
-from tests.hostile_registry import Handler, HostileRegistry, cut_after, hostile_registry, send
+from tests.hostile_registry import (
+    Handler,
+    HostileRegistry,
+    cut_after,
+    hostile_registry,
+    send,
+    status,
+)
 from tests.real_registry import registry as real_registry
 from tests.registry_client import RegistryHttp
 from tests.registry_server import HakoRegistry, hako_registry
@@ -217,6 +226,49 @@ def test_a_killed_worker_leaves_its_fetch_to_the_others(upstream: HostileRegistr
         if done:
             assert upstream.requests("GET", "/blobs/")[1].headers["range"].startswith("bytes=")
         assert read_whole(server, path)[:2] == (200, digest)
+
+
+def test_whatever_dies_or_lies_no_complete_body_is_wrong_and_all_is_there_in_the_end(
+    upstream: HostileRegistry,
+):
+    chance = random.Random(5)
+    digests = [upstream.put_blob(os.urandom(chance.randrange(1, 3 << 20))) for _ in range(12)]
+    faults = (cut_after(0), cut_after(100_000), send(lambda data: data[:-1] + b"?"), status(503))
+    for _ in range(60):
+        upstream.fail("GET", chance.choice(digests), chance.choice(faults), times=1)
+    end = time.monotonic() + 8
+    wrong: list[str] = []
+    complete = 0
+    with hako_registry() as server:
+        assert server.owner_token
+        name = add_remote(server, upstream.host).path
+
+        def client(seed: int) -> int:
+            choice, done = random.Random(seed), 0
+            while time.monotonic() < end:
+                digest = choice.choice(digests)
+                try:
+                    code, found, _ = read_whole(server, f"/v2/{name}/web/blobs/{digest}")
+                except (OSError, http.client.HTTPException):
+                    continue
+                done += code == 200
+                if code == 200 and found != digest:
+                    wrong.append(digest)
+            return done
+
+        with ThreadPoolExecutor(6) as threads:
+            clients = [threads.submit(client, seed) for seed in range(6)]
+            while time.monotonic() < end - 1:
+                time.sleep(0.7)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(chance.choice(server.children()), signal.SIGKILL)
+            complete = sum(c.result(60) for c in clients)
+
+        assert wrong == []
+        assert complete > 12
+        upstream.rules.clear()
+        for digest in digests:
+            assert read_whole(server, f"/v2/{name}/web/blobs/{digest}")[:2] == (200, digest)
 
 
 def _outcome(reader: object) -> tuple[int, str] | None:
