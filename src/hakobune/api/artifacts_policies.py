@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from hakobune.api.artifacts_context import Call, JsonObject, Registry
-from hakobune.iam.policy import read_policy
-from hakobune.iam.resource import ResourceKind
-from hakobune.serving.errors import InvalidArgumentError
+from hakobune.api.iam_policies import get_policy, set_policy, test_permissions
 
 
 class Policies:
@@ -16,31 +14,13 @@ class Policies:
 
     async def get(self, call: Call) -> JsonObject:
         stored = await self._registry.repository(call.repository)
-        return (await self._registry.iam.policies.get(stored.resource)).to_document()
+        return await get_policy(self._registry.iam, stored.resource)
 
     async def set(self, call: Call) -> JsonObject:
         stored = await self._registry.repository(call.repository)
-        document = call.body.get("policy")
-        policy = read_policy(document, ResourceKind.REPOSITORY)
-        etag = document.get("etag", "") if isinstance(document, dict) else ""
-        if not isinstance(etag, str):
-            raise InvalidArgumentError("it is no text", field="policy.etag")
-        set_ = await self._registry.iam.policies.set(
-            stored.resource, policy, etag=etag, actor=call.actor
-        )
-        return set_.to_document()
+        return await set_policy(self._registry.iam, stored.resource, call.body, actor=call.actor)
 
     async def test(self, call: Call) -> JsonObject:
         """Which of the permissions the caller has. Everybody may ask, also about what does not exist."""
-        asked = call.body.get("permissions", [])
-        if not isinstance(asked, list) or not all(isinstance(p, str) for p in asked):
-            raise InvalidArgumentError("it is no list of texts", field="permissions")
-        if wild := [permission for permission in asked if "*" in permission]:
-            raise InvalidArgumentError(f"{wild[0]!r} is no permission", field="permissions")
         resource = str(call.repository)
-        held = [
-            permission
-            for permission in asked
-            if (await self._registry.iam.check(call.caller, permission, resource)).allowed
-        ]
-        return {"permissions": held} if held else {}
+        return await test_permissions(self._registry.iam, resource, call.body, caller=call.caller)

@@ -18,7 +18,7 @@ from hakobune.iam.policy import (
     without_member,
 )
 from hakobune.iam.resource import ResourceKind, kind_of
-from hakobune.state.sql import Sql, Transaction
+from hakobune.state.sql import Transaction
 
 _SELECT: Final = "SELECT bindings, revision FROM iam_policy WHERE resource = $1"
 
@@ -78,11 +78,6 @@ async def replace_member(transaction: Transaction, member: str, replacement: str
         after = without_member(before, member, replacement=replacement)
         if after != before:
             await _write(transaction, resource, replace(after, revision=revision + 1))
-
-
-async def read_policy_of(sql: Sql, resource: str) -> Policy:
-    """The policy of *resource*, for a reader that changes nothing."""
-    return _read(resource, await sql.fetch_row(_SELECT, resource))
 
 
 async def _check_names(transaction: Transaction, members: frozenset[str]) -> None:
