@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
-from hakobune.api.grpc_front import _Refused, read_frame, refusal, success, timeout_s
+from hakobune.api.grpc_front import (
+    GrpcFront,
+    _Refused,
+    _Request,
+    read_frame,
+    refusal,
+    success,
+    timeout_s,
+)
 
 
 def test_a_message_is_framed_and_read_again():
@@ -43,3 +53,12 @@ def test_words_of_a_refusal_travel_percent_encoded():
 )  # fmt: skip
 def test_deadlines_are_read(text, seconds):
     assert timeout_s(text) == seconds
+
+
+def test_without_googles_message_types_the_fix_is_said(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "hakobune.api.grpc_transcode", None)
+    monkeypatch.delattr("hakobune.api.grpc_transcode", raising=False)
+
+    with pytest.raises(_Refused, match=r"pip install 'hakobune\[grpc\]'") as caught:
+        GrpcFront(tmp_path / "api.sock")._call(_Request())
+    assert caught.value.status == 12
