@@ -36,12 +36,14 @@ class SameProject:
 
 
 class AgentGate:
-    """Asks the policies of the upstream and its project."""
+    """Asks the policies of the upstream and its project; within one project nothing has to be granted."""
 
     def __init__(self, iam: IamStore) -> None:
         self._iam = iam
 
     async def check(self, repository: Repository, upstream: Repository) -> None:
+        if repository.project == upstream.project:
+            return
         agent = registry_agent(repository.project)
         verdict = await self._iam.check(agent, PULL_VIA_VIRTUAL, upstream.resource)
         if not verdict.allowed:

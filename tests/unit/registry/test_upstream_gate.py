@@ -34,6 +34,15 @@ def test_another_projects_agent_needs_a_grant_and_loses_it_again(tmp_path):
     assert run(main()) == [True, False, True, False]
 
 
+def test_a_project_that_took_its_agents_rights_away_still_shows_its_own(tmp_path):
+    async def main():
+        async with an_iam(tmp_path) as iam:
+            await iam.store.policies.set("projects/shop", Policy(), etag="", actor="owner")
+            return await passes(AgentGate(iam.store), INSIDE)
+
+    assert run(main())
+
+
 def test_without_policies_projects_are_apart():
     async def main():
         return [await passes(SameProject(), r) for r in (INSIDE, OUTSIDE)]
