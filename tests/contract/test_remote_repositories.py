@@ -647,6 +647,35 @@ def test_an_upstream_that_stops_sending_is_given_up(
     assert upstream.requests("GET", "/blobs/")[1].headers["range"] == "bytes=100000-"
 
 
+def test_an_upstream_that_is_silent_does_not_hold_up_the_others(
+    tmp_path: Path, upstream: HostileRegistry
+):
+    put_image(upstream, LAYER)
+
+    def silent(handler: Handler) -> bool:
+        upstream.ended.wait(20)
+        handler.cut()
+        return True
+
+    upstream.fail("GET", "^/v2/slow/", silent)
+
+    async def work(world: World) -> None:
+        slow = await world.remote("slow", f"http://{upstream.host}/slow")
+        fine = await world.remote("fine", upstream)
+        asked = [
+            asyncio.create_task(world.sources.find_manifest(slow, "web", f"v{number}"))
+            for number in range(60)
+        ]
+        await asyncio.sleep(0.3)
+        async with asyncio.timeout(5):
+            await world.pull(fine, "web")
+        assert len(upstream.requests("GET", "^/v2/slow/")) == 12
+        upstream.ended.set()
+        await asyncio.gather(*asked, return_exceptions=True)
+
+    run(tmp_path, work)
+
+
 def test_a_disk_without_room_stores_nothing_and_says_so(
     tmp_path: Path, upstream: HostileRegistry, monkeypatch: pytest.MonkeyPatch
 ):

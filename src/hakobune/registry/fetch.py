@@ -30,9 +30,14 @@ from hakobune.registry.upstream_errors import (
     from_note,
 )
 
-DOWNLOADS: Final = 64  # at the same time; more of them wait
-CALLS: Final = 16
+# At the same time, and of one repository: a slow upstream does not use up what the others need.
+DOWNLOADS: Final = 64
+DOWNLOADS_OF_ONE: Final = 24
+CALLS: Final = 48
+CALLS_OF_ONE: Final = 12
 _HEAD_LIMIT_S: Final = 120.0  # all tries of a fetch until its upstream has answered
+_QUEUE_S: Final = 10.0
+_LANES: Final = 4096
 _ROUNDS: Final = 20
 _RESCUE_S: Final = (0.0, 0.02, 0.1, 0.5, 2.0)
 _T = TypeVar("_T")
@@ -70,11 +75,30 @@ class Fetches:
         self._calls: ThreadPoolExecutor | None = None
         self._watcher: Watcher | None = None
         self._growths: dict[Digest, Growth] = {}
+        self._lanes: dict[tuple[str, int], asyncio.Semaphore] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._stop = threading.Event()
 
+    async def ask(self, repository: int, call: Callable[[], _T]) -> _T:
+        """Run a blocking call to a repository's upstream in a thread.
+
+        Raises:
+            UpstreamError: the calls before it take too long.
+        """
+        lane = self._lane("ask", repository, CALLS_OF_ONE)
+        try:
+            async with asyncio.timeout(_QUEUE_S):
+                await lane.acquire()
+        except TimeoutError as error:
+            why = "too many questions to it are still without an answer"
+            raise UpstreamError(Trouble.UNREACHABLE, "the upstream", why) from error
+        try:
+            return await self.run(call)
+        finally:
+            lane.release()
+
     async def run(self, call: Callable[[], _T]) -> _T:
-        """Run a short blocking call to an upstream or to the disk in a thread."""
+        """Run a short blocking call in a thread."""
         if self._calls is None:
             self._calls = ThreadPoolExecutor(CALLS, thread_name_prefix="upstream")
         return await self._loop.run_in_executor(self._calls, call)
@@ -177,9 +201,16 @@ class Fetches:
     async def _download(self, job: Job, arrival: Arrival) -> None:
         if self._downloads is None:
             self._downloads = ThreadPoolExecutor(DOWNLOADS, thread_name_prefix="download")
-        await self._loop.run_in_executor(
-            self._downloads, download, arrival, job.open_at, job.check_room, self._stop
-        )
+        async with self._lane("download", job.repository, DOWNLOADS_OF_ONE):
+            await self._loop.run_in_executor(
+                self._downloads, download, arrival, job.open_at, job.check_room, self._stop
+            )
+
+    def _lane(self, kind: str, repository: int, width: int) -> asyncio.Semaphore:
+        """How much of one repository may be under way."""
+        if len(self._lanes) > _LANES:
+            self._lanes = {key: lane for key, lane in self._lanes.items() if lane.locked()}
+        return self._lanes.setdefault((kind, repository), asyncio.Semaphore(width))
 
     # Following
 

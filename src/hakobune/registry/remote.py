@@ -370,7 +370,9 @@ class RemoteRepositories:
                 )
             upstream = upstream.otherwise
         return AskedByHttp(
-            self._upstreams.client(repository, upstream), self._fetches.run, cached=cached
+            self._upstreams.client(repository, upstream),
+            functools.partial(self._fetches.ask, repository.id),
+            cached=cached,
         )
 
     def _parse(self, repository: Repository) -> Any:

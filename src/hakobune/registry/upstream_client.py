@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -38,6 +39,7 @@ CONNECT_S: Final = 5.0
 HEAD_S: Final = 15.0
 STALL_S: Final = 30.0
 _PAUSE_S: Final = 0.2
+_MOST_TAGS: Final = 500_000
 _LIMIT: Final = re.compile(r"(\d+)(?:;w=(\d+))?")
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 _T = TypeVar("_T")
@@ -145,7 +147,7 @@ class UpstreamClient:
             AbsentError, UpstreamError: there is no such repository; no answer.
         """
         client = self._client(image)
-        return self._ask(lambda: tuple(client.tags()), 2)
+        return self._ask(lambda: tuple(islice(client.tags(), _MOST_TAGS)), 2)
 
     def referrers(self, image: str, digest: Digest) -> tuple[Descriptor, ...]:
         """All referrers there, by the fallback tag where the API is missing.
