@@ -32,6 +32,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     with small_installation(
         tmp_path_factory.mktemp("small"), HAKO_REGISTRY_GRACE="1"
     ) as installation:
+        installation.hako("image", "tag", "server", "kept")
         yield installation
 
 
@@ -211,7 +212,7 @@ def test_a_service_keeps_its_digest_when_the_tag_moves_and_its_image_when_the_re
     for repository in ("links", "others", "moving", "from", "to", "cloud"):
         call(here, "DELETE", f"/v1/projects/hako/locations/local/repositories/{repository}")
     wait_until(lambda: layer not in blob_files(here, "registry"), what="it is collected")
-    here.hako("image", "rm", "server")
+    here.hako("image", "rm", "server", "kept")
     here.hako("image", "prune")
     with SupervisorClient(here.home / "run/supervisor.sock") as client:
         for container in client.list():
@@ -220,6 +221,7 @@ def test_a_service_keeps_its_digest_when_the_tag_moves_and_its_image_when_the_re
 
     assert (status, body) == (200, b"ok\n")
     assert running_digest(here, "moving") == first
+    here.hako("image", "tag", first, "kept")
 
 
 def test_a_deploy_takes_what_the_tag_is_now(here: Installation, host: str) -> None:
@@ -368,10 +370,38 @@ def test_the_next_supervisor_finds_the_registry_and_its_sockets(
 
 def test_a_port_of_its_own_that_is_taken_is_left_out(here: Installation, host: str) -> None:
     here.hako("serve", "--stop")
+    stopped = here.hako("image", "push", "small", f"{host}/hako/apps/small:1", check=False)
     with socket.create_server(("127.0.0.1", here.port + 41)):
         here.hako("serve")
         status, _ = status_of(f"http://{host}/v2/")
     log = (here.home / "run/programs/controller.log").read_text()
 
+    assert "connection refused" in stopped.stderr
+    assert "fix: hako serve" in stopped.stderr
     assert status == 401
     assert "the registry's own port is in use by another program" in log
+
+
+def test_without_its_database_it_says_so_to_all_and_services_go_on(
+    here: Installation, host: str
+) -> None:
+    here.hako("serve", "--stop")
+    here.extra_env["HAKO_REGISTRY_DATABASE"] = "postgresql://hako:secret@127.0.0.1:9/hako"
+    try:
+        here.hako("serve")
+        refusals = [
+            status_of(f"http://{address}/v2/")
+            for address in (host, f"localhost:{here.port + 41}", host)
+        ]
+        listing = here.hako("artifacts", "repositories", "list", check=False)
+        here.hako("deploy", "alone", "--image", "kept", "--port", "9000")
+        page = here.get(host="alone.localhost")
+    finally:
+        here.hako("serve", "--stop")
+        del here.extra_env["HAKO_REGISTRY_DATABASE"]
+
+    assert [status for status, _ in refusals] == [503, 503, 503]
+    assert listing.returncode == 1
+    assert "cannot open the registry's database" in listing.stderr
+    assert "secret" not in listing.stderr
+    assert page == (200, b"ok\n")

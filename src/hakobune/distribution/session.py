@@ -114,7 +114,7 @@ class Session:
                     answer.read_whole(request.read_limit)
             except TRANSPORT_ERRORS as error:
                 self._wait(
-                    request, attempt, None, no_answer(request.what, host=endpoint.host, error=error)
+                    request, attempt, None, self._no_answer(request.what, endpoint.host, error)
                 )
                 continue
             if answer.status in request.expected:
@@ -142,6 +142,14 @@ class Session:
                 f"{error.host} {why} {seconds:.0f} s ({error.why}); try {attempt} of {self.access.attempts}"
             )
         self._sleep(seconds)
+
+    def _no_answer(self, what: str, host: str, error: BaseException) -> NoAnswerError:
+        """The error in words; this installation's own registry can be started."""
+        found = no_answer(what, host=host, error=error)
+        own = self.access.registries.own
+        if own is not None and host in own.hosts:
+            found.fix = found.fix or "hako serve: the registry of this installation answers there"
+        return found
 
     def _refusal(
         self, request: Request, endpoint: Endpoint, answer: Answer, asked: float | None
@@ -302,7 +310,7 @@ class Session:
             except TRANSPORT_ERRORS as error:
                 failures.append(error)
         if failures:
-            raise no_answer(what, host=endpoint.host, error=failures[0])
+            raise self._no_answer(what, endpoint.host, failures[0])
         return f"{schemes[0]}://{endpoint.host}"
 
 

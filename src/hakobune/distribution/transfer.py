@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -139,8 +140,11 @@ def is_outdated(store: Store, reference: Reference, progress: Progress) -> bool:
     )
     if not OwnRegistry.of(settings).means(reference):
         return False
+    from hakobune.distribution.access import Access
+
+    access = Access.read(os.environ, store.home, uid=os.geteuid())
     try:
-        there = resolve(store, reference, progress)
+        there = resolve(store, reference, progress, access=replace(access, attempts=1))
     except HakoError:
         return False
     return there not in (store.find_digest(reference), store.source(reference))

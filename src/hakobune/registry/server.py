@@ -25,6 +25,7 @@ from typing import Any, Final
 import uvloop
 
 from hakobune.errors import HakoError
+from hakobune.registry.apology import apologize
 from hakobune.registry.generation import Generation
 from hakobune.registry.limits import Limits
 from hakobune.registry.metrics import MetricsPage
@@ -39,6 +40,7 @@ _SIGNALS: Final = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _SOON_S: Final = 5.0  # who dies sooner is started again later
 _LONGEST_WAIT_S: Final = 10.0
 _GRACE_S: Final = 30.0
+_APOLOGY_S: Final = 5.0
 
 Run = Callable[[], None]
 Serve = Callable[[Plan, Sockets, MetricsPage, int], Coroutine[Any, Any, None]]
@@ -183,7 +185,16 @@ def run(plan: Plan, *, workers: int, env: MutableMapping[str, str]) -> None:
     """
     settings = plan.settings
     settings.registry.mkdir(parents=True, exist_ok=True)
-    migrate(settings)
+    try:
+        migrate(settings)
+    except HakoError:
+        if "LISTEN_FDS" in env:  # the supervisor's: connections wait in them, and it will try again
+            apologize(
+                open_sockets(settings, env),
+                "the registry cannot open its database; its log says why",
+                for_s=_APOLOGY_S,
+            )
+        raise
     page = MetricsPage(workers)
     sockets = open_sockets(settings, env)
     generation = Generation(settings.registry / "generation")
