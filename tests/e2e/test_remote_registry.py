@@ -271,6 +271,34 @@ def test_whatever_dies_or_lies_no_complete_body_is_wrong_and_all_is_there_in_the
             assert read_whole(server, f"/v2/{name}/web/blobs/{digest}")[:2] == (200, digest)
 
 
+def test_a_rotten_blob_is_found_and_fetched_again(server: HakoRegistry, upstream: HostileRegistry):
+    digest = put_image(upstream, os.urandom(300_000))
+    repository = add_remote(server, upstream.host)
+    with server.over_tcp() as client:
+        _pull(client, repository, upstream, digest)
+        layer = json.loads(upstream.manifests[digest][1])["layers"][0]["digest"]
+        digits = layer.partition(":")[2]
+        path = server.home / "registry/blobs/sha256" / digits[:2] / digits
+        end = time.monotonic() + 10
+        while not path.exists():
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        good = path.read_bytes()
+        path.chmod(0o644)
+        path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+
+        done = subprocess.run(
+            [sys.executable, "-I", "-m", "hakobune.registry.maintain", "verify"],
+            env={"PATH": os.environ["PATH"], "HAKO_HOME": str(server.home)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+        assert '"repaired":true' in done.stdout.replace(" ", ""), done.stdout + done.stderr
+        assert client.send("GET", f"/v2/{repository.path}/team/web/blobs/{layer}").body == good
+
+
 def _outcome(reader: object) -> tuple[int, str] | None:
     try:
         return reader.result(60)[:2]  # type: ignore[attr-defined]

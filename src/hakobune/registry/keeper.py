@@ -36,6 +36,7 @@ from hakobune.state.sql import Transaction, open_sql
 
 _CLEANUP_PERIOD_S: Final = 24 * 3600.0
 _NICE: Final = 10
+_COMMIT_TRIES: Final = 100  # a tenth of a second each
 
 logger = logging.getLogger(__name__)
 
@@ -175,7 +176,12 @@ async def refetch(
             return False
     except (OSError, http.client.HTTPException):
         return False
-    return await metadata.find_blob(repository, digest) is not None
+    # Who reads has the last byte before the blob is committed.
+    for _ in range(_COMMIT_TRIES):
+        if await metadata.find_blob(repository, digest) is not None:
+            return True
+        await asyncio.sleep(0.1)
+    return False
 
 
 async def _keep_one(duty: Duty) -> None:
