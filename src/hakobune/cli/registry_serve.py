@@ -78,11 +78,12 @@ def check_certificate(certificate: str, key: str | None) -> None:
         context.load_cert_chain(certificate, key, password=_no_password)
     except (ssl.SSLError, ValueError) as error:
         reason = getattr(error, "reason", None) or str(error)
-        why = {
-            "KEY_VALUES_MISMATCH": "the key is another certificate's",
-            "NO_START_LINE": "it holds no certificate or no key in PEM",
-            "PEM_LIB": "it holds no certificate or no key in PEM",
-        }.get(reason, reason)
+        if "KEY_VALUES_MISMATCH" in reason:
+            why = "the key is another certificate's"
+        elif "PEM" in reason or "NO_START_LINE" in reason:
+            why = "it holds no certificate or no key in PEM"
+        else:
+            why = reason
         raise HakoError(
             f"cannot use the certificate {certificate}",
             why=why,
