@@ -9,8 +9,8 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
 from hakobune.registry.answer import FilePart, StreamPart
 from hakobune.registry.arriving import ClientGoneError
@@ -40,6 +40,7 @@ class Outlet:
         self._full: asyncio.Future[None] | None = None  # until the transport takes more
         self._sender: FileSender | None = None
         self._done: Done | None = None
+        self._waiting: asyncio.Task[int] | None = None  # for more of a file that is still growing
         self._queued = 0  # bytes that the transport held when `drain` began to wait
 
     @property
@@ -65,6 +66,8 @@ class Outlet:
         """The connection is no more."""
         self.gone = True
         self.resume()
+        if self._waiting is not None:
+            self._waiting.cancel()
         if self._sender is not None:
             self._sender.stop()
             self._file_done(ConnectionResetError("the connection was closed"))
@@ -131,13 +134,25 @@ class Outlet:
             until = end
             if part.growing is not None:
                 self._watch.enter(Phase.WORKING, time.monotonic())
-                until = min(end, await part.growing.wait(at))
+                until = min(end, await self._unless_lost(part.growing.wait(at)))
             await self._send_range(part.descriptor, at, until - at, head)
             head = b""
             at = until
         if head:  # of an empty file
             self.write(head)
         return part.count
+
+    async def _unless_lost(self, more: Coroutine[Any, Any, int]) -> int:
+        """Wait for more of a file; for a client who is gone nobody waits, nor fetches."""
+        waiting = self._waiting = self._loop.create_task(more)
+        try:
+            return await waiting
+        except asyncio.CancelledError:
+            if self.gone:
+                raise ClientGoneError("the connection was closed") from None
+            raise
+        finally:
+            self._waiting = None
 
     async def send_stream(self, part: StreamPart, head: bytes) -> int:
         """Send *head* and *part* piece by piece; how many bytes of it.

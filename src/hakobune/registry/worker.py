@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import logging
 import os
 import resource
@@ -50,7 +51,10 @@ from hakobune.registry.upstream_password import open_password
 from hakobune.settings import Settings
 from hakobune.state.sql import Sql, open_sql
 
-_ROUTES: Final = 8192
+_M_TRIM_THRESHOLD: Final = -1
+_M_MMAP_THRESHOLD: Final = -3
+_ROUTES: Final = 8192  # that are remembered, if they are no longer than this:
+_PATH_BYTES: Final = 512
 _THREADS: Final = 4
 _TICK_S: Final = 1.0
 _PULLS_S: Final = 60.0
@@ -101,9 +105,11 @@ class Worker:
         """What a path means; a host may be a mirror's, which stands for a repository."""
         route = self._routes.get(path)
         if route is None:
-            if len(self._routes) >= _ROUTES:
-                self._routes.clear()
-            route = self._routes[path] = find_route(path)
+            route = find_route(path)
+            if len(path) < _PATH_BYTES:
+                if len(self._routes) >= _ROUTES:
+                    self._routes.clear()
+                self._routes[path] = route
         return self._mirrors.route(route, host) if self._mirrors.entries else route
 
     async def answer(self, connection: Connection, head: Head, route: Route) -> Answer:
@@ -158,6 +164,7 @@ class Worker:
 async def serve(plan: Plan, sockets: Sockets, page: MetricsPage, number: int) -> None:
     """Serve until SIGTERM."""
     _raise_descriptor_limit()
+    _keep_pieces_in_the_heap()
     settings = plan.settings
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
@@ -309,6 +316,14 @@ def _reload(plan: Plan, encryption: ssl.SSLContext) -> None:
         encryption.load_cert_chain(plan.certificate, plan.key)
     except (OSError, ssl.SSLError) as error:
         logger.error("the certificate cannot be read", extra={"reason": str(error)})
+
+
+def _keep_pieces_in_the_heap() -> None:
+    """What uploads are read into (256 KB each) is not to be mapped, faulted in and unmapped every time (mallopt(3))."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # of glibc alone
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 1024 * 1024)
+        mallopt(_M_TRIM_THRESHOLD, 2 * 1024 * 1024)
 
 
 def _raise_descriptor_limit() -> None:

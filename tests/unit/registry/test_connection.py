@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
-from hakobune.registry.answer import Answer, json_answer
+from hakobune.registry.answer import Answer, FilePart, json_answer
 from hakobune.registry.arriving import BodyError, ClientGoneError
 from hakobune.registry.connection import Connection
 from hakobune.registry.head import HEAD_LIMIT, Head
@@ -396,3 +398,41 @@ def test_a_worker_that_ends_answers_what_is_under_way() -> None:
         assert answer.endswith(b"abcd")
 
     run(test, echo)
+
+
+class Growing:
+    """A file that stops growing after its first half."""
+
+    def __init__(self, path: Path, half: int) -> None:
+        self.descriptor = os.open(path, os.O_RDONLY)
+        self.closed = False
+        self._half = half
+
+    async def wait(self, beyond: int) -> int:
+        if beyond >= self._half:
+            await asyncio.Event().wait()
+        return self._half
+
+    def close(self) -> None:
+        os.close(self.descriptor)
+        self.closed = True
+
+
+def test_nobody_waits_for_an_upstream_when_the_client_is_gone(tmp_path: Path) -> None:
+    (tmp_path / "partial").write_bytes(bytes(1000))
+    growing = Growing(tmp_path / "partial", 500)
+
+    async def endpoint(connection: Connection, head: Head) -> Answer:
+        return Answer(status=200, body=FilePart(growing.descriptor, 0, 1000, growing))
+
+    async def test(world: World) -> None:
+        await world.send(request("GET", "/a"))
+        answer = await world.read(bytes(500))
+        assert b"Content-Length: 1000" in answer
+        world.connection.abort()
+        await asyncio.sleep(0.05)
+
+        assert growing.closed
+        assert world.server.recorded == [499]
+
+    run(test, endpoint)

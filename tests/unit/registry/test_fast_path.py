@@ -304,3 +304,34 @@ def test_a_repository_is_forgotten_with_every_change(tmp_path: Path) -> None:
         assert world.fast.find_repository("project", "repository") is None
 
     run(tmp_path, test)
+
+
+def test_a_blob_that_nobody_reads_is_let_go_with_its_file(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        (tmp_path / "blob").write_bytes(bytes(20_000_000))
+        world.allow()
+        world.know_blob(tmp_path / "blob")
+        head = f"GET /v2/{NAME}/blobs/{DIGEST} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer right\r\n\r\n"
+        await world.loop.sock_sendall(world.client, head.encode())
+        await asyncio.sleep(0.05)
+        (connection,) = world.connections
+        assert _open_files(tmp_path / "blob") == 1
+
+        connection.check(time.monotonic() + 61)
+        connection.check(time.monotonic() + 122)
+        await asyncio.sleep(0.05)
+
+        assert not world.connections
+        assert _open_files(tmp_path / "blob") == 0
+
+    run(tmp_path, test)
+
+
+def _open_files(path: Path) -> int:
+    found = 0
+    for entry in os.listdir("/proc/self/fd"):
+        try:
+            found += os.readlink(f"/proc/self/fd/{entry}") == str(path)
+        except FileNotFoundError:
+            pass
+    return found
