@@ -166,6 +166,7 @@ def artifacts_world(folder: Path) -> Iterator[ArtifactsWorld]:
                 ),
                 check_upstream=every_upstream_answers,
                 open_storage=lambda: storage,
+                staging=folder,
                 host="localhost:8080",
             )
             app = Starlette(

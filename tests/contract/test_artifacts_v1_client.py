@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import urllib.request
 from collections.abc import Iterator
@@ -347,10 +348,63 @@ def test_attachments_are_manifests_with_a_subject(client, world):
     assert found[0].oci_version_name == f"{parent}/packages/web/versions/{signature}"
     assert len(found[0].files) == 2
     assert client.get_attachment(name=found[0].name) == found[0]
-    with pytest.raises(exceptions.MethodNotImplemented, match="attachments are not made"):
-        client.create_attachment(parent=parent, attachment_id="x", attachment=ar.Attachment())
     client.delete_attachment(name=found[0].name).result(timeout=30)
     assert list(client.list_attachments(parent=parent)) == []
+
+
+def test_an_attachment_is_made_of_files_that_are_there(client, world):
+    make(client, "attached")
+    target = world.push("hako", "attached", "dir/web", "v1")
+    parent = f"{PARENT}/repositories/attached"
+    [file, *_] = [f.name for f in client.list_files(parent=parent)]
+    wanted = ar.Attachment(
+        target=f"{parent}/packages/dir%2Fweb/versions/{target}",
+        type_="application/vnd.example.sbom",
+        attachment_namespace="scanner.example.com",
+        annotations={"by": "tests"},
+        files=[file],
+    )
+
+    made = client.create_attachment(parent=parent, attachment_id="sbom", attachment=wanted).result(timeout=30)  # fmt: skip
+
+    assert made.name == f"{parent}/attachments/sbom"
+    assert (made.target, list(made.files), made.annotations) == (wanted.target, [file], {"by": "tests"})  # fmt: skip
+    assert made.attachment_namespace == "scanner.example.com"
+    assert client.get_attachment(name=made.name) == made
+    found = client.list_attachments(request=ar.ListAttachmentsRequest(parent=parent, filter='attachment_namespace="scanner.*"'))  # fmt: skip
+    assert [a.name for a in found] == [made.name]
+    pushed = client.get_version(name=made.oci_version_name)
+    assert pushed.metadata["artifactType"] == "application/vnd.example.sbom"
+    with pytest.raises(exceptions.Conflict, match="already"):
+        client.create_attachment(parent=parent, attachment_id="sbom", attachment=wanted)
+    client.delete_version(name=made.oci_version_name).result(timeout=30)
+    with pytest.raises(exceptions.NotFound):
+        client.get_attachment(name=made.name)
+    again = client.create_attachment(parent=parent, attachment_id="sbom", attachment=wanted).result(timeout=30)  # fmt: skip
+    client.delete_attachment(name=again.name).result(timeout=30)
+    assert list(client.list_attachments(parent=parent)) == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "message"),
+    [
+        ({"target": "x"}, exceptions.BadRequest, "is no version of the repository"),
+        ({"type_": "sbom"}, exceptions.BadRequest, "is no media type"),
+        ({"files": []}, exceptions.BadRequest, "an attachment has files"),
+        ({"files": ["x"]}, exceptions.BadRequest, "is no file of the repository"),
+        ({"files": [f"{PARENT}/repositories/refusing/files/sha256:{'0' * 64}"]}, exceptions.NotFound, "there is no file"),
+    ],
+)  # fmt: skip
+def test_what_is_no_attachment_is_refused(client, world, fields, error, message):
+    with contextlib.suppress(exceptions.Conflict):
+        make(client, "refusing")
+    target = world.push("hako", "refusing", "web", "v1")
+    parent = f"{PARENT}/repositories/refusing"
+    [file, *_] = [f.name for f in client.list_files(parent=parent)]
+    whole = {"target": f"{parent}/packages/web/versions/{target}", "type_": "a/b", "files": [file]}
+
+    with pytest.raises(error, match=message):
+        client.create_attachment(parent=parent, attachment_id="x", attachment=ar.Attachment(**{**whole, **fields}))  # fmt: skip
 
 
 def _body(world: ArtifactsWorld, digest: str) -> bytes:

@@ -6,6 +6,7 @@ import json
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from starlette.requests import Request
@@ -37,6 +38,7 @@ class Registry:
 
     Attributes:
         open_storage: where the content of blobs is; cheap after the first call.
+        staging: a folder for files on their way into it.
         host: `HOST:PORT` under which images are pushed and pulled.
     """
 
@@ -47,6 +49,7 @@ class Registry:
     iam: IamStore
     check_upstream: UpstreamCheck
     open_storage: Callable[[], Storage]
+    staging: Path
     host: str
 
     async def repository(self, name: RepositoryName) -> Repository:

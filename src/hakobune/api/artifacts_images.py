@@ -1,4 +1,4 @@
-"""Artifact Registry's methods on dockerImages, files and attachments: other views of manifests and blobs."""
+"""Artifact Registry's methods on dockerImages and files: other views of manifests and blobs."""
 
 from __future__ import annotations
 
@@ -8,14 +8,9 @@ from hakobune.api.artifacts_listing import read_page
 from hakobune.api.artifacts_mask import apply_mask
 from hakobune.api.artifacts_names import image_of, split_image
 from hakobune.api.artifacts_packages import living
-from hakobune.api.artifacts_views import (
-    attachment_document,
-    attachment_id,
-    file_document,
-    image_document,
-)
+from hakobune.api.artifacts_views import file_document, image_document
 from hakobune.registry import metadata_listing as rows
-from hakobune.registry.manifest import ChildKind, check_digest, parse_manifest
+from hakobune.registry.manifest import check_digest
 from hakobune.registry.repository import Mode, Repository
 from hakobune.serving.document import read_document, write_document
 from hakobune.serving.errors import NotFoundError
@@ -131,63 +126,3 @@ class Files:
         before = digest[:-1] + chr(ord(digest[-1]) - 1) + "\U0010ffff" if digest else ""
         found = await self._registry.metadata.list_files(stored, after=before, limit=1)
         return next((row for row in found if row.digest == digest), None)
-
-
-class Attachments:
-    """One method an RPC; one attachment a manifest with a subject (pushed by oras, cosign and others)."""
-
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
-
-    async def list(self, call: Call) -> JsonObject:
-        name = call.repository
-        stored = await self._registry.repository(name)
-
-        async def fetch(after: str, limit: int) -> list[rows.Version]:
-            """The next manifests with a subject; those without fill no page."""
-            found: list[rows.Version] = []
-            while len(found) < limit:
-                part = await self._registry.metadata.list_versions(stored, after=after, limit=limit)
-                found += (row for row in part if row.subject)
-                if len(part) < limit:
-                    break
-                after = part[-1].key
-            return found[:limit]
-
-        def record(row: rows.Version) -> JsonObject:
-            return write_document(attachment_document(name, row, ()))
-
-        page = await read_page(
-            fetch,
-            call.list_request,
-            key=lambda row: row.key,
-            record=record,
-            filters=("name", "target", "type", "attachmentNamespace", "attachment_namespace"),
-            orders=("createTime", "updateTime"),
-        )
-        shown = [await self._document(call, stored, row) for row in page.items]
-        return listing("attachments", shown, page.next_token)
-
-    async def get(self, call: Call) -> JsonObject:
-        stored = await self._registry.repository(call.repository)
-        return await self._document(call, stored, await self._find(call, stored))
-
-    async def delete(self, call: Call) -> JsonObject:
-        stored = await self._registry.repository(call.repository)
-        row = await self._find(call, stored)
-        await self._registry.metadata.delete_manifest(stored, row.image, row.digest, call.actor)
-        return await self._registry.finished(call.parent, EMPTY)
-
-    async def _find(self, call: Call, stored: Repository) -> rows.Version:
-        image, digest = split_image(call.ids["attachment"], field="name")
-        row = await self._registry.metadata.find_version(stored, image, digest)
-        if row is None or not row.subject:
-            wanted = call.repository.attachment(attachment_id(image, digest))
-            raise NotFoundError(f"there is no attachment {wanted}")
-        return row
-
-    async def _document(self, call: Call, stored: Repository, row: rows.Version) -> JsonObject:
-        manifest = await self._registry.metadata.find_manifest(stored, row.image, row.digest)
-        children = parse_manifest(manifest.body, manifest.media_type).children if manifest else ()
-        files = [child.digest for child in children if child.kind is ChildKind.BLOB]
-        return write_document(attachment_document(call.repository, row, files))

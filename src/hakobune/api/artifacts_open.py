@@ -41,6 +41,7 @@ def open_artifacts(state: RegistryState, settings: Settings, *, env: Mapping[str
             state.metadata, box, env=env, home=settings.home, own_hosts=settings.registry_hosts
         ),
         open_storage=cache(lambda: open_storage(settings, env)),
+        staging=settings.registry_files / "uploads",
         host=host,
     )
 

@@ -12,9 +12,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute
 
+from hakobune.api.artifacts_attachments import Attachments
 from hakobune.api.artifacts_context import Call, JsonObject, Registry, read_body
 from hakobune.api.artifacts_download import Downloads
-from hakobune.api.artifacts_images import Attachments, Files, Images
+from hakobune.api.artifacts_images import Files, Images
 from hakobune.api.artifacts_names import RepositoryName
 from hakobune.api.artifacts_packages import Packages, Versions
 from hakobune.api.artifacts_policies import Policies
@@ -88,7 +89,7 @@ def artifacts_v1_routes(registry: Registry) -> list[BaseRoute]:
         ("PATCH", _FILE, "files.update", files.update),
         ("DELETE", _FILE, "files.delete", files.delete),
         ("GET", _R + "/attachments", "attachments.list", attachments.list),
-        ("POST", _R + "/attachments", "attachments.create", _no_attaching),
+        ("POST", _R + "/attachments", "attachments.create", attachments.create),
         ("GET", _R + "/attachments/{attachment**}", "attachments.get", attachments.get),
         ("DELETE", _R + "/attachments/{attachment**}", "attachments.delete", attachments.delete),
         ("GET", _R + "/mavenArtifacts", "repositories.get", _other_format),
@@ -178,14 +179,6 @@ async def _no_export(call: Call) -> JsonObject:
         "artifacts are not exported to a bucket",
         why="there is no storage service here",
         fix=f"hako image copy …/{call.ids['repository']}/IMAGE oci:FOLDER",
-    )
-
-
-async def _no_attaching(_: Call) -> JsonObject:
-    raise UnimplementedError(
-        "attachments are not made by this method",
-        why="an attachment is an OCI artifact with a subject",
-        fix="push it, for example with `oras attach`",
     )
 
 

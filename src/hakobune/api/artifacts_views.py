@@ -137,7 +137,12 @@ def attachment_id(image: str, digest: str) -> str:
 
 
 def attachment_document(
-    name: RepositoryName, row: rows.Version, files: Sequence[str]
+    name: RepositoryName,
+    row: rows.Version,
+    files: Sequence[str],
+    *,
+    identifier: str,
+    namespace: str,
 ) -> Attachment:
     """A manifest with a subject as an attachment.
 
@@ -145,7 +150,8 @@ def attachment_document(
         files: digests of its blobs.
     """
     return Attachment(
-        name=name.attachment(attachment_id(row.image, row.digest)),
+        name=name.attachment(identifier),
+        attachment_namespace=namespace,
         target=name.version(row.image, row.subject),
         type=artifact_type(row) or row.media_type,
         annotations=dict(row.annotations),
