@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from hakobune.runtime.supervisor_client import SupervisorClient
 from tests.e2e.installation import Installation
 from tests.e2e.load import Load
 from tests.e2e.small_installation import small_installation
+from tests.registry_client import RegistryHttp
 
 pytestmark = pytest.mark.needs_root
 
@@ -125,6 +127,22 @@ def test_its_own_port_answers_with_metrics_too(here: Installation, host: str) ->
     assert status_of(f"{own}/metrics")[0] == 200
     assert status_of(f"{own}/healthz")[0] == 200
     assert status_of(f"http://{host}/metrics")[0] == 404
+
+
+def test_another_client_pushes_and_pulls_at_the_products_address(
+    here: Installation, host: str
+) -> None:
+    token = here.hako("auth", "print-access-token").stdout.strip()
+    layer = os.urandom(8 << 20)
+    with RegistryHttp(f"http://{host}", authorization=f"Bearer {token}") as client:
+        digest = client.push_image("hako/clients/web", "1", layer)
+
+    headers = {"Authorization": f"Bearer {token}"}
+    blob = f"http://{host}/v2/hako/clients/web/blobs/sha256:{sha256(layer).hexdigest()}"
+    with urllib.request.urlopen(urllib.request.Request(blob, headers=headers)) as answer:
+        assert answer.read() == layer
+
+    assert digest.startswith("sha256:")
 
 
 # Links
