@@ -186,6 +186,8 @@ def test_remote_and_virtual_repositories_are_made_from_the_command_line(
     with RegistryHttp("http://localhost", unix_socket=hako.home / "run/registry.sock") as registry:
         answer = registry.send("GET", "/v2/hako/all/web/manifests/v1")
     assert answer.header("docker-content-digest") == digest
+    listed = hako.hako("artifacts", "docker", "images", "list", f"localhost:{hako.port}/hako/all")
+    assert "its upstreams: own, hub\n" in listed.stderr
 
 
 @pytest.mark.parametrize(

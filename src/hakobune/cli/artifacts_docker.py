@@ -60,6 +60,8 @@ def _list_images(arguments: argparse.Namespace, context: Context) -> int:
         file=context.err,
     )
     found = [_legacy(image, place, tags=arguments.include_tags) for image in _images(place)]
+    if not found:
+        _explain_nothing(place, context)
     found = _sorted(found, arguments.sort_by)
     if arguments.limit > 0:
         found = found[: arguments.limit]
@@ -81,6 +83,17 @@ def _list_images(arguments: argparse.Namespace, context: Context) -> int:
     header = ("IMAGE", "DIGEST", *tags, "CREATE_TIME", "UPDATE_TIME", "SIZE")
     print_table(header, rows, context.out)
     return 0
+
+
+def _explain_nothing(place: ImagePlace, context: Context) -> None:
+    """Say why there is nothing where somebody may expect something."""
+    repository = place.client.get(place.repository)
+    if repository.get("mode") == "VIRTUAL_REPOSITORY":
+        policies = repository.get("virtualRepositoryConfig", {}).get("upstreamPolicies", [])
+        upstreams = ", ".join(short_id(policy["repository"]) for policy in policies) or "none"
+        print(f"A virtual repository has no images of its own; its upstreams: {upstreams}", file=context.err)  # fmt: skip
+    if repository.get("mode") == "REMOTE_REPOSITORY":
+        print("A remote repository holds what has been pulled through it.", file=context.err)
 
 
 def _images(place: ImagePlace) -> Iterator[Document]:
