@@ -162,6 +162,7 @@ class App:
                 host=host,
                 authorization=exchange.head.get("authorization"),
                 body=await exchange.read(BODY_LIMIT),
+                identified=exchange.set_actor,
                 rename=lambda name: self._parts.mirrors.expand(name, host=host),
             )
         )

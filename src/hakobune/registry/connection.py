@@ -246,6 +246,7 @@ class Connection(asyncio.Protocol):
                 return
             searched = 0
             self.started = time.monotonic()
+            self.principal = ""
             try:
                 head = self._parse(data[at:end])
             except HeadError as error:
@@ -399,6 +400,7 @@ class Connection(asyncio.Protocol):
         """Answer what cannot be read as a request, and end the connection."""
         self.head = None
         self.route = OTHER
+        self.principal = ""
         self.started = time.monotonic()
         answer = error_answer(status, code, message)
         assert isinstance(answer.body, bytes)

@@ -32,6 +32,10 @@ _NO_STORE: Final = ("Cache-Control", "no-store")
 _PERMISSIONS: Final = {"pull": PULL, "push": PUSH, "delete": DELETE}
 
 
+def _nothing(_: str) -> None:
+    """Nobody wants to know."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRequest:
     """A request for a token. `repr` shows no credentials.
@@ -40,6 +44,7 @@ class TokenRequest:
         body: of a POST, at most `BODY_LIMIT` bytes.
         scheme: how the client has come, http or https.
         host: the Host it has named.
+        identified: is told who asks, once that is known; for the log.
         rename: what a repository's name at that host means here (a mirror's host stands for a repository).
     """
 
@@ -51,6 +56,7 @@ class TokenRequest:
     authorization: str | None = None
     body: bytes = b""
     rename: Callable[[str], str] = str
+    identified: Callable[[str], None] = _nothing
 
     def __repr__(self) -> str:
         return f"TokenRequest({self.method!r}, host={self.host!r})"
@@ -127,6 +133,7 @@ class TokenEndpoint:
             )
         except BadCredentialsError as error:
             return _failure(400, "invalid_grant", error.what)  # RFC 6749 section 5.2
+        request.identified(str(identity.principal))
         if "target_audience" in read_parts(text)[1]:
             return _failure(400, "invalid_request", "ID tokens are not given out here")
         token, expires_at = await self._iam.issue_access_token(identity.principal)
@@ -146,6 +153,7 @@ class TokenEndpoint:
         login: bool = False,
         same_login: str = "",
     ) -> Answer:
+        request.identified(str(identity.principal))
         if identity.token is not None:
             raise BadCredentialsError("a registry token gets no other")
         access = await self._grant(identity, _scopes(fields, request.rename))

@@ -346,6 +346,28 @@ def test_what_is_no_scope_is_left_out(text):
     assert read_scope(text) is None
 
 
+def test_who_asked_is_told_for_the_log_and_nobody_where_nothing_was_proved(tmp_path):
+    async def test(world: World):
+        told: list[str] = []
+        for authorization in (world.json_key, None, basic("_token", "x")):
+            request = TokenRequest(
+                method="GET", query="", peer=CLIENT, scheme="http", host="h:1",
+                authorization=authorization, identified=told.append,
+            )  # fmt: skip
+            await world.send(request)
+        form = urlencode({"grant_type": JWT_BEARER, "assertion": world.assertion()}).encode()
+        await world.send(
+            TokenRequest(
+                method="POST", query="", peer=CLIENT, scheme="http", host="h:1", body=form,
+                identified=told.append,
+            )
+        )  # fmt: skip
+        return told
+
+    account = f"serviceAccount:{EMAIL}"
+    assert with_world(tmp_path, test) == [account, "anonymous", account]
+
+
 def test_a_request_does_not_show_its_credentials():
     request = TokenRequest(
         method="POST", query="", peer=CLIENT, scheme="http", host="h", authorization="Basic secret",
