@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import time
 from typing import Final, Protocol, cast
 
@@ -22,6 +23,7 @@ from hakobune.registry.peer import Peer, PeerOf
 from hakobune.registry.route import OTHER, Route
 
 _HELD_LIMIT: Final = 256 * 1024
+_ADDRESS: Final = re.compile(r"[0-9a-fA-F.:]{2,45}")  # what the nearest proxy has added
 _CLIENT_GONE: Final = 499  # in the log: nobody was there to be answered
 _NO_LENGTH: Final = (204, 304)
 
@@ -124,10 +126,11 @@ class Connection(asyncio.Protocol):
 
     @property
     def client(self) -> str:
-        """The address of who has sent the request under way, as far as it is known."""
-        if self.peer.via_proxy and self.head is not None:
-            return self.head.get("x-forwarded-for") or self.peer.address
-        return self.peer.address
+        """The address of who has sent the request under way, as far as it is known; safe to print."""
+        if not self.peer.via_proxy or self.head is None:
+            return self.peer.address
+        last = (self.head.get("x-forwarded-for") or "").rpartition(",")[2].strip()
+        return last if _ADDRESS.fullmatch(last) else self.peer.address
 
     # What the server calls
 

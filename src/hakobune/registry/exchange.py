@@ -58,8 +58,8 @@ class Exchange:
         """`SCHEME://HOST` as the client has called us."""
         peer = self._connection.peer
         scheme = "https" if peer.is_encrypted else "http"
-        if peer.via_proxy:
-            scheme = self.head.get("x-forwarded-proto") or scheme
+        if peer.via_proxy and self.head.get("x-forwarded-proto") == "https":
+            scheme = "https"
         return f"{scheme}://{self.head.get('host') or 'localhost'}"
 
     def set_actor(self, actor: str) -> None:

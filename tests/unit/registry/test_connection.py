@@ -20,6 +20,7 @@ from hakobune.registry.limits import Limits
 from hakobune.registry.peer import Peer
 from hakobune.registry.route import Route, find_route
 
+ANYBODY = Peer(False, "test")
 Endpoint = Callable[[Connection, Head], Awaitable[Answer]]
 
 
@@ -83,6 +84,7 @@ def run(
     test: Callable[[World], Awaitable[None]],
     endpoint: Endpoint | None = None,
     limits: Limits | None = None,
+    peer: Peer = ANYBODY,
 ) -> None:
     async def main() -> None:
         server = Server(endpoint or hello, limits or Limits())
@@ -92,7 +94,7 @@ def run(
         far.setblocking(False)
         with near:
             await loop.connect_accepted_socket(
-                lambda: Connection(server, lambda transport: Peer(False, "test")), far
+                lambda: Connection(server, lambda transport: peer), far
             )
             await test(World(server, near))
             for connection in list(server.connections):
@@ -434,5 +436,46 @@ def test_nobody_waits_for_an_upstream_when_the_client_is_gone(tmp_path: Path) ->
 
         assert growing.closed
         assert world.server.recorded == [499]
+
+    run(test, endpoint)
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "client"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("10.0.0.1, 2001:db8::1", "2001:db8::1"),
+        ('"},{"client":"x', "proxy"),
+        ("", "proxy"),
+    ],
+)
+def test_behind_a_proxy_the_client_is_who_the_proxy_says(forwarded: str, client: str) -> None:
+    seen: list[str] = []
+
+    async def endpoint(connection: Connection, head: Head) -> Answer:
+        seen.append(connection.client)
+        return Answer(status=200)
+
+    async def test(world: World) -> None:
+        await world.send(request("GET", "/a", f"X-Forwarded-For: {forwarded}"))
+        await world.read(b"\r\n\r\n")
+
+        assert seen == [client]
+
+    run(test, endpoint, peer=Peer(False, "proxy", via_proxy=True))
+
+
+def test_a_client_may_not_say_who_it_is_itself() -> None:
+    seen: list[str] = []
+
+    async def endpoint(connection: Connection, head: Head) -> Answer:
+        seen.append(connection.client)
+        return Answer(status=200)
+
+    async def test(world: World) -> None:
+        await world.send(request("GET", "/a", "X-Forwarded-For: 192.0.2.1"))
+        await world.read(b"\r\n\r\n")
+
+        assert seen == ["test"]
 
     run(test, endpoint)
