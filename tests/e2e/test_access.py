@@ -212,6 +212,34 @@ def test_a_writer_pushes_and_a_reader_does_not(world: World) -> None:
         assert "denied" in failed.stderr or "403 (Forbidden)" in failed.stderr
 
 
+def test_containerd_gets_its_tokens_by_forms(world: World) -> None:
+    name = f"{world.host}/{PROJECT}/apps/web:1"
+    secrets = {"_json_key": world.viewer_key.read_text(), "nobody": ""}
+    with docker_daemon() as daemon:
+        folder = daemon.env["DOCKER_HOST"].removeprefix("unix://").removesuffix("/docker.sock")
+        ctr = (
+            "ctr",
+            "-a",
+            f"{folder}/exec/containerd/containerd.sock",
+            "-n",
+            "hako-test",
+            "images",
+        )
+        answers = {}
+        for user, secret in secrets.items():
+            who = ["--user", f"{user}:{secret}"] if secret else []
+            answers[user] = subprocess.run(
+                [*ctr, "pull", "--plain-http", *who, name],
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
+            subprocess.run([*ctr, "rm", "--sync", name], capture_output=True, timeout=60)
+
+    assert answers["_json_key"].returncode == 0, answers["_json_key"].stderr
+    assert "authorization failed" in answers["nobody"].stderr
+
+
 def test_docker_logs_in_with_a_key_and_keeps_a_refresh_token_instead_of_it(world: World) -> None:
     person = world.person("docker-user")
     with docker_daemon() as daemon:
