@@ -10,6 +10,7 @@ import msgspec
 
 from hakobune.serving.document import Document, read_document, write_document
 from hakobune.serving.errors import InvalidArgumentError
+from hakobune.serving.mask import copy_field
 
 D = TypeVar("D", bound=Document)
 
@@ -41,7 +42,7 @@ def apply_mask(
         elif path[0] not in settable:
             raise InvalidArgumentError(f"{'.'.join(path)} cannot be set", field="updateMask")
         else:
-            _copy(old, new, path)
+            copy_field(old, new, path)
     kept = {i.name: getattr(current, i.name) for i in msgspec.structs.fields(kind) if i.encode_name in kind.OUTPUT_ONLY}  # fmt: skip
     return msgspec.structs.replace(read_document(old, kind), **kept)
 
@@ -87,18 +88,3 @@ def _inside(hint: Any) -> Any:
     """`DockerRepositoryConfig` of `DockerRepositoryConfig | None`."""
     inner = [a for a in typing.get_args(hint) if a is not type(None)]
     return inner[0] if len(inner) == 1 else hint
-
-
-def _copy(old: dict[str, Any], new: Mapping[str, Any], path: list[str]) -> None:
-    *parents, last = path
-    for name in parents:
-        below = new.get(name, {})
-        if not isinstance(below, dict) or not isinstance(old.get(name, {}), dict):
-            raise InvalidArgumentError(
-                f"{name} has no fields of its own", field="updateMask", fix=f"name {name} itself"
-            )
-        old, new = old.setdefault(name, {}), below
-    if last in new:
-        old[last] = new[last]
-    else:
-        old.pop(last, None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -34,7 +34,7 @@ def changed_service(current: Service, wanted: Service, mask: Sequence[str]) -> S
     old, new = write_document(current), write_document(wanted)
     for path in paths:
         _check_path(path)
-        _copy(old, new, path.split("."))
+        copy_field(old, new, path.split("."))
     kept = {_FIELDS[name]: getattr(current, _FIELDS[name]) for name in Service.OUTPUT_ONLY | _OWN}
     return msgspec.structs.replace(read_document(old, Service), **kept)
 
@@ -47,7 +47,12 @@ def _check_path(path: str) -> None:
         raise InvalidArgumentError(f"{path} cannot be set", field="updateMask")
 
 
-def _copy(old: dict[str, Any], new: dict[str, Any], path: list[str]) -> None:
+def copy_field(old: dict[str, Any], new: Mapping[str, Any], path: Sequence[str]) -> None:
+    """Set the field at *path* of a document in *old* to what it is in *new*, or clear it.
+
+    Raises:
+        InvalidArgumentError: the path leads through something that has no fields.
+    """
     *parents, last = path
     for name in parents:
         below = new.get(name, {})
