@@ -141,7 +141,7 @@ def describe_answer(
                 host=host,
                 status=status,
                 code=code,
-                why=f"{host} does not allow this operation (405)",
+                why=f"{host} does not allow this operation (405{': ' + message if message else ''})",
             )
         case _:
             return RegistryError(

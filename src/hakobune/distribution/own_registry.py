@@ -57,10 +57,9 @@ class OwnRegistry:
             incoming=settings.registry_files / "incoming",
         )
 
-    @property
-    def host(self) -> str:
-        """One of `hosts`: what stands in requests."""
-        return min(self.hosts, default=DEFAULT_LISTEN)
+    def host_for(self, registry: str) -> str:
+        """What stands in requests for that registry, and in messages: the name that was used, or one that is ours."""
+        return registry if registry in self.hosts else max(self.hosts, default=DEFAULT_LISTEN)
 
     @property
     def is_open(self) -> bool:

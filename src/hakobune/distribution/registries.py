@@ -157,9 +157,23 @@ class Registries:
 
 
 def own_registry_endpoint(own: OwnRegistry, reference: Reference) -> Endpoint:
-    """The repository of *reference* in this installation's registry, by its socket."""
+    """The repository of *reference* in this installation's registry, by its socket.
+
+    Raises:
+        HakoError: it has too few parts.
+    """
+    if reference.repository.count("/") < 2:
+        last = reference.repository.rpartition("/")[2]
+        raise HakoError(
+            f"{reference.short} is no name of an image in this registry",
+            why="images here are called HOST/PROJECT/REPOSITORY/IMAGE",
+            fix=f"{reference.registry}/hako/apps/{last}",
+        )
     return Endpoint(
-        host=own.host, repository=reference.repository, insecure=True, socket=own.socket
+        host=own.host_for(reference.registry),
+        repository=reference.repository,
+        insecure=True,
+        socket=own.socket,
     )
 
 

@@ -208,6 +208,17 @@ def test_the_own_registry_is_reached_by_its_socket_if_that_may_be_opened(tmp_pat
     assert other.socket is None
 
 
+def test_a_name_without_project_or_repository_is_explained(tmp_path: Path):
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        registries = Registries(own=replace(OWN, socket=tmp_path / "s"))
+
+        for name in ("localhost:8080/web:1", "localhost:8080/hako/web:1"):
+            with pytest.raises(HakoError, match="is no name of an image") as refused:
+                registries.endpoints(Reference.parse(name), pull=False)
+            assert refused.value.fix == "localhost:8080/hako/apps/web"
+
+
 def test_without_its_socket_the_own_registry_is_one_like_others():
     (endpoint,) = Registries(own=OWN).endpoints(Reference.parse("localhost:8080/p/r/i"), pull=False)
 
