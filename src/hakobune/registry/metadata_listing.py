@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from hakobune.registry.manifest import index_platforms
 from hakobune.registry.repository import Repository
-from hakobune.registry.rows import Rows, name_unknown
+from hakobune.registry.rows import Rows, name_unknown, padded, places
 from hakobune.state.sql import Row
 
 MAX_PAGE: Final = 10_000
@@ -214,7 +214,7 @@ class ListingRows(Rows):
         found = await self.sql.fetch(
             f"SELECT {_VERSION} FROM manifest WHERE repository = $1 "
             "AND (CAST($2 AS TEXT) = '' OR image = $2) "
-            "AND (image > $3 OR (image = $3 AND digest > $4)) ORDER BY image, digest LIMIT $5",
+            "AND (image, digest) > ($3, $4) ORDER BY image, digest LIMIT $5",
             repository.id,
             image,
             after_image,
@@ -289,14 +289,20 @@ class ListingRows(Rows):
         )
 
     async def _versions(self, repository: Repository, found: Sequence[Row]) -> tuple[Version, ...]:
+        digests: dict[str, list[str]] = {}
+        for row in found:
+            digests.setdefault(row[0], []).append(row[1])
         tags: dict[tuple[str, str], list[str]] = {}
-        for image in dict.fromkeys(row[0] for row in found):
-            for name, digest in await self.sql.fetch(
-                "SELECT name, digest FROM tag WHERE repository = $1 AND image = $2 ORDER BY name",
-                repository.id,
-                image,
-            ):
-                tags.setdefault((image, digest), []).append(name)
+        for image in digests:
+            for group in padded(digests[image]):
+                for name, digest in await self.sql.fetch(
+                    "SELECT name, digest FROM tag WHERE repository = $1 AND image = $2 "
+                    f"AND digest IN ({places(3, len(group))}) ORDER BY name",
+                    repository.id,
+                    image,
+                    *group,
+                ):
+                    tags.setdefault((image, digest), []).append(name)
         return tuple([await self._version(repository, row, tags) for row in found])
 
     async def _version(

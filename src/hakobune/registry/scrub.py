@@ -171,8 +171,8 @@ async def check_rows(metadata: Metadata) -> tuple[Problem, ...]:
     last: tuple[int, str, str] = (0, "", "")
     while True:
         rows = await metadata.sql.fetch(
-            "SELECT repository, image, digest, body FROM manifest WHERE repository > $1 OR "
-            "(repository = $1 AND (image > $2 OR (image = $2 AND digest > $3))) "
+            "SELECT repository, image, digest, body FROM manifest "
+            "WHERE (repository, image, digest) > ($1, $2, $3) "
             f"ORDER BY repository, image, digest LIMIT {_BATCH}",
             *last,
         )
