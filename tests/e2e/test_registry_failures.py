@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.postgresql_cluster import running_cluster
 from tests.registry_client import RegistryHttp, digest_of, image_manifest
 from tests.registry_server import HakoRegistry, hako_registry
 
@@ -86,7 +87,11 @@ def verify(registry: HakoRegistry) -> list[str]:
     """The digests of what `hako registry verify` finds damaged, and has taken away."""
     done = subprocess.run(
         [HAKO, "registry", "verify", "--format", "json"],
-        env={"PATH": os.environ["PATH"], "HAKO_HOME": str(registry.home)},
+        env={
+            "PATH": os.environ["PATH"],
+            "HAKO_HOME": str(registry.home),
+            **registry.environment,
+        },
         capture_output=True,
         text=True,
         timeout=120,
@@ -211,8 +216,20 @@ class Pushers:
                 assert digest_of(answer.body) == digest
 
 
-def test_nothing_that_was_acknowledged_is_lost_when_workers_are_killed_again_and_again() -> None:
-    with hako_registry() as registry:
+@pytest.fixture(params=["SQLite", pytest.param("PostgreSQL", marks=pytest.mark.slow)])
+def database(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
+    """What is to be said of where the metadata is."""
+    if request.param == "SQLite":
+        yield {}
+        return
+    with running_cluster() as cluster:
+        yield {"HAKO_REGISTRY_DATABASE": cluster.new_database()}
+
+
+def test_nothing_that_was_acknowledged_is_lost_when_workers_are_killed_again_and_again(
+    database: dict[str, str],
+) -> None:
+    with hako_registry(environment=database) as registry:
         pushers = Pushers(registry)
         kills = 0
         turn = random.Random(1)
@@ -261,15 +278,17 @@ def test_a_killed_worker_and_a_killed_keeper_are_started_again(registry: HakoReg
 # Order of what is written
 
 
-def test_a_blob_is_on_disk_before_it_is_promised(tmp_path: Path) -> None:
+def test_a_blob_and_a_tag_are_on_disk_before_they_are_promised(tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     strace = ("strace", "-D", "-f", "-y", "-s", "60", "-e", "trace=fsync,fdatasync,link,linkat,rename,sendto,write,writev,sendmsg", "-o", str(trace))  # fmt: skip
     data = os.urandom(100_000)
     digest = digest_of(data)
     with hako_registry(prefix=strace) as registry, registry.as_owner() as http:
         http.push_blob(NAME, b"warm")
+        http.push_blob(NAME, b"{}")
         at = len(trace.read_text().splitlines())
         http.push_blob(NAME, data)
+        assert http.push_manifest(NAME, "1", image_manifest([(digest, len(data))])).status == 201
         time.sleep(0.3)
         lines = trace.read_text().splitlines()[at:]
 
@@ -283,7 +302,8 @@ def test_a_blob_is_on_disk_before_it_is_promised(tmp_path: Path) -> None:
     linked = first("link", digest.partition(":")[2], after=file)
     folder = first("sync(", f"/blobs/sha256/{digest[7:9]}>", after=linked)
     database = first("sync(", "meta.db", after=folder)
-    first("201 Created", after=database)
+    blob_told = first("201 Created", after=database)
+    first("201 Created", after=first("sync(", "meta.db", after=blob_told))
 
 
 # Clients
@@ -588,6 +608,32 @@ def test_a_write_that_waits_too_long_is_told_to_come_back(
     assert int(answer.header("retry-after")) > 0
     assert 3 < waited < 15
     assert http.send("POST", "/v2/shop/locked/web/blobs/uploads/").status == 202
+
+
+def test_a_database_that_ends_every_connection_is_connected_to_again() -> None:
+    with running_cluster() as cluster:
+        url = cluster.new_database()
+        with (
+            hako_registry(environment={"HAKO_REGISTRY_DATABASE": url}) as registry,
+            registry.as_owner() as http,
+        ):
+            tag = http.push_image("shop/ended/web", "1", b"layer")
+            for _ in range(3):
+                subprocess.run(
+                    ["psql", "-q", url, "-c", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"],
+                    check=True, capture_output=True,
+                )  # fmt: skip
+                pulled = http.send("GET", "/v2/shop/ended/web/manifests/1")
+                end = time.monotonic() + 10
+                while True:
+                    answer = http.send("POST", "/v2/shop/ended/web/blobs/uploads/")
+                    if answer.status == 202:
+                        break
+                    assert (answer.status, answer.code) == (503, "UNAVAILABLE")
+                    assert time.monotonic() < end, registry.log.read_text()[-2000:]
+                    time.sleep(0.05)
+                assert (pulled.status, digest_of(pulled.body)) == (200, tag), pulled.body
+            assert http.push_image("shop/ended/web", "2", b"another") != tag
 
 
 # The disk

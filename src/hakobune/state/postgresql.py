@@ -27,10 +27,22 @@ _ACQUIRE_S: Final = (
 _BESIDE_OTHERS: Final = 4  # attempts beside other writers before one alone
 _RECONNECT_S: Final = 1
 _PING_S: Final = 10
+_LOST: Final = (
+    ConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # the server's last words have come when none were expected
+    asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+)
 
 # LOCK TABLE takes no snapshot: a transaction that has waited for it sees what was committed meanwhile.
 _BEGIN: Final = "BEGIN ISOLATION LEVEL SERIALIZABLE; {}LOCK TABLE registry_writers IN {} MODE"
 _LAZY: Final = "SET LOCAL synchronous_commit = off; "
+
+
+class _NotBegunError(ConnectionError):
+    """The connection was lost before a transaction has begun: on another one it may."""
 
 
 async def open_postgresql(url: str) -> PostgresqlSql:
@@ -61,15 +73,31 @@ class PostgresqlSql:
         self._listener: asyncio.Task[None] | None = None
 
     async def fetch(self, statement: str, *values: Value) -> list[Row]:
-        async with _translated("read"):
-            async with self._pool.acquire(timeout=_ACQUIRE_S) as connection:
-                return [tuple(row) for row in await connection.fetch(statement, *values)]
+        async def read(connection: asyncpg.pool.PoolConnectionProxy) -> list[Row]:
+            return [tuple(row) for row in await connection.fetch(statement, *values)]
+
+        return await self._read(read)
 
     async def fetch_row(self, statement: str, *values: Value) -> Row | None:
+        async def read(connection: asyncpg.pool.PoolConnectionProxy) -> Row | None:
+            row = await connection.fetchrow(statement, *values)
+            return None if row is None else tuple(row)
+
+        return await self._read(read)
+
+    async def _read(
+        self, read: Callable[[asyncpg.pool.PoolConnectionProxy], Coroutine[Any, Any, T]]
+    ) -> T:
+        """Do it again where the connection was lost: if the server was started again, all of the pool were."""
         async with _translated("read"):
+            for _ in range(_CONNECTIONS):
+                try:
+                    async with self._pool.acquire(timeout=_ACQUIRE_S) as connection:
+                        return await read(connection)
+                except _LOST:
+                    continue
             async with self._pool.acquire(timeout=_ACQUIRE_S) as connection:
-                row = await connection.fetchrow(statement, *values)
-                return None if row is None else tuple(row)
+                return await read(connection)
 
     async def transact(
         self,
@@ -77,7 +105,18 @@ class PostgresqlSql:
         *,
         durable: bool = True,
     ) -> T:
-        async with _translated("write"), self._pool.acquire(timeout=_ACQUIRE_S) as connection:
+        async with _translated("write"):
+            for _ in range(_CONNECTIONS):
+                try:
+                    return await self._write(work, durable=durable)
+                except _NotBegunError:
+                    continue
+            return await self._write(work, durable=durable)
+
+    async def _write(
+        self, work: Callable[[Transaction], Coroutine[Any, Any, T]], *, durable: bool
+    ) -> T:
+        async with self._pool.acquire(timeout=_ACQUIRE_S) as connection:
             lazy = "" if durable else _LAZY
             for attempt in range(_BESIDE_OTHERS):
                 try:
@@ -155,6 +194,9 @@ async def _run(
 ) -> T:
     try:
         await connection.execute(begin)
+    except _LOST as error:
+        raise _NotBegunError(str(error)) from error
+    try:
         result = await work(_PostgresqlTransaction(connection))
         await connection.execute("COMMIT")
     except BaseException:
@@ -168,7 +210,7 @@ async def _run(
 async def _translated(what: str) -> AsyncIterator[None]:
     try:
         yield
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except (OSError, TimeoutError, asyncpg.PostgresError, *_LOST) as error:
         raise DatabaseError(
             f"cannot {what} the PostgreSQL database", why=str(error) or type(error).__name__
         ) from error
