@@ -160,7 +160,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="hk-bench-", dir="/var/tmp") as name:
         folder = Path(name)
         tool = folder / "drain"
-        subprocess.run(["cc", "-O2", "-D_GNU_SOURCE", "-o", tool, ROOT / "bench/drain.c"], check=True)
+        subprocess.run(
+            ["cc", "-O2", "-D_GNU_SOURCE", "-o", tool, ROOT / "bench/drain.c"], check=True
+        )
         with (
             program(folder / "upstream", ["docker-registry"], OTHER_CORE, {}) as (upstream, _),
             program(
