@@ -245,6 +245,11 @@ def test_what_hinders_it_is_told_before_anything_runs(alone: Alone) -> None:
     assert "No such file" in refusal(*pair, str(alone.home.parent / "no.key"))
     assert "cannot use the certificate" in refusal("--tls-cert", str(empty))
     assert "--tls-key needs --tls-cert" in refusal("--tls-key", str(key))
+    alone.env["HAKO_REGISTRY_STORAGE"] = "/proc/blobs"
+    assert "cannot keep blobs in /proc/blobs" in refusal()
+    alone.env["HAKO_REGISTRY_STORAGE"] = "s3://images"
+    assert "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY is not set" in refusal()
+    del alone.env["HAKO_REGISTRY_STORAGE"]
     alone.env["HAKO_REGISTRY_DATABASE"] = "postgresql://hako:secret@127.0.0.1:9/hako"
     lost = refusal()
     assert "cannot open the registry's database" in lost

@@ -32,6 +32,7 @@ from hakobune.registry.metrics import MetricsPage
 from hakobune.registry.mirror import Mirrors
 from hakobune.registry.port_share import share
 from hakobune.registry.sockets import Sockets, open_sockets
+from hakobune.registry.storages import open_storage
 from hakobune.registry.worker import Plan, serve
 from hakobune.settings import Settings
 
@@ -181,17 +182,18 @@ def run(plan: Plan, *, workers: int, env: MutableMapping[str, str]) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Raises:
-        HakoError: the database or an address cannot be used.
+        HakoError: the database, the storage or an address cannot be used.
     """
     settings = plan.settings
     settings.registry.mkdir(parents=True, exist_ok=True)
     try:
         migrate(settings)
+        open_storage(settings, env)  # to fail now, and not in every worker
     except HakoError:
         if "LISTEN_FDS" in env:  # the supervisor's: connections wait in them, and it will try again
             apologize(
                 open_sockets(settings, env),
-                "the registry cannot open its database; its log says why",
+                "the registry cannot open its database or its storage; its log says why",
                 for_s=_APOLOGY_S,
             )
         raise
