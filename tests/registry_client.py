@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import ssl
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -58,14 +59,24 @@ class RegistryHttp:
         *,
         authorization: str = "",
         unix_socket: Path | None = None,
+        authority: Path | None = None,
         timeout_s: float = 60,
     ) -> None:
+        """
+        Args:
+            authority: whose certificates are trusted, for an https URL.
+        """
         self.url = url.rstrip("/")
         self._headers = {"Authorization": authorization} if authorization else {}
-        if unix_socket is None:
-            self._connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=timeout_s)
-        else:
+        host = urlsplit(url).netloc
+        self._connection: http.client.HTTPConnection
+        if unix_socket is not None:
             self._connection = _UnixConnection(str(unix_socket), timeout_s)
+        elif url.startswith("https:"):
+            context = ssl.create_default_context(cafile=authority)
+            self._connection = http.client.HTTPSConnection(host, timeout=timeout_s, context=context)
+        else:
+            self._connection = http.client.HTTPConnection(host, timeout=timeout_s)
 
     def __enter__(self) -> RegistryHttp:
         return self

@@ -11,7 +11,7 @@ import pytest
 
 from tests.contract.registry_conformance import CHECKS, Target, Verdict, run_check
 from tests.postgresql_cluster import running_cluster
-from tests.real_registry import registry
+from tests.real_registry import make_tls, registry
 from tests.registry_client import RegistryHttp
 from tests.registry_server import hako_registry
 from tests.seaweed import seaweed
@@ -75,24 +75,35 @@ def test_debians_registry_gives_sha512_blobs_another_name(debians: Target) -> No
 
 
 @pytest.fixture(
-    scope="module", params=["SQLite and a folder", "PostgreSQL and S3", "S3 by redirect"]
+    scope="module", params=["SQLite and a folder", "TLS", "PostgreSQL and S3", "S3 by redirect"]
 )
 def own(request: pytest.FixtureRequest) -> Iterator[Target]:
     """Over TCP with the owner's token."""
     with contextlib.ExitStack() as stack:
-        environment = {}
-        if request.param != "SQLite and a folder":
-            folder = Path(
-                stack.enter_context(tempfile.TemporaryDirectory(prefix="hk-", dir="/var/tmp"))
-            )
+        folder = Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="hk-", dir="/var/tmp"))
+        )
+        environment: dict[str, str] = {}
+        arguments: tuple[str, ...] = ()
+        scheme, authority = "http", None
+        if "S3" in request.param:
             weed = stack.enter_context(seaweed(folder))
             redirect = ("redirect=yes",) if request.param == "S3 by redirect" else ()
             environment = {**weed.environment, "HAKO_REGISTRY_STORAGE": weed.url("ours", *redirect)}
-        if request.param == "PostgreSQL and S3":
+        if "PostgreSQL" in request.param:
             cluster = stack.enter_context(running_cluster())
             environment["HAKO_REGISTRY_DATABASE"] = cluster.new_database()
-        server = stack.enter_context(hako_registry(environment=environment))
-        http = stack.enter_context(server.over_tcp())
+        if request.param == "TLS":
+            tls = make_tls(folder)
+            arguments = ("--tls-cert", str(tls.certificate), "--tls-key", str(tls.key))
+            scheme, authority = "https", tls.authority
+        server = stack.enter_context(hako_registry(environment=environment, arguments=arguments))
+        http = RegistryHttp(
+            f"{scheme}://{server.host}",
+            authorization=f"Bearer {server.owner_token}",
+            authority=authority,
+        )
+        stack.enter_context(http)
         yield Target(http, "conformance/one/image", "conformance/two/image")
 
 
