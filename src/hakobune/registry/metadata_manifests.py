@@ -105,8 +105,7 @@ class ManifestRows(BlobRows):
             if children_must_exist:
                 await self._promise_children(transaction, repository, blobs, now)
                 await _check_manifests(transaction, push)
-            created = await _write_manifest(transaction, push, now)
-            changed = not created
+            created, changed = await _write_manifest(transaction, push, now)
             for tag in push.tags:
                 changed |= await _set_tag(transaction, push, tag, now, immutable=immutable)
             resource = image_resource(repository, image)
@@ -363,18 +362,22 @@ async def _check_manifests(transaction: Transaction, push: Push) -> None:
         raise children_unknown(missing)
 
 
-async def _write_manifest(transaction: Transaction, push: Push, now: int) -> bool:
-    """Whether it is new; one that was there keeps its bytes and gets a new time."""
+async def _write_manifest(transaction: Transaction, push: Push, now: int) -> tuple[bool, bool]:
+    """Whether it is new, and whether what caches hold of it is untrue; one that was there gets a new time."""
     key = (push.repository.id, push.image, push.digest)
-    if await transaction.execute(
-        "UPDATE manifest SET pushed_at = $4, media_type = $5, pushed_by = $6 "
-        "WHERE repository = $1 AND image = $2 AND digest = $3",
-        *key,
-        now,
-        push.parsed.media_type,
-        push.actor,
-    ):
-        return False
+    before = await transaction.fetch_row(
+        "SELECT media_type FROM manifest WHERE repository = $1 AND image = $2 AND digest = $3", *key
+    )
+    if before is not None:
+        await transaction.execute(
+            "UPDATE manifest SET pushed_at = $4, media_type = $5, pushed_by = $6 "
+            "WHERE repository = $1 AND image = $2 AND digest = $3",
+            *key,
+            now,
+            push.parsed.media_type,
+            push.actor,
+        )
+        return False, before[0] != push.parsed.media_type
     parsed = push.parsed
     await transaction.execute(
         "INSERT INTO manifest (repository, image, digest, media_type, artifact_type, config_media_type, "
@@ -399,7 +402,7 @@ async def _write_manifest(transaction: Transaction, push: Push, now: int) -> boo
             "VALUES ($1, $2, $3, $4, $5, $6)",
             [(*key, *_ref(child)) for child in parsed.children],
         )
-    return True
+    return True, False
 
 
 def _annotations(annotations: Mapping[str, str]) -> str:

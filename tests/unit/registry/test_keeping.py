@@ -9,6 +9,7 @@ import os
 import socketserver
 import threading
 import time
+from collections.abc import Awaitable
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -183,6 +184,43 @@ def test_a_blob_of_another_length_is_found_without_reading_it(tmp_path: Path) ->
         done = await Scrubber(world.metadata, world.storage, bytes_a_second=0).run(period_s=0)
 
         assert [p.what for p in done.problems] == ["it has 2 bytes instead of 4"]
+
+    in_world(tmp_path, test)
+
+
+def test_caches_are_told_of_what_makes_them_untrue_and_of_nothing_else(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        metadata, repository = world.metadata, world.repository
+        value = metadata.generation.value
+
+        async def told(work: Awaitable[object]) -> bool:
+            before = value()
+            await work
+            return value() != before
+
+        pushed = await world.push_image("web", "v1")
+        body = image_body([b"layer"])
+        untyped = body.replace(f'"mediaType": "{OCI_MANIFEST}", '.encode(), b"", 1)
+        quiet = [
+            await told(world.push_blob(b"new")),
+            await told(world.put("web", body, "v1")),
+            await told(world.put("web", body + b" ")),
+            await told(world.put("web", untyped)),
+            await told(metadata.find_blob(repository, digest_of(b"new"))),
+        ]
+        loud = [
+            await told(world.put("web", body, "v2")),
+            await told(world.put("web", body + b" ", "v2")),
+            await told(world.put("web", untyped, media_type="application/x")),
+            await told(metadata.delete_tag(repository, "web", "v2", ACTOR)),
+            await told(metadata.delete_manifest(repository, "web", pushed.digest, ACTOR)),
+            await told(metadata.unlink_blob(repository, "web", digest_of(b"new"), ACTOR)),
+            await told(metadata.update_repository(repository, ACTOR)),
+            await told(metadata.delete_repository(repository, ACTOR)),
+        ]
+
+        assert quiet == [False] * 5
+        assert loud == [True] * 8
 
     in_world(tmp_path, test)
 
