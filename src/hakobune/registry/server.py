@@ -169,9 +169,9 @@ def migrate(settings: Settings) -> None:
     done = subprocess.run(
         [
             *(sys.executable, "-I", "-m", "hakobune.state.migrate"),
-            settings.registry_database,
             str(settings.registry / "migrate.lock"),
         ],
+        input=settings.registry_database.encode(),
         check=False,
     )
     if done.returncode:

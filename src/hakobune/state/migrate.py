@@ -1,4 +1,7 @@
-"""Brings the registry's database up to date: `python -m hakobune.state.migrate URL LOCK`, a process that ends before the small ones begin."""
+"""Brings the registry's database up to date: `python -m hakobune.state.migrate LOCK`, a process that ends before the small ones begin.
+
+The URL comes on stdin: it may hold a password, and everybody sees the arguments of a process.
+"""
 
 from __future__ import annotations
 
@@ -91,7 +94,7 @@ def _upgrade(connection: sa.Connection) -> None:
 
 def main() -> int:
     try:
-        migrate(sys.argv[1], Path(sys.argv[2]))
+        migrate(sys.stdin.read(), Path(sys.argv[1]))
     except HakoError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

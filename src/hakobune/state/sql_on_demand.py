@@ -76,11 +76,11 @@ async def migrate_apart(url: str, lock: Path) -> None:
     """
     lock.parent.mkdir(parents=True, exist_ok=True)
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-I", "-m", "hakobune.state.migrate", url, str(lock)),
-        stdin=asyncio.subprocess.DEVNULL,
+        *(sys.executable, "-I", "-m", "hakobune.state.migrate", str(lock)),
+        stdin=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    _, errors = await process.communicate()
+    _, errors = await process.communicate(url.encode())
     if process.returncode:
         what, _, rest = errors.decode(errors="replace").strip().partition("\n")
         raise DatabaseError(
