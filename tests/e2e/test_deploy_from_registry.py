@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import random
@@ -345,6 +346,29 @@ def test_pushes_wait_while_the_registry_is_started_again(here: Installation, hos
 
         assert registry_pid(here) != pid
     assert here.hako("image", "tags", f"{host}/hako/killed/web").stdout == "0\n1\n2\n3\n"
+
+
+def test_reads_at_the_products_address_do_not_notice_that_the_registry_is_killed(
+    here: Installation, host: str
+) -> None:
+    here.hako("image", "push", "small", f"{host}/hako/reads/web:1")
+    token = here.hako("auth", "print-access-token").stdout.strip()
+    headers = {"Authorization": f"Bearer {token}", "Host": host}
+    connection = http.client.HTTPConnection("127.0.0.1", here.port, timeout=30)
+    statuses = []
+    for number in range(60):
+        if number % 20 == 10:
+            pid = registry_pid(here)
+            assert pid is not None
+            os.kill(pid, signal.SIGKILL)
+        connection.request("GET", "/v2/hako/reads/web/manifests/1", headers=headers)
+        with connection.getresponse() as answer:
+            answer.read()
+            statuses.append(answer.status)
+        time.sleep(0.01)
+    connection.close()
+
+    assert statuses == [200] * 60
 
 
 def test_the_registry_killed_in_the_middle_of_a_deploy_from_it_fails_no_request_and_no_deploy(

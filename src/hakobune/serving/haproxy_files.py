@@ -269,6 +269,8 @@ def _registry(start: StartUp) -> str:
     return f"""\
 backend registry
 {errors}
+  retry-on conn-failure empty-response
+  http-request disable-l7-retry if !{{ method GET HEAD }}
   server registry unix@{start.registry_socket} maxconn 1000
 """
 
