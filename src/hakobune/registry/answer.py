@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any, Final, Protocol
 
@@ -107,13 +106,18 @@ def write_head(
 ) -> bytes:
     """The bytes from the status line to the empty line."""
     lines = [status_line(status), date_line()]
-    lines.extend(f"{name}: {value}\r\n" for name, value in headers)
+    lines.extend(f"{name}: {one_line(value)}\r\n" for name, value in headers)
     if length is not None:
         lines.append(f"Content-Length: {length}\r\n")
     if close:
         lines.append("Connection: close\r\n")
     lines.append("\r\n")
     return "".join(lines).encode("latin-1", "replace")
+
+
+def one_line(value: str) -> str:
+    """A field's value, which an upstream may have said, without what would begin another field."""
+    return value if value.isprintable() else "".join(c if c >= " " else " " for c in value)
 
 
 def status_line(status: int) -> str:
@@ -125,11 +129,30 @@ def date_line() -> str:
     global _date_second, _date
     second = int(time.time())
     if second != _date_second:
-        _date = f"Date: {formatdate(second, usegmt=True)}\r\n"
+        t = time.gmtime(second)
+        _date = (
+            f"Date: {_DAYS[t.tm_wday]}, {t.tm_mday:02} {_MONTHS[t.tm_mon - 1]} {t.tm_year} "
+            f"{t.tm_hour:02}:{t.tm_min:02}:{t.tm_sec:02} GMT\r\n"
+        )
         _date_second = second
     return _date
 
 
+_DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS: Final = (
+    "Jan",
+    "Feb",
+    "Mar",
+    "Apr",
+    "May",
+    "Jun",
+    "Jul",
+    "Aug",
+    "Sep",
+    "Oct",
+    "Nov",
+    "Dec",
+)
 _date_second = 0
 _date = ""
 _STATUS_LINES: Final = {

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from hakobune.registry.answer import FilePart, Headers, date_line, status_line
+from hakobune.registry.answer import FilePart, Headers, date_line, one_line, status_line
 from hakobune.registry.connection import Connection
 from hakobune.registry.generation import Generation
 from hakobune.registry.head import Head
@@ -206,7 +206,7 @@ class FastPath:
 
 def answer_tail(headers: Headers, length: int) -> str:
     """The header lines after the date, and the empty line."""
-    lines = [f"{name}: {value}\r\n" for name, value in headers]
+    lines = [f"{name}: {one_line(value)}\r\n" for name, value in headers]
     return f"{''.join(lines)}Content-Length: {length}\r\n\r\n"
 
 

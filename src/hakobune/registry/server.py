@@ -6,7 +6,6 @@ migrates the database is a process of its own, so that what that imports is in n
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import ctypes
 import gc
@@ -24,7 +23,7 @@ from typing import Any, Final
 
 import uvloop
 
-from hakobune.errors import HakoError
+from hakobune.errors import HakoError, UsageError
 from hakobune.registry.apology import apologize
 from hakobune.registry.generation import Generation
 from hakobune.registry.limits import Limits
@@ -36,6 +35,7 @@ from hakobune.registry.storages import open_storage
 from hakobune.registry.worker import Plan, serve
 from hakobune.settings import Settings
 
+_MOST_WORKERS: Final = 256
 _PR_SET_PDEATHSIG: Final = 1
 _SIGNALS: Final = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _SOON_S: Final = 5.0  # who dies sooner is started again later
@@ -249,26 +249,60 @@ class _JsonLines(logging.Formatter):
         return json.dumps(document, default=str)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flags:
+    """The command line. *key* is None if it is in the certificate's file."""
+
+    workers: int
+    certificate: Path | None
+    key: Path | None
+
+
+def read_flags(arguments: Sequence[str]) -> Flags:
+    """Read `--workers N --tls-cert FILE --tls-key FILE`; argparse would cost every worker a megabyte.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    known = {"--workers": "", "--tls-cert": "", "--tls-key": ""}
+    rest: list[str] = []
+    for argument in arguments:
+        rest += argument.split("=", 1) if argument.startswith("--") else [argument]
+    while rest:
+        flag, *rest = rest
+        if flag not in known or not rest:
+            raise UsageError(
+                f"cannot understand {flag!r}",
+                fix=f"the flags are {', '.join(known)}, each with a value",
+            )
+        known[flag], *rest = rest
+    count = known["--workers"] or str(len(os.sched_getaffinity(0)))
+    if not count.isdecimal() or not 0 < int(count) <= _MOST_WORKERS:
+        raise UsageError(f"cannot start {count} workers", fix=f"1 to {_MOST_WORKERS}")
+    certificate, key = known["--tls-cert"], known["--tls-key"]
+    return Flags(
+        workers=int(count),
+        certificate=Path(certificate) if certificate else None,
+        key=Path(key) if key else None,
+    )
+
+
 def main() -> int:
     """Run with the flags of the command line and the environment; the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m hakobune.registry.server")
-    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--tls-cert", type=Path, help="certificate chain (PEM) of the own port")
-    parser.add_argument("--tls-key", type=Path, help="its key, if it is not in the same file")
-    arguments = parser.parse_args()
     handler = logging.StreamHandler()
     handler.setFormatter(_JsonLines())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     try:
+        flags = read_flags(sys.argv[1:])
         settings = Settings.from_environment(os.environ, uid=os.getuid())
         plan = Plan(
             settings=settings,
             limits=Limits(),
-            certificate=arguments.tls_cert,
-            key=arguments.tls_key,
+            certificate=flags.certificate,
+            key=flags.key,
             mirrors=Mirrors.of(settings.registry_mirrors),
         )
-        run(plan, workers=max(1, arguments.workers), env=os.environ)
+        run(plan, workers=flags.workers, env=os.environ)
     except HakoError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
