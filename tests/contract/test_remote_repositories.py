@@ -1001,3 +1001,19 @@ def test_upstreams_in_circles_are_told_of_and_end(tmp_path: Path):
                 await ask
 
     run(tmp_path, work)
+
+
+def test_circles_that_are_asked_from_both_ends_at_once_do_not_wait_for_each_other(tmp_path: Path):
+    async def work(world: World) -> None:
+        one = await world.remote("one", "projects/demo/locations/local/repositories/other")
+        other = await world.remote("other", one.resource)
+        asked = [
+            sources.find_manifest(repository, "web", "latest")
+            for repository in (one, other) * 3
+            for sources in (world.sources, *world.others)
+        ]
+        async with asyncio.timeout(10):
+            answers = await asyncio.gather(*asked, return_exceptions=True)
+        assert all(isinstance(answer, RegistryError) for answer in answers)
+
+    run(tmp_path, work, workers=2)

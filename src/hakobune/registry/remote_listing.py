@@ -22,7 +22,7 @@ from hakobune.registry.freshness import (
 )
 from hakobune.registry.metadata import Metadata
 from hakobune.registry.metadata_listing import MAX_PAGE
-from hakobune.registry.remote import DELETED_NOTE, RemoteRepositories
+from hakobune.registry.remote_asking import RemoteAsking
 from hakobune.registry.remote_lists import (
     TAGS,
     RemoteList,
@@ -30,6 +30,7 @@ from hakobune.registry.remote_lists import (
     referrers_of,
     save_remote_list,
 )
+from hakobune.registry.remote_manifests import DELETED_NOTE
 from hakobune.registry.repository import Repository
 from hakobune.registry.rows import SECOND
 from hakobune.registry.upstream_errors import AbsentError, UpstreamError, Wanted, answer_for
@@ -50,9 +51,9 @@ class _Read:
 class RemoteLists:
     """The lists of all remote repositories, for one worker."""
 
-    def __init__(self, metadata: Metadata, remotes: RemoteRepositories) -> None:
+    def __init__(self, metadata: Metadata, asking: RemoteAsking) -> None:
         self._metadata = metadata
-        self._remotes = remotes
+        self._asking = asking
 
     async def list_tags(self, repository: Repository, image: str, trail: Trail) -> Names:
         """All tags of the upstream, or those that are cached where it fails.
@@ -103,10 +104,10 @@ class RemoteLists:
             checked_at=row.checked_at / SECOND,
             negative_until=row.negative_until / SECOND,
         )
-        policy = await self._remotes.policy(repository)
-        down = self._remotes.failure(repository)
+        policy = await self._asking.policy(repository)
+        down = self._asking.failure(repository)
         step = before_asking(
-            known, policy, now=self._now(), down_until=self._now() + 1.0 if down else 0.0
+            known, policy, now=self._asking.now, down_until=self._asking.now + 1.0 if down else 0.0
         )
         match step:
             case Step.SERVE:
@@ -114,16 +115,16 @@ class RemoteLists:
             case Step.DELETED:
                 return _Read(row.items, _deleted_note(repository))
             case Step.STALE:
-                return _Read(row.items, stale_note(known, str(down), now=self._now()))
+                return _Read(row.items, stale_note(known, str(down), now=self._asking.now))
             case Step.MISSING:
                 return _Read(None, failure=AbsentError("its upstream"))
             case Step.ASK:
                 pass
-        asked = await self._remotes.asked(repository, trail, cached=row.items is not None)
+        asked = await self._asking.asked(repository, trail, cached=row.items is not None)
         heard: Heard
         failure: AbsentError | UpstreamError | None = None
         try:
-            items = await self._remotes.answer(repository, ask(asked))
+            items = await self._asking.answer(repository, ask(asked))
             if not isinstance(asked, AskedHere):
                 fresh = RemoteList(items=items, checked_at=self._metadata.clock())
                 await save_remote_list(self._metadata.sql, repository, image, name, fresh)
@@ -133,9 +134,9 @@ class RemoteLists:
         except UpstreamError as error:
             failure = error
             heard = Failed(trouble=error.trouble, retry_after_s=error.retry_after_s)
-        match after_asking(known, heard, policy, now=self._now()):
+        match after_asking(known, heard, policy, now=self._asking.now):
             case Then.STALE:
-                return _Read(row.items, stale_note(known, str(failure), now=self._now()))
+                return _Read(row.items, stale_note(known, str(failure), now=self._asking.now))
             case Then.DELETED:
                 await self._note_absent(repository, image, name, row.items, policy.negative_ttl_s)
                 return _Read(row.items, _deleted_note(repository))
@@ -163,9 +164,6 @@ class RemoteLists:
             return await all_tags(self._metadata, repository, image)
         except RegistryError:
             return ()
-
-    def _now(self) -> float:
-        return self._metadata.clock() / SECOND
 
 
 async def all_tags(metadata: Metadata, repository: Repository, image: str) -> tuple[str, ...]:

@@ -16,13 +16,15 @@ from hakobune.registry.growing import Growing
 from hakobune.registry.metadata import Metadata, StoredBlob
 from hakobune.registry.metadata_blobs import blob_unknown
 from hakobune.registry.metadata_manifests import manifest_unknown
-from hakobune.registry.remote import RemoteRepositories
+from hakobune.registry.remote_asking import RemoteAsking
+from hakobune.registry.remote_blobs import RemoteBlobs
 from hakobune.registry.remote_listing import (
     RemoteLists,
     all_referrers,
     all_tags,
     union_of_referrers,
 )
+from hakobune.registry.remote_manifests import RemoteManifests
 from hakobune.registry.repository import Mode, Repository
 from hakobune.registry.upstream_gate import SameProject, UpstreamGate
 from hakobune.registry.upstreams import OpenPassword, Upstreams
@@ -59,17 +61,12 @@ class Sources:
         self._metadata = metadata
         self._fetches = Fetches(partial)
         self.upstreams = Upstreams(open_password, env, home)
-        self._remotes = RemoteRepositories(
-            metadata,
-            storage,
-            self._fetches,
-            self.upstreams,
-            reader=self,
-            partial=partial,
-            own_hosts=own_hosts,
-            gate=gate,
+        asking = RemoteAsking(
+            metadata, self._fetches, self.upstreams, reader=self, own_hosts=own_hosts, gate=gate
         )
-        self._lists = RemoteLists(metadata, self._remotes)
+        self._manifests = RemoteManifests(metadata, asking, partial=partial)
+        self._blobs = RemoteBlobs(metadata, storage, self._fetches, asking, partial=partial)
+        self._lists = RemoteLists(metadata, asking)
         self._virtuals = VirtualRepositories(metadata, self, gate)
 
     async def find_manifest(
@@ -82,7 +79,7 @@ class Sources:
         """
         match repository.mode:
             case Mode.REMOTE:
-                return await self._remotes.find_manifest(repository, image, reference, trail)
+                return await self._manifests.find_manifest(repository, image, reference, trail)
             case Mode.VIRTUAL:
                 return await self._virtuals.find_manifest(repository, image, reference, trail)
             case Mode.STANDARD:
@@ -101,7 +98,7 @@ class Sources:
         """
         match repository.mode:
             case Mode.REMOTE:
-                return await self._remotes.open_blob(repository, image, digest, trail)
+                return await self._blobs.open_blob(repository, image, digest, trail)
             case Mode.VIRTUAL:
                 return await self._virtuals.open_blob(repository, image, digest, trail)
             case Mode.STANDARD:
@@ -120,7 +117,7 @@ class Sources:
         """
         match repository.mode:
             case Mode.REMOTE:
-                return await self._remotes.blob_size(repository, image, digest, trail)
+                return await self._blobs.blob_size(repository, image, digest, trail)
             case Mode.VIRTUAL:
                 return await self._virtuals.blob_size(repository, image, digest, trail)
             case Mode.STANDARD:
@@ -169,6 +166,6 @@ class Sources:
 
     async def close(self) -> None:
         """End what is under way; other workers go on with what they read."""
-        await self._remotes.close()
+        await self._manifests.close()
         await self._fetches.close()
         self.upstreams.close()
