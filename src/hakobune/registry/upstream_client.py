@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -31,6 +31,7 @@ from hakobune.distribution.session import Body, Session
 from hakobune.errors import HakoError
 from hakobune.oci.descriptor import Descriptor
 from hakobune.oci.digest import Digest
+from hakobune.registry.blob_answer import BlobAnswer
 from hakobune.registry.freshness import Trouble
 from hakobune.registry.upstream import RegistryUpstream
 from hakobune.registry.upstream_errors import AbsentError, UpstreamError
@@ -41,7 +42,6 @@ STALL_S: Final = 30.0
 _PAUSE_S: Final = 0.2
 _MOST_TAGS: Final = 500_000
 _LIMIT: Final = re.compile(r"(\d+)(?:;w=(\d+))?")
-_CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 _T = TypeVar("_T")
 
 
@@ -218,46 +218,6 @@ class UpstreamClient:
                 source=headers.get("docker-ratelimit-source", "")[:100],
                 seen_at=time.time(),
             )
-
-
-class BlobAnswer:
-    """A blob's bytes on their way.
-
-    Attributes:
-        skip: bytes at the beginning that are known already (the upstream ignores ranges).
-        size: of the whole blob; -1 if the upstream does not say.
-    """
-
-    def __init__(self, host: str, answer: Answer, offset: int) -> None:
-        self.host = host
-        self._answer = answer
-        self.skip = offset if answer.status == 200 else 0
-        self.size = -1 if answer.length is None else answer.length + offset - self.skip
-        if answer.status == 206:
-            found = _CONTENT_RANGE.match(answer.headers.get("content-range", ""))
-            if found is None or int(found[1]) != offset:
-                raise UpstreamError(
-                    Trouble.BROKEN, host, "it sent another range than was asked for"
-                )
-            if found[2] != "*":
-                self.size = int(found[2])
-
-    def chunks(self) -> Iterator[bytes]:
-        """The bytes that are new; they may end early.
-
-        Raises:
-            one of TRANSPORT_ERRORS: it stalls, or is cut.
-        """
-        for data in self._answer.chunks():
-            if self.skip:
-                dropped = min(self.skip, len(data))
-                self.skip -= dropped
-                data = data[dropped:]
-            if data:
-                yield data
-
-    def close(self) -> None:
-        self._answer.close()
 
 
 class _Client(RegistryClient):
