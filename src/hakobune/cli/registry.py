@@ -125,7 +125,8 @@ def _verify(arguments: argparse.Namespace, context: Context) -> int:
     if arguments.format == "json":
         print_json(found, context.out)
     for problem in found["problems"] if arguments.format == "table" else ():
-        what = "repaired" if problem["repaired"] else "in quarantine: push it again"
+        where = "in quarantine: " if problem["quarantined"] else ""
+        what = "repaired" if problem["repaired"] else f"{where}push it again"
         print(f"{problem['digest']}: {problem['what']} ({what})", file=context.out)
     left = sum(not problem["repaired"] for problem in found["problems"])
     size = human_size(found["bytes"])

@@ -37,6 +37,7 @@ class Problem:
     digest: str
     what: str  # in words
     repaired: bool
+    quarantined: bool = False  # its file was taken away just now
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +145,7 @@ class Scrubber:
             return ()
         if not local:
             await asyncio.to_thread(self._storage.quarantine, key)
-        return (Problem(digest, found, await self._repaired(digest)),)
+        return (Problem(digest, found, await self._repaired(digest), quarantined=True),)
 
     async def _repaired(self, digest: str) -> bool:
         if self._repair is None:
