@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -36,10 +37,12 @@ from tests.hostile_registry import (
     send,
     status,
 )
+from tests.real_registry import make_tls
 from tests.real_registry import registry as real_registry
 from tests.registry_client import RegistryHttp
 from tests.registry_server import HakoRegistry, hako_registry
 from tests.remote_world import put_image
+from tests.seaweed import seaweed
 
 
 @pytest.fixture(scope="module")
@@ -297,6 +300,48 @@ def test_a_rotten_blob_is_found_and_fetched_again(server: HakoRegistry, upstream
 
         assert '"repaired":true' in done.stdout.replace(" ", ""), done.stdout + done.stderr
         assert client.send("GET", f"/v2/{repository.path}/team/web/blobs/{layer}").body == good
+
+
+def test_blobs_in_s3_are_fetched_once_and_served_from_there_afterwards(upstream: HostileRegistry):
+    data = os.urandom(6 << 20)
+    digest = upstream.put_blob(data)
+    with (
+        tempfile.TemporaryDirectory(prefix="hk-", dir="/var/tmp") as folder,
+        seaweed(Path(folder)) as weed,
+    ):
+        environment = {**weed.environment, "HAKO_REGISTRY_STORAGE": weed.url("remote")}
+        with hako_registry(environment=environment) as server:
+            assert server.owner_token
+            path = f"/v2/{add_remote(server, upstream.host).path}/web/blobs/{digest}"
+            with ThreadPoolExecutor(4) as threads:
+                answers = list(threads.map(lambda _: read_whole(server, path), range(4)))
+            assert [answer[:2] for answer in answers] == [(200, digest)] * 4
+            end = time.monotonic() + 20
+            while list((server.home / "registry/partial").iterdir()):
+                assert time.monotonic() < end
+                time.sleep(0.1)
+            upstream.blobs.clear()
+            with server.over_tcp() as client:
+                assert client.send("GET", path, Range="bytes=5000000-").body == data[5000000:]
+
+
+def test_what_arrives_is_sent_through_tls_too(upstream: HostileRegistry, tmp_path: Path):
+    data = os.urandom(3 << 20)
+    digest = upstream.put_blob(data)
+    upstream.fail("GET", "/blobs/", cut_after(1 << 20), times=1)
+    tls = make_tls(tmp_path)
+    arguments = ("--tls-cert", str(tls.certificate), "--tls-key", str(tls.key))
+    with hako_registry(arguments=arguments) as server:
+        path = f"/v2/{add_remote(server, upstream.host).path}/web/blobs/{digest}"
+        with RegistryHttp(
+            f"https://{server.host}",
+            authorization=f"Bearer {server.owner_token}",
+            authority=tls.authority,
+        ) as client:
+            answer = client.send("GET", path)
+    assert (answer.status, answer.body == data) == (200, True)
+    ranges = [seen.headers.get("range") for seen in upstream.requests("GET", digest)]
+    assert ranges == [None, f"bytes={1 << 20}-"]
 
 
 def _outcome(reader: object) -> tuple[int, str] | None:
