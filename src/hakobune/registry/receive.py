@@ -1,11 +1,7 @@
-"""Uploads of blobs (distribution-spec "Pushing blobs": end-4, end-5, end-6, end-11, end-13, end-14).
-
-A 201 is strict: the file is synced, linked to its place and its folder synced before the database says that it is there.
-"""
+"""Uploads of blobs (distribution-spec "Pushing blobs": end-4, end-5, end-6, end-11, end-13, end-14)."""
 
 from __future__ import annotations
 
-import errno
 import os
 import secrets
 from collections.abc import AsyncIterator
@@ -15,20 +11,20 @@ from typing import Final
 
 from hakobune.registry.admission import Admission
 from hakobune.registry.answer import Answer, Headers, error_answer
-from hakobune.registry.blobs import commit_blob
 from hakobune.registry.byte_range import ByteRange, parse_content_range
+from hakobune.registry.commit import commit_staged, created, stream
 from hakobune.registry.crash_point import crash_point
 from hakobune.registry.errors import RegistryError
-from hakobune.registry.exchange import Exchange, parse_name
+from hakobune.registry.exchange import Exchange
 from hakobune.registry.manifest import check_digest
 from hakobune.registry.metadata import Upload
 from hakobune.registry.metadata_uploads import upload_unknown
 from hakobune.registry.parts import Parts
 from hakobune.registry.push import refuse_push
 from hakobune.registry.quota import check_room
-from hakobune.registry.repository import Repository
 from hakobune.registry.running_hash import ALGORITHMS
 from hakobune.registry.staged import StagedFile, create_staged, lock_staged, resume_staged
+from hakobune.registry.whole_blob import mount, receive_whole, take_link
 
 _ID_DIGITS: Final = 32
 
@@ -37,15 +33,15 @@ async def start_upload(parts: Parts, admission: Admission, exchange: Exchange) -
     """Begin a session; or mount a blob of another repository; or take the whole blob at once."""
     refuse_push(exchange.repository)
     if (link := exchange.head.get("hako-link")) is not None and exchange.peer.owner:
-        return await _take_link(parts, exchange, link)
+        return await take_link(parts, exchange, link)
     if (mounted := exchange.parameter("mount")) is not None:
-        answer = await _mount(parts, admission, exchange, check_digest(mounted))
+        answer = await mount(parts, admission, exchange, check_digest(mounted))
         if answer is not None:
             return answer
     check_room(parts.uploads, exchange.head.fields.content_length or 0)
     digest = exchange.parameter("digest")
     if digest is not None:
-        return await _receive_whole(parts, exchange, check_digest(digest))
+        return await receive_whole(parts, exchange, check_digest(digest))
     algorithm = _algorithm(exchange)
     id = secrets.token_hex(_ID_DIGITS // 2)
     create_staged(parts.uploads / id, algorithm).close()
@@ -80,14 +76,14 @@ async def finish_upload(parts: Parts, exchange: Exchange) -> Answer:
             check_room(parts.uploads, exchange.head.fields.content_length or 0)
             await _receive(parts, exchange, upload, staged, chunk)
         try:
-            await _commit(parts, exchange, staged, digest, upload.id)
+            await commit_staged(parts, exchange, staged, digest, upload.id)
         except RegistryError as error:
             if error.code == "DIGEST_INVALID":
                 await parts.metadata.end_upload(exchange.repository, upload.id)
                 staged.path.unlink(missing_ok=True)
             raise
         staged.path.unlink(missing_ok=True)
-        return _created(exchange, digest)
+        return created(exchange, digest)
 
 
 async def describe_upload(parts: Parts, exchange: Exchange) -> Answer:
@@ -102,62 +98,6 @@ async def cancel_upload(parts: Parts, exchange: Exchange) -> Answer:
     await parts.metadata.end_upload(exchange.repository, upload.id)
     (parts.uploads / upload.id).unlink(missing_ok=True)
     return Answer(status=204)
-
-
-async def _mount(
-    parts: Parts, admission: Admission, exchange: Exchange, digest: str
-) -> Answer | None:
-    """Link a blob that the registry has into this repository, if the client may pull it where it is."""
-    target = exchange.repository
-    if (await parts.metadata.find_blob(target, digest)) is not None:
-        return _created(exchange, digest)
-    source_name = exchange.parameter("from")
-    if source_name is not None:
-        try:
-            name = parse_name(source_name)
-        except RegistryError:
-            return None
-        found = await parts.metadata.find_repository(name.project, name.repository)
-        sources: tuple[Repository, ...] = () if found is None else (found,)
-    else:
-        sources = await parts.metadata.repositories_with_blob(digest)
-    for source in sources:
-        image = source_name or f"{source.path}/{exchange.image}"
-        if not await admission.may_pull(exchange, image, source, asked_for=source_name is not None):
-            continue
-        if await parts.metadata.mount_blob(source, target, digest) is not None:
-            return _created(exchange, digest)
-    return None
-
-
-async def _take_link(parts: Parts, exchange: Exchange, link: str) -> Answer:
-    """Make a blob of a file that this machine's owner has linked into `incoming` (their store has verified it)."""
-    digest = check_digest(exchange.parameter("digest") or "")
-    if "/" in link or link in ("", ".", ".."):
-        raise RegistryError("BLOB_UPLOAD_INVALID", f"{link[:100]!r} is not the name of a file")
-    path = parts.incoming / link
-    try:
-        size = os.lstat(path).st_size
-        await _store(parts, exchange, path, digest, size, "")
-        path.unlink(missing_ok=True)
-    except FileNotFoundError as error:
-        raise RegistryError(
-            "BLOB_UPLOAD_UNKNOWN", f"there is no file {link} in {parts.incoming}"
-        ) from error
-    return _created(exchange, digest)
-
-
-async def _receive_whole(parts: Parts, exchange: Exchange, digest: str) -> Answer:
-    """Take a blob that comes with the POST itself: no session is needed."""
-    path = parts.uploads / f"whole-{secrets.token_hex(_ID_DIGITS // 2)}"
-    staged = create_staged(path, digest.partition(":")[0])
-    try:
-        await _stream(exchange, staged)
-        await _commit(parts, exchange, staged, digest, "")
-    finally:
-        staged.close()
-        path.unlink(missing_ok=True)
-    return _created(exchange, digest)
 
 
 @asynccontextmanager
@@ -210,7 +150,7 @@ async def _receive(
 ) -> None:
     """Take the body, and note how far the session has come, whatever happens."""
     try:
-        await _stream(exchange, staged)
+        await stream(exchange, staged)
     finally:
         crash_point("upload-received")
         await parts.metadata.save_upload(
@@ -225,64 +165,6 @@ async def _receive(
             "SIZE_INVALID",
             f"the chunk has {staged.offset - chunk.offset} bytes, its Content-Range says {chunk.count}",
         )
-
-
-async def _stream(exchange: Exchange, staged: StagedFile) -> None:
-    try:
-        try:
-            await exchange.receive(staged.write)
-        finally:
-            staged.flush()
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise RegistryError(
-                "INSUFFICIENT_STORAGE", "the registry's disk is full", retry_after_s=60
-            ) from error
-        raise
-
-
-async def _commit(
-    parts: Parts, exchange: Exchange, staged: StagedFile, digest: str, upload: str
-) -> None:
-    """Make a blob of a staged file.
-
-    Raises:
-        RegistryError: DIGEST_INVALID if its bytes are others.
-    """
-    algorithm = digest.partition(":")[0]
-    if algorithm == staged.running.algorithm:
-        actual = staged.digest(algorithm)
-    else:
-        actual = await parts.in_thread(staged.digest, algorithm)
-    if actual != digest:
-        raise RegistryError(
-            "DIGEST_INVALID",
-            f"the {staged.offset} bytes that came have the digest {actual}",
-            {"digest": digest, "actual": actual},
-        )
-    await _store(parts, exchange, staged.path, digest, staged.offset, upload)
-
-
-async def _store(
-    parts: Parts, exchange: Exchange, path: Path, digest: str, size: int, upload: str
-) -> None:
-    def still_there(key: str) -> bool:
-        crash_point("blob-committing")
-        return parts.storage.is_there(key)
-
-    async def link(key: str) -> None:
-        crash_point("blob-stored")
-        await parts.metadata.link_blob(
-            exchange.repository,
-            digest,
-            size,
-            key,
-            upload=upload,
-            still_there=still_there,
-        )
-
-    await commit_blob(parts.storage, link, path, digest, run=parts.in_thread)
-    crash_point("blob-committed")
 
 
 def _algorithm(exchange: Exchange) -> str:
@@ -330,14 +212,4 @@ def _progress(exchange: Exchange, id: str, offset: int) -> Headers:
         ("Location", f"/v2/{exchange.route.name}/blobs/uploads/{id}"),
         ("Range", f"0-{max(0, offset - 1)}"),
         ("Docker-Upload-UUID", id),
-    )
-
-
-def _created(exchange: Exchange, digest: str) -> Answer:
-    return Answer(
-        status=201,
-        headers=(
-            ("Location", f"/v2/{exchange.route.name}/blobs/{digest}"),
-            ("Docker-Content-Digest", digest),
-        ),
     )

@@ -25,14 +25,15 @@ import uvloop
 
 from hakobune.errors import HakoError, UsageError
 from hakobune.registry.apology import apologize
+from hakobune.registry.assembly import Plan
 from hakobune.registry.generation import Generation
 from hakobune.registry.limits import Limits
 from hakobune.registry.metrics import MetricsPage
 from hakobune.registry.mirror import Mirrors
 from hakobune.registry.port_share import share
+from hakobune.registry.serve import serve
 from hakobune.registry.sockets import Sockets, open_sockets
 from hakobune.registry.storages import open_storage
-from hakobune.registry.worker import Plan, serve
 from hakobune.settings import Settings
 
 _MOST_WORKERS: Final = 256
