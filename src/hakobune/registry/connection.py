@@ -184,7 +184,7 @@ class Connection(asyncio.Protocol):
                 return
             self.sent = part.count
             self._recorded(status)
-            if self._close_after:
+            if self._close_after or self._ended:
                 self.close()
             elif not at_once:
                 self._take(b"")

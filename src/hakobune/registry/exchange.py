@@ -33,12 +33,6 @@ class Exchange:
         return self._connection.peer
 
     @property
-    def received(self) -> int:
-        """Bytes of the body that have come, its framing included."""
-        body = self._connection.body
-        return 0 if body is None else body.received
-
-    @property
     def name(self) -> ImageName:
         """PROJECT, REPOSITORY and IMAGE of the path.
 

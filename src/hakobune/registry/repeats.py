@@ -26,7 +26,8 @@ _BODY_BYTES: Final = 32 * 1024
 class Repeat:
     """One request, head and all, and what it is answered with."""
 
-    owner: bool  # the standing of the peer that it was allowed for
+    owner: bool  # what the peer was that it was allowed for
+    via_proxy: bool
     until: float  # monotonic seconds
     rest: bytes  # of the answer, from after the date on
     sent: int
@@ -58,6 +59,7 @@ class Repeats:
             self._cells[0] != self._generation
             or repeat.until < started
             or repeat.owner is not connection.peer.owner
+            or repeat.via_proxy is not connection.peer.via_proxy
             or connection.outlet.is_full
             or connection.server.stopping
         ):
@@ -96,7 +98,14 @@ class Repeats:
         )
         series = series_of(connection.route.kind, head.method, 200)
         self._entries[data] = Repeat(
-            peer.owner, until, rest.encode("latin-1") + body, len(body), series, client, facts
+            peer.owner,
+            peer.via_proxy,
+            until,
+            rest.encode("latin-1") + body,
+            len(body),
+            series,
+            client,
+            facts,
         )
 
     def _was_seen(self, data: bytes) -> bool:
