@@ -68,6 +68,7 @@ class Fetches:
     """The fetches of one worker process. `close` leaves what is under way to the others."""
 
     def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._loop = asyncio.get_running_loop()
         # Apart, so that long downloads keep no question waiting.
