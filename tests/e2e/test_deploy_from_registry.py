@@ -339,6 +339,7 @@ def test_another_projects_image_needs_a_grant_to_the_services_agent(
 def test_pushes_wait_while_the_registry_is_started_again(here: Installation, host: str) -> None:
     here.hako("image", "push", "small", f"{host}/hako/killed/web:0")
     for number in range(1, 4):
+        wait_until(lambda: registry_pid(here) is not None, what="the registry runs")
         pid = registry_pid(here)
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
@@ -358,6 +359,7 @@ def test_reads_at_the_products_address_do_not_notice_that_the_registry_is_killed
     statuses = []
     for number in range(60):
         if number % 20 == 10:
+            wait_until(lambda: registry_pid(here) is not None, what="the registry runs")
             pid = registry_pid(here)
             assert pid is not None
             os.kill(pid, signal.SIGKILL)
@@ -398,6 +400,7 @@ def test_the_registry_killed_in_the_middle_of_a_deploy_from_it_fails_no_request_
 def test_the_next_supervisor_finds_the_registry_and_its_sockets(
     here: Installation, host: str
 ) -> None:
+    wait_until(lambda: registry_pid(here) is not None, what="the registry runs")
     pid = registry_pid(here)
     with SupervisorClient(here.home / "run/supervisor.sock") as client:
         os.kill(client.hello()["pid"], signal.SIGKILL)

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 Policy = Literal["missing", "always", "never"]
 POLICIES: Final = ("missing", "always", "never")
+_TRIES_NEARBY: Final = (
+    3  # the own registry may just be started again; for longer, what is here will do
+)
 
 
 class ImageNotHereError(HakoError):
@@ -144,7 +147,7 @@ def is_outdated(store: Store, reference: Reference, progress: Progress) -> bool:
 
     access = Access.read(os.environ, store.home, uid=os.geteuid())
     try:
-        there = resolve(store, reference, progress, access=replace(access, attempts=1))
+        there = resolve(store, reference, progress, access=replace(access, attempts=_TRIES_NEARBY))
     except HakoError:
         return False
     return there not in (store.find_digest(reference), store.source(reference))
