@@ -75,6 +75,18 @@ def status_of(url: str, **headers: str) -> tuple[int, Any]:
             return error.code, error.headers
 
 
+def post(url: str, body: object, token: str) -> tuple[int, dict[str, Any]]:
+    """Status and document of a POST with a token."""
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    request = urllib.request.Request(url, json.dumps(body).encode(), headers)
+    try:
+        with urllib.request.urlopen(request) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)
+
+
 def registry_pid(here: Installation) -> int | None:
     with SupervisorClient(here.home / "run/supervisor.sock") as client:
         return next(p.pid for p in client.programs() if p.name == "registry")
@@ -298,39 +310,64 @@ def test_a_remote_repository_is_deployed_from_before_anything_is_cached(
             assert answer.read() == b"ok\n"
 
 
+def test_the_owner_deploys_from_every_project_at_the_first_try(
+    here: Installation, host: str
+) -> None:
+    here.hako("image", "push", f"{host}/hako/fresh/web:1", f"{host}/vendor/mine/srv:1")
+
+    here.hako("deploy", "mine", "--image", f"{host}/vendor/mine/srv:1", "--port", "9000")
+
+    assert here.get(host="mine.localhost") == (200, b"ok\n")
+
+
 def test_another_projects_image_needs_a_grant_to_the_services_agent(
     here: Installation, host: str
 ) -> None:
     here.hako("image", "push", f"{host}/hako/fresh/web:1", f"{host}/vendor/public/srv:1")
-    name = f"{host}/vendor/public/srv:1"
-
-    refused = here.hako("deploy", "foreign", "--image", name, "--port", "9000", check=False)
-    absent = here.hako(
-        "deploy",
-        "foreign",
-        "--image",
-        f"{host}/vendor/nothing/srv:1",
-        "--port",
-        "9000",
-        check=False,
+    here.hako(
+        "projects",
+        "add-iam-policy-binding",
+        "hako",
+        "--member=user:dev@example.com",
+        "--role=roles/run.developer",
     )
+    token = here.hako("auth", "print-access-token", "--account=dev@example.com").stdout.strip()
+
+    def deploy(image: str) -> tuple[int, dict[str, Any]]:
+        ports = [{"containerPort": 9000}]
+        body = {"template": {"containers": [{"image": image, "ports": ports}]}}
+        return post(
+            f"http://localhost:{here.port}/v2/projects/hako/locations/local/services?serviceId=foreign",
+            body,
+            token,
+        )
+
+    name = f"{host}/vendor/public/srv:1"
+    status, refused = deploy(name)
+    absent_status, absent = deploy(f"{host}/vendor/nothing/srv:1")
 
     agent = r"service-\d{12}@serverless-robot-prod\.iam\.gserviceaccount\.com"
-    assert refused.returncode == 1
+    message = refused["error"]["message"]
+    assert (status, absent_status) == (403, 403)
     assert re.search(
         f"Google Cloud Run Service Agent {agent} must have permission to read the image, "
         + re.escape(name),
-        refused.stderr,
+        message,
     )
-    assert "which is not the same as this project [hako]" in refused.stderr
-    fix = re.search(r"hako (artifacts repositories add-iam-policy-binding .*)", refused.stderr)
+    assert "which is not the same as this project [hako]" in message
+    assert absent["error"]["message"] == message.replace("/public/", "/nothing/").replace(
+        " public ", " nothing "
+    )
+    fix = re.search(r"hako (artifacts repositories add-iam-policy-binding [^'\"]*)", str(refused))
     assert fix is not None
-    assert absent.returncode == 1
 
     here.hako(*fix[1].split())
-    here.hako("deploy", "foreign", "--image", name, "--port", "9000")
+    status, operation = deploy(name)
 
-    assert here.get(host="foreign.localhost") == (200, b"ok\n")
+    assert (status, "error" in operation) == (200, False)
+    wait_until(
+        lambda: here.get(host="foreign.localhost") == (200, b"ok\n"), what="the service answers"
+    )
 
 
 # When something is killed

@@ -6,6 +6,7 @@ The owner may everything, so calls on the unix socket and with the installation'
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -23,6 +24,8 @@ ANYBODY: Final = "anybody"
 OWNER_ONLY: Final = "owner"
 
 _CALLER: Final = "hakobune.caller"
+# The same for what is asked on the way of a call and knows no requests: `ImageAccess`.
+_current: ContextVar[Principal] = ContextVar("caller", default=ANONYMOUS)
 
 
 class OwnerCalls:
@@ -39,6 +42,12 @@ class OwnerCalls:
 def set_caller(scope: Scope, caller: Principal) -> None:
     """Say who makes the call; done by what stands around the application."""
     scope[_CALLER] = caller
+    _current.set(caller)
+
+
+def current_caller() -> Principal:
+    """Who makes the call that the running task answers; nobody outside of one."""
+    return _current.get()
 
 
 def caller_of(request: Request) -> Principal:
