@@ -500,8 +500,38 @@ def test_a_body_that_stands_still_is_given_a_minute(registry: HakoRegistry) -> N
         with contextlib.suppress(ConnectionResetError):
             assert raw.recv(100) == b""
         assert 20 < time.monotonic() - begun < 70  # too slow after 30 s, still after 60
+    time.sleep(0.3)  # what has come is noted
     with registry.as_owner() as http:
         assert http.send("GET", location).header("range") == "0-2"
+
+
+@pytest.mark.slow
+def test_a_connection_that_asks_nothing_more_is_closed_after_75_seconds(
+    registry: HakoRegistry,
+) -> None:
+    with connect(registry) as raw:
+        raw.settimeout(100)
+        raw.sendall(head("HEAD", "/v2/"))
+        assert status_of(raw) == 200
+        begun = time.monotonic()
+        raw.recv(100)
+        assert 70 < time.monotonic() - begun < 85
+
+
+@pytest.mark.slow
+def test_a_reader_that_stands_still_is_cut_off(registry: HakoRegistry) -> None:
+    with registry.as_owner() as http:
+        digest = http.push_blob(NAME, os.urandom(30 * MEBIBYTE))
+    with connect(registry) as raw:
+        raw.sendall(head("GET", f"/v2/{NAME}/blobs/{digest}"))
+        assert status_of(raw) == 200
+        time.sleep(75)
+        raw.settimeout(10)
+        got = 0
+        with contextlib.suppress(ConnectionResetError):
+            while piece := raw.recv(1 << 20):
+                got += len(piece)
+    assert got < 30 * MEBIBYTE
 
 
 def test_tls_on_the_plain_port_is_refused_at_once(registry: HakoRegistry) -> None:
