@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from hakobune.cli.main import Context
+from hakobune.cli.serve import somebody_listens
 from hakobune.distribution.own_registry import note_address
 from hakobune.errors import HakoError, UsageError
 from hakobune.runtime import linux
@@ -100,7 +101,7 @@ def _refuse_second(settings: Settings) -> None:
         (settings.supervisor_socket, "`hako serve` runs it already"),
         (settings.registry_socket, "a registry runs there already"),
     ):
-        if _answers(path):
+        if somebody_listens(path):
             raise HakoError(
                 f"cannot serve the registry of {settings.home}",
                 why=f"{what}: one home has one registry",
@@ -191,19 +192,10 @@ def _await(path: Path, process: subprocess.Popen[bytes]) -> bool:
     """Whether somebody listens at *path* before the process has ended."""
     deadline = time.monotonic() + _START_TIMEOUT_S
     while process.poll() is None and time.monotonic() < deadline:
-        if _answers(path):
+        if somebody_listens(path):
             return True
         time.sleep(0.02)
     return False
-
-
-def _answers(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(str(path))
-        except OSError:
-            return False
-    return True
 
 
 def _end(*processes: subprocess.Popen[bytes]) -> None:

@@ -63,7 +63,7 @@ def ensure_running(settings: Settings) -> None:
         ServeError: it does not answer in time; with the last lines that it logged.
     """
     # The controller outlives a supervisor that was killed, but can start nothing without one.
-    if _answers(settings.api_socket) and not _nobody_listens(settings.supervisor_socket):
+    if somebody_listens(settings.api_socket) and not _nobody_listens(settings.supervisor_socket):
         return
     ensure_supervisor(settings)
     with exclusive(settings.run / "serve.lock"):
@@ -121,7 +121,7 @@ def leftovers(settings: Settings) -> tuple[str, ...]:
     cgroups = Cgroups.open(settings.installation)
     checks = (
         (_supervisor_answers(settings), "the supervisor answers"),
-        (_answers(settings.api_socket), "the controller answers"),
+        (somebody_listens(settings.api_socket), "the controller answers"),
         (cgroups.exists(), f"control groups {settings.installation}"),
         (network.exists(), f"the bridge {network.bridge}"),
         (os.geteuid() == 0 and network.has_table(), f"the nftables table {network.table}"),
@@ -223,7 +223,7 @@ def _lock_is_free(settings: Settings, *, after_s: float, deadline: float) -> boo
 def _await_api(settings: Settings, deadline: float) -> None:
     with SupervisorClient(settings.supervisor_socket) as client:
         before = client.start_program(CONTROLLER, _controller_command()).restarts
-        while not _answers(settings.api_socket):
+        while not somebody_listens(settings.api_socket):
             program = next(p for p in client.programs() if p.name == CONTROLLER)
             if program.restarts - before >= 3 or time.monotonic() > deadline:
                 _refuse_full_disk(settings.home)
@@ -240,7 +240,7 @@ def _supervisor_answers(settings: Settings) -> bool:
     return True
 
 
-def _answers(path: Path) -> bool:
+def somebody_listens(path: Path) -> bool:
     """Whether somebody listens on the unix socket."""
     with socket.socket(socket.AF_UNIX) as probe:
         try:
