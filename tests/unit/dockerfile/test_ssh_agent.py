@@ -57,6 +57,7 @@ def test_questions_are_answered_by_the_agent_and_changes_are_refused(tmp_path: P
 
     assert answers == [IDENTITIES, FAILURE, IDENTITIES]
     directory = os.open(folder, os.O_RDONLY)
-    with socket.socket(socket.AF_UNIX) as late, pytest.raises(OSError):  # which one depends on the kernel
+    # Which error it is depends on the kernel.
+    with socket.socket(socket.AF_UNIX) as late, pytest.raises(OSError):
         late.connect(f"/proc/self/fd/{directory}/agent")
     os.close(directory)
