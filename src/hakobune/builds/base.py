@@ -178,7 +178,11 @@ def _say_waiting(progress: Progress) -> None:
 
 def _foreign(platform: Platform) -> str:
     """What makes it take minutes."""
-    return "" if platform.matches(Platform.host()) else f" for {platform} (emulated: this takes minutes, once)"
+    return (
+        ""
+        if platform.matches(Platform.host())
+        else f" for {platform} (emulated: this takes minutes, once)"
+    )
 
 
 def _check_machine(home: Path) -> None:
