@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from hakobune.distribution.access import Access
+from hakobune.distribution.client import referrers_tag
 from hakobune.distribution.credentials import CredentialFiles
 from hakobune.distribution.errors import NotThereError, RegistryError
 from hakobune.distribution.proxies import Proxies
@@ -21,6 +22,7 @@ from hakobune.distribution.registries import Registries
 from hakobune.distribution.transfer import copy, open_repository, pull, push, resolve
 from hakobune.oci import descriptor as media
 from hakobune.oci.descriptor import Descriptor, encode_document
+from hakobune.oci.digest import Digest
 from hakobune.oci.layer import Directory, File
 from hakobune.oci.manifest import Image, Index, make_index
 from hakobune.oci.platform import Platform
@@ -241,6 +243,57 @@ def test_referrers_are_found_by_the_fallback_tag(host: str, store: Store, tmp_pa
         repository.put_manifest(f"sha256-{image.digest.hex}", raw, media.INDEX)
         assert repository.referrers(image.digest) == (signature,)
         assert repository.referrers(image.digest, artifact_type="other") == ()
+
+
+def test_a_copy_takes_along_what_refers_to_the_image(
+    host: str, folder: Path, store: Store, tmp_path: Path
+) -> None:
+    image = an_image(store)
+    source = Reference.parse(f"{host}/signed/web:1")
+    push(store, image, source, QUIET, access=access(tmp_path))
+    subject = Descriptor(media_type=media.MANIFEST, digest=image.digest, size=len(image.raw))
+    sbom = _referring(image, subject, "application/spdx+json")
+    signature = _referring(image, sbom[0], "application/example.signature")
+    with open_repository(
+        source, QUIET, home=tmp_path, what="x", actions="pull,push", access=access(tmp_path)
+    ) as repository:
+        for (entry, raw), of in ((sbom, image.digest), (signature, sbom[0].digest)):
+            repository.put_manifest(str(entry.digest), raw, media.MANIFEST)
+            index = encode_document(make_index([entry], {}))
+            repository.put_manifest(referrers_tag(of), index, media.INDEX)
+        cosign = f"{referrers_tag(image.digest)}.sig"
+        repository.put_manifest(cosign, image.raw, media.MANIFEST)
+
+    with registry(folder / "signed") as second:
+        target = Reference.parse(f"{second}/signed:1")
+        copy(source, target, QUIET, home=tmp_path, access=access(tmp_path))
+        for _ in range(2):  # the second time nothing is left to do
+            copy(source, target, QUIET, home=tmp_path, referrers=True, access=access(tmp_path))
+            with open_repository(
+                target, QUIET, home=tmp_path, what="x", access=access(tmp_path)
+            ) as repository:
+                assert repository.referrers(image.digest) == (sbom[0],)
+                assert repository.referrers(sbom[0].digest) == (signature[0],)
+                assert repository.get_manifest(str(signature[0].digest)).raw == signature[1]
+                assert repository.get_manifest(cosign).raw == image.raw
+
+
+def _referring(image: Image, subject: Descriptor, kind: str) -> tuple[Descriptor, bytes]:
+    """An artifact with the image's own content that refers to *subject*: what lists show of it, and its manifest."""
+    document = {
+        **json.loads(image.raw),
+        "artifactType": kind,
+        "subject": {
+            "mediaType": subject.media_type,
+            "digest": str(subject.digest),
+            "size": subject.size,
+        },
+    }
+    raw = json.dumps(document).encode()
+    entry = Descriptor(
+        media_type=media.MANIFEST, digest=Digest.of(raw), size=len(raw), artifact_type=kind
+    )
+    return entry, raw
 
 
 # Other tools

@@ -59,6 +59,11 @@ def configure(verbs: Verbs) -> None:
     copy.add_argument(
         "--platform", metavar="OS/ARCH", help="only this one (default: an index is copied whole)"
     )
+    copy.add_argument(
+        "--referrers",
+        action="store_true",
+        help="between registries: also what refers to it (signatures, SBOMs), as `oras copy -r`",
+    )
     add_progress(copy)
     copy.set_defaults(run=_copy)
 
@@ -154,6 +159,11 @@ def _copy(arguments: argparse.Namespace, context: Context) -> int:
     if not (source.is_registry and place.is_registry):
         from hakobune.cli import image_places
 
+        if arguments.referrers:
+            raise UsageError(
+                "hako image copy: --referrers is for copies between registries",
+                why="archives, layouts and docker's daemon keep images alone",
+            )
         return image_places.copy(source, place, arguments, context)
     target = place.reference
     digest = copy(
@@ -162,6 +172,7 @@ def _copy(arguments: argparse.Namespace, context: Context) -> int:
         make_progress(arguments, context),
         home=context.settings.home,
         platform=Platform.parse(arguments.platform) if arguments.platform else None,
+        referrers=arguments.referrers,
     )
     print(_with_digest(target, digest), file=context.out)
     return 0

@@ -130,15 +130,21 @@ class RegistryClient:
             raise self.wrong(error.why) from error
         return Document(media_type, digest, raw)
 
-    def put_manifest(self, reference: str, raw: bytes, media_type: str) -> None:
-        """Store a manifest or index under a tag or its digest (end-7). What it names must be there."""
-        self.call(
+    def put_manifest(self, reference: str, raw: bytes, media_type: str) -> bool:
+        """Store a manifest or index under a tag or its digest (end-7). What it names must be there.
+
+        Returns:
+            Whether the registry has taken note of its subject, if it has one; else that is the client's to do
+            (distribution-spec "Pushing Manifests with Subject").
+        """
+        with self.call(
             "PUT",
             self._path("manifests", reference),
             headers={"Content-Type": media_type, "Content-Length": str(len(raw))},
             expected=(200, 201, 202),
             body=lambda: raw,
-        ).close()
+        ) as answer:
+            return "oci-subject" in answer.headers
 
     def delete_manifest(self, reference: str) -> None:
         """Take a tag away, or a manifest with all its tags (end-9).

@@ -237,6 +237,7 @@ def copy(
     *,
     home: Path,
     platform: Platform | None = None,
+    referrers: bool = False,
     access: Access | None = None,
 ) -> Digest:
     """Copy from registry to registry without keeping anything here; gives the digest, which is the same in both.
@@ -244,6 +245,7 @@ def copy(
     Args:
         home: `HAKO_HOME`, for its configuration of registries.
         platform: copy the image for it alone; by default an index is copied whole.
+        referrers: copy also what refers to it: signatures, SBOMs, attestations.
 
     Raises:
         RegistryError: one of the two does not do its part.
@@ -252,7 +254,7 @@ def copy(
     from hakobune.distribution.copy import Copy
 
     with _session(home, access, progress) as session:
-        return Copy(session, source, target, progress).run(platform)
+        return Copy(session, source, target, progress).run(platform, referrers=referrers)
 
 
 @contextlib.contextmanager
