@@ -162,6 +162,46 @@ def test_an_index_is_made_pushed_and_kept_whole_on_request(here: Installation, h
     assert "linux/amd64, linux/arm64" in listed
 
 
+@pytest.mark.parametrize(
+    ("how", "suffix"), [("zstd", "tar+zstd"), ("gzip", "tar+gzip"), ("uncompressed", "tar")]
+)
+def test_layers_are_pushed_in_the_compression_that_is_asked_for(
+    here: Installation, host: str, how: str, suffix: str
+) -> None:
+    with Store(here.home) as store:
+        image = an_image(store, "web", content=b"again")
+
+    here.hako("image", "push", "web", f"{host}/again/web:{how}", "--compression-format", how)
+    here.hako("image", "pull", f"{host}/again/web:{how}")
+
+    manifest = json.loads(_skopeo("inspect", "--raw", f"{host}/again/web:{how}"))
+    assert [layer["mediaType"] for layer in manifest["layers"]] == [
+        f"application/vnd.oci.image.layer.v1.{suffix}"
+    ]
+    with Store(here.home) as store:
+        pulled = store.find_image(Reference.parse(f"{host}/again/web:{how}"))
+        assert pulled is not None
+        assert pulled.diff_ids == image.diff_ids
+
+
+def test_an_index_is_not_compressed_anew(here: Installation) -> None:
+    with Store(here.home) as store:
+        an_image(store, "one")
+    here.hako("image", "index", "create", "several", "one")
+
+    refused = here.hako("image", "push", "several", "--compression-format", "zstd", check=False)
+
+    assert refused.returncode == 1
+    assert "error: cannot compress several anew" in refused.stderr
+    assert "fix: --platform OS/ARCH" in refused.stderr
+
+
+def _skopeo(verb: str, *arguments: str) -> str:
+    *options, name = arguments
+    command = ["skopeo", verb, *options, "--tls-verify=false", f"docker://{name}"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
 def _digest(raw: bytes) -> str:
     from hakobune.oci.digest import Digest
 

@@ -11,6 +11,7 @@ from hakobune.cli.table import add_format, print_json, print_table
 from hakobune.cli.terminal import human_size
 from hakobune.errors import HakoError, UsageError
 from hakobune.oci.digest import Digest
+from hakobune.oci.manifest import is_index
 from hakobune.oci.platform import Platform
 from hakobune.oci.reference import Reference
 from hakobune.oci.store import Store
@@ -46,6 +47,11 @@ def configure(verbs: Verbs) -> None:
     )
     push.add_argument(
         "--platform", metavar="OS/ARCH", help="of an index, only the image for this platform"
+    )
+    push.add_argument(
+        "--compression-format",
+        choices=("gzip", "zstd", "uncompressed"),
+        help="compress the layers in this way (default: as they are; another way gives another digest)",
     )
     add_progress(push)
     push.set_defaults(run=_push)
@@ -122,12 +128,34 @@ def _push(arguments: argparse.Namespace, context: Context) -> int:
         from hakobune.cli import image_places
 
         with Store(context.settings.home) as store:
-            return image_places.push(_find(store, arguments), place, arguments, context)
+            return image_places.push(_to_push(store, arguments), place, arguments, context)
     target = place.reference
     with Store(context.settings.home) as store:
-        digest = push(store, _find(store, arguments), target, make_progress(arguments, context))
+        digest = push(store, _to_push(store, arguments), target, make_progress(arguments, context))
     print(_with_digest(target, digest), file=context.out)
     return 0
+
+
+def _to_push(store: Store, arguments: argparse.Namespace) -> Digest:
+    """The image or index to push, compressed as is asked for.
+
+    Raises:
+        HakoError: it is not here; an index is not compressed anew.
+    """
+    digest = _find(store, arguments)
+    if not arguments.compression_format:
+        return digest
+    from hakobune.oci.recompress import Compression, recompress
+
+    if is_index(store.read_blob(digest)):
+        raise HakoError(
+            f"cannot compress {arguments.name} anew",
+            why="it is an index of several images",
+            fix="--platform OS/ARCH pushes one of them",
+        )
+    return recompress(
+        store, store.read_image(digest), Compression(arguments.compression_format)
+    ).digest
 
 
 def _find(store: Store, arguments: argparse.Namespace) -> Digest:
