@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
 from hakobune.oci.config import ContainerConfig, ImageConfig, RootFs
+from hakobune.oci.descriptor import MANIFEST, Descriptor, encode_document
+from hakobune.oci.digest import Digest
 from hakobune.oci.layer import Directory, File, Layer, Owner, Part, write_layer
-from hakobune.oci.manifest import Image
+from hakobune.oci.manifest import Image, make_index
 from hakobune.oci.reference import Reference
 from hakobune.oci.store import Store
 
@@ -37,6 +41,23 @@ def an_image(
             rootfs=RootFs(),
         ),
         layers=[a_layer(store, content)] if layers is None else layers,
+        names=[Reference.parse(name) for name in names],
+    )
+
+
+def an_index_by_sha512(store: Store, *names: str) -> Digest:
+    """An index whose image and that image's configuration are known by sha512."""
+    image = an_image(store)
+    config = msgspec.structs.replace(
+        image.manifest.config, digest=Digest.of(image.raw_config, "sha512")
+    )
+    raw = encode_document(msgspec.structs.replace(image.manifest, config=config))
+    child = store.put_image(raw, image.raw_config, algorithm="sha512")
+    entry = Descriptor(
+        media_type=MANIFEST, digest=child.digest, size=len(raw), platform=child.platform
+    )
+    return store.put_index(
+        encode_document(make_index([entry], {})),
         names=[Reference.parse(name) for name in names],
     )
 

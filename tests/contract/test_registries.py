@@ -29,7 +29,7 @@ from hakobune.oci.platform import Platform
 from hakobune.oci.reference import Reference
 from hakobune.oci.store import Store
 from hakobune.progress import SilentProgress
-from tests.image_maker import a_layer, an_image
+from tests.image_maker import a_layer, an_image, an_index_by_sha512
 from tests.real_registry import (
     PASSWORD,
     USER,
@@ -39,6 +39,7 @@ from tests.real_registry import (
     registry,
     token_server,
 )
+from tests.registry_server import hako_registry
 
 pytestmark = pytest.mark.needs_root  # layers are unpacked with their owners
 
@@ -294,6 +295,23 @@ def _referring(image: Image, subject: Descriptor, kind: str) -> tuple[Descriptor
         media_type=media.MANIFEST, digest=Digest.of(raw), size=len(raw), artifact_type=kind
     )
     return entry, raw
+
+
+def test_what_is_known_by_sha512_goes_to_a_registry_and_back(
+    store: Store, other: Store, tmp_path: Path
+) -> None:
+    """To ours: distribution has sha256 only."""
+    with hako_registry() as own:
+        digest = an_index_by_sha512(store, "web")
+        entry = access(tmp_path, user="oauth2accesstoken", password=own.owner_token, host=own.host)
+        name = Reference.parse(f"{own.host}/p/r/web:1")
+
+        push(store, digest, name, QUIET, access=entry)
+        image = pull(other, name, AMD64, QUIET, all_platforms=True, access=entry)
+
+    assert other.find_digest(name) == digest
+    assert image == store.find_image(Reference.parse("web"))
+    assert other.verify() == ()
 
 
 # Other tools

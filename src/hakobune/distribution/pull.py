@@ -81,14 +81,15 @@ class Pull:
         """Fetch all that the manifest needs; the image is in the store, unpacked, without a name."""
         manifest = decode_manifest(document.raw)
         raw_config = first_of(self._clients, lambda client: client.read_blob(manifest.config))
-        image = Image.from_raw(document.raw, raw_config)
+        algorithm = document.digest.algorithm
+        image = Image.from_raw(document.raw, raw_config, algorithm=algorithm)
         missing = missing_layers(image, has_blob=self._have, find_layer=self._store.find_layer)
         for layer in missing:
             self._meter.expect(layer.blob.size)
         try:
             run_all(self._receive, missing, self._stop)
             self._meter.finish()
-            image = self._store.put_image(document.raw, raw_config)
+            image = self._store.put_image(document.raw, raw_config, algorithm=algorithm)
             self._store.snapshots(image, arrived=self._arrived)
         finally:
             for item in self._arrived.values():
@@ -103,7 +104,7 @@ class Pull:
             WrongContentError: it is nested too deep.
         """
         self._children(document, platform, depth=0)
-        self._store.put_index(document.raw, names=names)
+        self._store.put_index(document.raw, names=names, algorithm=document.digest.algorithm)
 
     def _children(self, document: Document, platform: Platform, *, depth: int) -> None:
         if depth > _DEEPEST:
@@ -112,7 +113,7 @@ class Pull:
             child = self.document(str(entry.digest))
             if child.is_index:
                 self._children(child, platform, depth=depth + 1)
-                self._store.put_index(child.raw)
+                self._store.put_index(child.raw, algorithm=child.digest.algorithm)
             elif entry.platform is not None and entry.platform.matches(platform):
                 self.image(child)
             else:
@@ -129,7 +130,7 @@ class Pull:
             self._meter.expect(blob.blob.size)
         run_all(self._receive, missing, self._stop)
         self._meter.finish()
-        self._store.put_blob(document.raw, document.media_type)
+        self._store.put_blob(document.raw, document.media_type, algorithm=document.digest.algorithm)
 
     def _have(self, digest: Digest) -> bool:
         """Whether the blob is in the store; what this installation's own registry has is taken over by a link."""

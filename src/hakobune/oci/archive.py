@@ -158,7 +158,7 @@ class _Reader:
             return None
         if self._all_platforms:
             self._load_index(files, raw, depth=0)
-            digest = self._store.put_index(raw, names=given)
+            digest = self._store.put_index(raw, names=given, algorithm=entry.digest.algorithm)
             return Loaded(digest, self._store.read_image(digest, self._platform), names)
         image = self._load_manifest(files, chosen, given)
         return Loaded(image.digest, image, names)
@@ -173,7 +173,7 @@ class _Reader:
             if entry.media_type in media.INDEX_TYPES:
                 inner = _read_checked(files, entry)
                 self._load_index(files, inner, depth=depth + 1)
-                self._store.put_index(inner)
+                self._store.put_index(inner, algorithm=entry.digest.algorithm)
             else:
                 self._load_manifest(files, entry, ())
 
@@ -184,7 +184,7 @@ class _Reader:
             if not self._store.keep_blob(layer.digest):
                 _copy_blob(self._store, files, _blob_name(layer.digest), layer)
         raw_config = _read_checked(files, manifest.config)
-        return self._store.put_image(raw, raw_config, names=names)
+        return self._store.put_image(raw, raw_config, names=names, algorithm=entry.digest.algorithm)
 
     # docker's archives
 

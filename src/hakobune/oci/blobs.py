@@ -59,13 +59,19 @@ class Publish(Protocol):
 
 
 class BlobWriter:
-    """Takes a blob's bytes in order; `commit` makes it visible, leaving the `with` without it discards it."""
+    """Takes a blob's bytes in order; `commit` makes it visible, leaving the `with` without it discards it.
 
-    def __init__(self, temporary: Path, publish: Publish, reached: Reached) -> None:
+    Args:
+        algorithm: of the digest that names it.
+    """
+
+    def __init__(
+        self, temporary: Path, publish: Publish, reached: Reached, algorithm: str = "sha256"
+    ) -> None:
         self.temporary = temporary
         self._publish = publish
         self._reached = reached
-        self._hash = hashlib.sha256()
+        self._hash = hashlib.new(algorithm)
         self._size = 0
         self._started = False
         self._descriptor = os.open(
@@ -110,7 +116,7 @@ class BlobWriter:
         Raises:
             DigestError: the bytes are not what *expected* names; nothing is stored.
         """
-        digest = Digest("sha256", self._hash.hexdigest())
+        digest = Digest(self._hash.name, self._hash.hexdigest())
         if expected is not None and digest != expected:
             raise DigestError(
                 f"the content of {expected} is damaged",

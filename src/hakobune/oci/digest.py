@@ -44,9 +44,9 @@ class Digest:
         return cls(match[1] or match[3], match[2] or match[4])
 
     @classmethod
-    def of(cls, data: bytes | bytearray | memoryview) -> Digest:
-        """The sha256 digest of *data*."""
-        return cls("sha256", hashlib.sha256(data).hexdigest())
+    def of(cls, data: bytes | bytearray | memoryview, algorithm: str = "sha256") -> Digest:
+        """The digest of *data*, sha256's unless another registered algorithm is named."""
+        return cls(algorithm, hashlib.new(algorithm, data).hexdigest())
 
     @property
     def short(self) -> str:

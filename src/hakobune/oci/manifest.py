@@ -162,8 +162,11 @@ class Image(msgspec.Struct, frozen=True):
     raw_config: bytes
 
     @classmethod
-    def from_raw(cls, raw: bytes, raw_config: bytes) -> Image:
+    def from_raw(cls, raw: bytes, raw_config: bytes, *, algorithm: str = "sha256") -> Image:
         """Parse both documents and check that they belong together.
+
+        Args:
+            algorithm: of the digest that the image is known by.
 
         Raises:
             DocumentFormatError: one of them cannot be read.
@@ -171,7 +174,7 @@ class Image(msgspec.Struct, frozen=True):
             DigestError: the config's bytes are damaged.
         """
         manifest = decode_manifest(raw)
-        digest = Digest.of(raw)
+        digest = Digest.of(raw, algorithm)
         manifest.config.digest.verify(raw_config)
         config = decode_config(raw_config)
         if len(config.rootfs.diff_ids) != len(manifest.layers):

@@ -130,18 +130,18 @@ class Store:
 
     # Blobs
 
-    def new_blob(self) -> BlobWriter:
+    def new_blob(self, algorithm: str = "sha256") -> BlobWriter:
         """A writer to be used in a `with`: `.write(data)`, `.commit(media_type)`; discarded if not committed.
 
         Raises:
             StoreFullError: from its methods, when the disk is full; nothing is left behind.
         """
         with room_for("a blob", self.layout):
-            return BlobWriter(self._temporary(), self._publish_blob, self._reached)
+            return BlobWriter(self._temporary(), self._publish_blob, self._reached, algorithm)
 
-    def put_blob(self, data: bytes, media_type: str) -> Descriptor:
-        """Store *data* as one blob."""
-        with self.new_blob() as blob:
+    def put_blob(self, data: bytes, media_type: str, *, algorithm: str = "sha256") -> Descriptor:
+        """Store *data* as one blob, named by that algorithm's digest."""
+        with self.new_blob(algorithm) as blob:
             blob.write(data)
             return blob.commit(media_type)
 
@@ -281,28 +281,41 @@ class Store:
         raw = encode_document(manifest)
         return self.put_image(raw, raw_config, names=names)
 
-    def put_image(self, raw: bytes, raw_config: bytes, *, names: Sequence[Reference] = ()) -> Image:
+    def put_image(
+        self,
+        raw: bytes,
+        raw_config: bytes,
+        *,
+        names: Sequence[Reference] = (),
+        algorithm: str = "sha256",
+    ) -> Image:
         """Store a manifest and its config exactly as they are (a loaded image keeps its digest).
+
+        Args:
+            algorithm: of the digest that the image is known by.
 
         Raises:
             BlobUnknownError: a layer's blob is not here; no name has changed.
         """
-        image = Image.from_raw(raw, raw_config)
-        self.put_blob(raw_config, image.manifest.config.media_type)
+        image = Image.from_raw(raw, raw_config, algorithm=algorithm)
+        config = image.manifest.config
+        self.put_blob(raw_config, config.media_type, algorithm=config.digest.algorithm)
         media_type = image.manifest.media_type or media.MANIFEST
         with self._publishing() as lease:
             lease.add(*(str(layer.digest) for layer in image.manifest.layers))
             for layer in image.manifest.layers:
                 if not self._parts.blobs.has(layer.digest):
                     raise BlobUnknownError(layer.digest)
-        self.put_blob(raw, media_type)
+        self.put_blob(raw, media_type, algorithm=algorithm)
         self._reached(CommitPoint.MANIFEST_PUBLISHED)
         if names:
             entry = Descriptor(media_type=media_type, digest=image.digest, size=len(raw))
             self._change_names(entry, names)
         return image
 
-    def put_index(self, raw: bytes, *, names: Sequence[Reference] = ()) -> Digest:
+    def put_index(
+        self, raw: bytes, *, names: Sequence[Reference] = (), algorithm: str = "sha256"
+    ) -> Digest:
         """Store an index exactly as it is; what it lists is here already.
 
         Raises:
@@ -313,7 +326,7 @@ class Store:
                 lease.add(str(child.digest))
                 if not self._parts.blobs.has(child.digest):
                     raise BlobUnknownError(child.digest)
-        digest = self.put_blob(raw, media.INDEX).digest
+        digest = self.put_blob(raw, media.INDEX, algorithm=algorithm).digest
         for name in names:
             self.tag(digest, name)
         return digest

@@ -87,7 +87,8 @@ class StoreParts(msgspec.Struct, frozen=True, kw_only=True):
             if chosen is None:
                 raise PlatformUnknownError(f"the index {digest.short}", platform, index)
             return self.read_image(chosen.digest, platform)
-        return Image.from_raw(raw, self.blobs.read(decode_manifest(raw).config.digest))
+        raw_config = self.blobs.read(decode_manifest(raw).config.digest)
+        return Image.from_raw(raw, raw_config, algorithm=digest.algorithm)
 
     def why_incomplete(self, digest: Digest) -> str:
         """Why the image, or an image of the index, cannot be used; empty if all can."""

@@ -20,7 +20,7 @@ from hakobune.oci.manifest import Image, make_index
 from hakobune.oci.platform import Platform
 from hakobune.oci.reference import Reference
 from hakobune.oci.store import Store
-from tests.image_maker import an_image
+from tests.image_maker import an_image, an_index_by_sha512
 
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
 WEB = Reference.parse("web")
@@ -542,6 +542,23 @@ def test_an_index_goes_through_an_archive_whole(store: Store, other: Store, tmp_
     assert loaded.digest == store.find_digest(WEB) == other.find_digest(WEB)
     for platform in (AMD64, ARM64):
         assert other.find_image(WEB, platform) == store.find_image(WEB, platform)
+    assert other.verify() == ()
+
+
+def test_what_is_known_by_sha512_goes_through_an_archive(
+    store: Store, other: Store, tmp_path: Path
+) -> None:
+    digest = an_index_by_sha512(store, "web")
+    path = tmp_path / "a.tar"
+    with open(path, "wb") as out:
+        save_archive(store, {WEB: digest}, out)
+
+    (loaded,) = load_images(other, path, AMD64, all_platforms=True)
+
+    assert loaded.digest == digest
+    assert loaded.image.digest.algorithm == "sha512"
+    assert other.find_image(WEB) == store.find_image(WEB)
+    assert loaded.image.manifest.config.digest.algorithm == "sha512"
     assert other.verify() == ()
 
 
