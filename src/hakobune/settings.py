@@ -139,6 +139,11 @@ class Settings:
         return self.run / "api.sock"
 
     @property
+    def api_tcp_socket(self) -> Path:
+        """The same for what came over TCP and was handed on: callers are known by their tokens."""
+        return self.run / "api-tcp.sock"
+
+    @property
     def supervisor_socket(self) -> Path:
         return self.run / "supervisor.sock"
 

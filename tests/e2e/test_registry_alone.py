@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -216,6 +217,51 @@ def test_with_a_certificate_it_speaks_tls(alone: Alone) -> None:
     assert alone.process is not None
     alone.process.send_signal(signal.SIGHUP)
     wait_until(lambda: served_certificate(alone) == renewed.read_text(), what="the new certificate")
+
+
+def test_the_apis_are_answered_at_its_port_too(alone: Alone) -> None:
+    certificate, key = a_certificate(alone.home.parent)
+    alone.serve("--tls-cert", str(certificate), "--tls-key", str(key))
+    context = ssl.create_default_context(cafile=str(certificate))
+    token = alone.hako("auth", "print-access-token").stdout.strip()
+    alone.hako("image", "push", "web", f"{alone.host}/hako/apps/web:1")
+    parent = "projects/hako/locations/local/repositories"
+
+    def call(
+        method: str, path: str, body: object = None, *, known: bool = True
+    ) -> tuple[int, bytes]:
+        request = urllib.request.Request(
+            f"https://{alone.host}/v1/{path}",
+            None if body is None else json.dumps(body).encode(),
+            {"Authorization": f"Bearer {token}"} if known else {},
+            method=method,
+        )
+        try:
+            with urllib.request.urlopen(request, context=context) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read()
+
+    made = call("POST", f"{parent}?repositoryId=more", {"format": "DOCKER"})
+    listed = json.loads(call("GET", parent)[1])["repositories"]
+    files = json.loads(call("GET", f"{parent}/apps/files")[1])["files"]
+    content = [
+        hashlib.sha256(call("GET", f"{file['name']}:download?alt=media")[1]).hexdigest()
+        for file in files
+    ]
+
+    assert made[0] == 200
+    assert [r["name"].rpartition("/")[2] for r in listed] == ["apps", "more"]
+    assert sorted(f"sha256:{one}" for one in content) == sorted(
+        file["name"].rpartition("/")[2] for file in files
+    )
+    assert len(content) >= 2, "a layer and a configuration"
+    assert call("GET", parent, known=False)[0] == 401
+    assert call("GET", f"{parent}/nothing")[0] == 404
+    assert (
+        call("PATCH", f"{parent}/more?updateMask=description", {"description": "x" * 999})[0] == 200
+    )
 
 
 def served_certificate(alone: Alone) -> str:

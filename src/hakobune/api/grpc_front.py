@@ -217,7 +217,7 @@ def timeout_s(text: str) -> float:
 
 async def serve(settings: Settings, listener: socket.socket) -> None:
     """Answer on *listener* until SIGTERM or SIGINT."""
-    front = GrpcFront(settings.run / "api-tcp.sock")
+    front = GrpcFront(settings.api_tcp_socket)
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -81,7 +81,7 @@ async def serve_until_told(app: ASGIApp, settings: Settings, state: RegistryStat
     guarded = TokenGuard(app, hosts=our_hosts(settings), authenticator=state.iam.authenticator)
     servers = [
         _server(OwnerCalls(app), settings.api_socket),
-        _server(guarded, settings.run / "api-tcp.sock"),
+        _server(guarded, settings.api_tcp_socket),
     ]
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -11,6 +11,7 @@ from hakobune import __version__
 from hakobune.iam.roles import DELETE, PULL, PUSH
 from hakobune.registry.admission import Admission, RefusedError
 from hakobune.registry.answer import API_VERSION, JSON, Answer, Headers, error_answer, json_answer
+from hakobune.registry.api_call import call_api
 from hakobune.registry.arriving import ClientGoneError
 from hakobune.registry.connection import Connection
 from hakobune.registry.errors import RegistryError
@@ -62,7 +63,10 @@ _OTHERS: Final[Mapping[Kind, tuple[str, ...]]] = {
     Kind.TOKEN: ("GET", "POST"),
     Kind.HEALTH: ("GET", "HEAD"),
     Kind.METRICS: ("GET", "HEAD"),
+    Kind.API: ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"),
 }
+# These are no part of the distribution-spec.
+_APART: Final = (Kind.HEALTH, Kind.METRICS, Kind.TOKEN, Kind.API)
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +103,7 @@ class App:
         except Exception:
             logger.exception("a request failed", extra={"target": head.target})
             answer = error_answer(500, "UNKNOWN", "the registry has failed; its log says why")
-        if API_VERSION in answer.headers or route.kind in (Kind.HEALTH, Kind.METRICS, Kind.TOKEN):
+        if API_VERSION in answer.headers or route.kind in _APART:
             return answer
         return Answer(
             status=answer.status,
@@ -148,6 +152,9 @@ class App:
                 return await self._give_token(exchange)
             case Kind.HEALTH:
                 return await self._health(exchange)
+            case Kind.API:
+                _refuse_proxy(exchange)
+                return await call_api(self._parts, exchange)
             case _:
                 return self._metrics(exchange)
 

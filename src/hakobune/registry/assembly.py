@@ -76,6 +76,7 @@ def make_worker(
         uploads=uploads,
         incoming=settings.registry_files / "incoming",
         run=settings.run,
+        api_socket=settings.api_tcp_socket,
         threads=threads,
         mirrors=plan.mirrors,
     )

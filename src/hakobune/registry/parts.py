@@ -28,6 +28,7 @@ class Parts:
         uploads: the folder of staged files, on the storage's own disk if that is a folder.
         incoming: where this machine's own clients put hard links to blobs.
         run: what all workers tell each other.
+        api_socket: where calls of the APIs go that come to the registry's own port.
         threads: for what waits for the disk.
     """
 
@@ -40,6 +41,7 @@ class Parts:
     uploads: Path
     incoming: Path
     run: Path
+    api_socket: Path
     threads: ThreadPoolExecutor
     mirrors: Mirrors = NO_MIRRORS
 

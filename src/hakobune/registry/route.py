@@ -32,6 +32,7 @@ class Kind(IntEnum):  # hashed in C, which every request needs
     TOKEN = auto()
     HEALTH = auto()
     METRICS = auto()
+    API = auto()
     OTHER = auto()
 
 
@@ -69,6 +70,8 @@ def find_route(path: str) -> Route:
     """The thing that *path* names; `OTHER` if it names none."""
     if fixed := _FIXED.get(path):
         return fixed
+    if path.startswith("/v1/"):
+        return Route(Kind.API)
     if not path.startswith("/v2/") or path.startswith(_RESERVED, 4):
         return OTHER
     rest = path[4:]

@@ -35,7 +35,7 @@ def make_start_up(settings: Settings, service_ports: Sequence[int], *, pending_s
     nofile = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     return StartUp(
         folder=settings.run / "haproxy",
-        api_socket=settings.run / "api-tcp.sock",
+        api_socket=settings.api_tcp_socket,
         registry_socket=settings.registry_tcp_socket,
         grpc_socket=settings.grpc_socket,
         binds=listen_addresses(settings.host),

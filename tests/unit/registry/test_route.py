@@ -17,6 +17,7 @@ from hakobune.registry.route import OTHER, Kind, Route, find_route, is_name, is_
         ("/token", Route(Kind.TOKEN)),
         ("/healthz", Route(Kind.HEALTH)),
         ("/metrics", Route(Kind.METRICS)),
+        ("/v1/projects/p/locations/l/repositories", Route(Kind.API)),
         ("/v2/p/r/i/manifests/latest", Route(Kind.MANIFEST, "p/r/i", "latest")),
         ("/v2/p/r/a/b/manifests/sha256:0", Route(Kind.MANIFEST, "p/r/a/b", "sha256:0")),
         ("/v2/p/r/i/blobs/sha256:0", Route(Kind.BLOB, "p/r/i", "sha256:0")),
@@ -45,7 +46,7 @@ def test_images_may_be_called_blobs_and_manifests(path: str, route: Route) -> No
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/v1/", "/v2/x", "/v2/_oci/ext/p/manifests/x", "/v2/p/r/i/tags", "/v2//"]
+    "path", ["/", "/v1", "/v3/", "/v2/x", "/v2/_oci/ext/p/manifests/x", "/v2/p/r/i/tags", "/v2//"]
 )
 def test_other_paths_name_nothing(path: str) -> None:
     assert find_route(path) == OTHER
