@@ -11,7 +11,6 @@ from hakobune import __version__
 from hakobune.iam.roles import DELETE, PULL, PUSH
 from hakobune.registry.admission import Admission, RefusedError
 from hakobune.registry.answer import API_VERSION, JSON, Answer, Headers, error_answer, json_answer
-from hakobune.registry.api_call import call_api
 from hakobune.registry.arriving import ClientGoneError
 from hakobune.registry.connection import Connection
 from hakobune.registry.errors import RegistryError
@@ -154,6 +153,8 @@ class App:
                 return await self._health(exchange)
             case Kind.API:
                 _refuse_proxy(exchange)
+                from hakobune.registry.api_call import call_api  # http.client costs a worker 3 MB
+
                 return await call_api(self._parts, exchange)
             case _:
                 return self._metrics(exchange)
