@@ -79,19 +79,22 @@ def error_response(
     message: str,
     *,
     reason: str = "",
+    why: str = "",
     fix: str = "",
     domain: str = "run.googleapis.com",
     metadata: Mapping[str, str] = MappingProxyType({}),
 ) -> JSONResponse:
-    """The body every Google client reads; *fix* travels as metadata of an ErrorInfo."""
+    """The body every Google client reads: *why* stands in its message; *why* and *fix* also alone, as metadata of an ErrorInfo."""
     code = ANSWERS[status]
-    error: dict[str, object] = {"code": int(code), "message": message, "status": status}
-    if reason or fix:
+    text = f"{message} ({why})" if why else message
+    error: dict[str, object] = {"code": int(code), "message": text, "status": status}
+    facts = {name: fact for name, fact in (("why", why), ("fix", fix)) if fact}
+    if reason or facts:
         info = {
             "@type": "type.googleapis.com/google.rpc.ErrorInfo",
             "reason": reason or status,
             "domain": domain,
-            "metadata": {**metadata, **({"fix": fix} if fix else {})},
+            "metadata": {**metadata, **facts},
         }
         error["details"] = [info]
     return JSONResponse({"error": error}, status_code=int(code))
@@ -111,8 +114,8 @@ async def answer_hako_error(request: Request, error: Exception) -> JSONResponse:
     status = canonical_word(error)
     if status == "INTERNAL":
         logger.error("request failed", extra={"what": error.what, "why": error.why})
-    message = f"{error.what} ({error.why})" if error.why else error.what
-    return error_response(status, message, fix=error.fix, domain=service_domain(request.url.path))
+    domain = service_domain(request.url.path)
+    return error_response(status, error.what, why=error.why, fix=error.fix, domain=domain)
 
 
 async def answer_unknown_path(request: Request, _: Exception) -> JSONResponse:

@@ -237,17 +237,20 @@ def condition(document: Document, kind: str) -> Document:
 def _refusal(status: int, data: bytes) -> ApiError:
     try:
         error = json.loads(data)["error"]
-        return ApiError(error["status"], error["message"], fix=_fix(error))
+        why = _fact(error, "why")
+        message = error["message"].removesuffix(f" ({why})")
+        return ApiError(error["status"], message, why=why, fix=_fact(error, "fix"))
     except (ValueError, KeyError, TypeError):
         return ApiError(
             "UNKNOWN", f"the API answered {status}", why=data[:200].decode(errors="replace")
         )
 
 
-def _fix(error: Document) -> str:
+def _fact(error: Document, name: str) -> str:
+    """*why* or *fix*, as `api.errors` sends them beside the message."""
     for detail in error.get("details", []):
-        if fix := detail.get("metadata", {}).get("fix"):
-            return str(fix)
+        if fact := detail.get("metadata", {}).get(name):
+            return str(fact)
     return ""
 
 

@@ -50,7 +50,7 @@ def test_the_three_facts_travel():
             "@type": "type.googleapis.com/google.rpc.ErrorInfo",
             "reason": "NOT_FOUND",
             "domain": "artifactregistry.googleapis.com",
-            "metadata": {"fix": "make it"},
+            "metadata": {"why": "nobody made it", "fix": "make it"},
         }
     ]
 
