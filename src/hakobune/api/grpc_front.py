@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
+from hakobune.distribution.unix_http import UnixConnection
 from hakobune.errors import HakoError
 from hakobune.settings import Settings
 
@@ -66,17 +67,6 @@ class _Request:
 
     def on_message_complete(self) -> None:
         self.complete = True
-
-
-class _ApiConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path, timeout_s: float) -> None:
-        super().__init__("localhost", timeout=timeout_s)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
 
 
 class GrpcFront:
@@ -130,7 +120,9 @@ class GrpcFront:
         passed = {name: headers[name] for name in ("authorization", "host", "origin") if name in headers}  # fmt: skip
         if body is not None:
             passed["content-type"] = "application/json"
-        connection = _ApiConnection(self._api_socket, timeout_s(headers.get("grpc-timeout", "")))
+        connection = UnixConnection(
+            str(self._api_socket), timeout_s(headers.get("grpc-timeout", ""))
+        )
         try:
             connection.request(verb, target, body, passed)
             response = connection.getresponse()

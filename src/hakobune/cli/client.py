@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import http.client
 import json
-import socket
 import time
 import urllib.parse
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from hakobune.distribution.unix_http import UnixConnection
 from hakobune.errors import HakoError
 
 PARENT = "projects/hako/locations/local"
@@ -29,17 +29,6 @@ class ApiError(HakoError):
 
 class ControllerAbsentError(HakoError):
     """Nobody answers on the API's socket."""
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path, timeout_s: float | None) -> None:
-        super().__init__("localhost", timeout=timeout_s)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
 
 
 class Client:
@@ -139,7 +128,7 @@ class Client:
 
     def stream(self, name: str, **query: str) -> Iterator[Document]:
         """Read a long answer of one JSON object a line, as it arrives."""
-        connection = _UnixConnection(self._socket, None)
+        connection = UnixConnection(str(self._socket), None)
         try:
             response = self._request(connection, "GET", name, query, None)
             if response.status != 200:
@@ -156,7 +145,7 @@ class Client:
         Raises:
             HakoError: it was cut off.
         """
-        connection = _UnixConnection(self._socket, 60.0)
+        connection = UnixConnection(str(self._socket), 60.0)
         try:
             response = self._request(connection, "GET", name, query, None)
             if response.status != 200:
@@ -175,7 +164,7 @@ class Client:
         query: Mapping[str, str] = {},  # never written to
         body: Document | None = None,
     ) -> Document:
-        connection = _UnixConnection(self._socket, 60.0)
+        connection = UnixConnection(str(self._socket), 60.0)
         try:
             response = self._request(connection, method, name, query, body)
             data = response.read()
@@ -188,7 +177,7 @@ class Client:
 
     def _request(
         self,
-        connection: _UnixConnection,
+        connection: UnixConnection,
         method: str,
         name: str,
         query: Mapping[str, str],

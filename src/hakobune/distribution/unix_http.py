@@ -7,9 +7,13 @@ import socket
 
 
 class UnixConnection(http.client.HTTPConnection):
-    """A connection to whoever listens at *path*; the host in requests is the caller's business."""
+    """A connection to whoever listens at *path*; the host in requests is the caller's business.
 
-    def __init__(self, path: str, timeout_s: float) -> None:
+    Args:
+        timeout_s: for each wait; none without a number.
+    """
+
+    def __init__(self, path: str, timeout_s: float | None) -> None:
         super().__init__("localhost", timeout=timeout_s)
         self._path = path
 

@@ -25,6 +25,7 @@ from hakobune.iam.master_key import master_key_path
 from hakobune.registry import postgresql_dump
 from hakobune.registry.blobs import Storage
 from hakobune.registry.storages import open_storage
+from hakobune.registry.told import tell
 from hakobune.settings import Settings
 from hakobune.support.files import sync_folder
 
@@ -210,20 +211,12 @@ def _write(path: Path, data: bytes) -> None:
 def main(arguments: list[str]) -> int:
     """`TARGET [copy]`; prints the record, or the error, as JSON."""
     settings = Settings.from_environment(os.environ, uid=os.geteuid())
-    try:
-        record = back_up(settings, Path(arguments[0]), env=os.environ, copy="copy" in arguments[1:])
-    except OSError as error:
-        why = f"{error.filename or arguments[0]}: {error.strerror}"
-        return _tell(HakoError("cannot make a backup", why=why))
-    except HakoError as error:
-        return _tell(error)
-    print(json.dumps(asdict(record)))
-    return 0
-
-
-def _tell(error: HakoError) -> int:
-    print(json.dumps({"what": error.what, "why": error.why, "fix": error.fix}))
-    return error.exit_code
+    target, copy = Path(arguments[0]), "copy" in arguments[1:]
+    return tell(
+        lambda: asdict(back_up(settings, target, env=os.environ, copy=copy)),
+        failed="cannot make a backup",
+        place=arguments[0],
+    )
 
 
 if __name__ == "__main__":

@@ -6,14 +6,12 @@ Prints one JSON object: what was done and found, or the error.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
-from hakobune.errors import HakoError
 from hakobune.registry.blobs import LocalStorage, Storage
 from hakobune.registry.collect import Collector
 from hakobune.registry.generation import Generation
@@ -21,6 +19,7 @@ from hakobune.registry.keeper import refetch
 from hakobune.registry.metadata import Metadata
 from hakobune.registry.scrub import Scrubber, check_rows
 from hakobune.registry.storages import open_storage
+from hakobune.registry.told import tell
 from hakobune.settings import Settings
 from hakobune.state.migrate import migrate
 from hakobune.state.sql import open_sql
@@ -83,19 +82,7 @@ def main(arguments: list[str]) -> int:
     settings = Settings.from_environment(os.environ, uid=os.geteuid())
     (verb,) = arguments
     assert verb in VERBS  # the caller's business
-    try:
-        found = maintain(verb, settings, os.environ)
-    except OSError as error:
-        return _tell(HakoError(f"cannot {verb}", why=f"{error.filename or ''}: {error.strerror}"))
-    except HakoError as error:
-        return _tell(error)
-    print(json.dumps(found))
-    return 0
-
-
-def _tell(error: HakoError) -> int:
-    print(json.dumps({"what": error.what, "why": error.why, "fix": error.fix}))
-    return error.exit_code
+    return tell(lambda: maintain(verb, settings, os.environ), failed=f"cannot {verb}")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from hakobune.errors import HakoError
 from hakobune.iam.master_key import master_key_path
 from hakobune.registry import postgresql_dump
 from hakobune.registry.backup import (
@@ -36,6 +35,7 @@ from hakobune.registry.backup import (
 )
 from hakobune.registry.blobs import LocalStorage, Storage
 from hakobune.registry.storages import open_storage
+from hakobune.registry.told import tell
 from hakobune.settings import Settings
 from hakobune.state.migrate import migrate
 from hakobune.state.sql import Sql, Transaction, open_sql
@@ -265,24 +265,12 @@ async def _adapt(transaction: Transaction, keys: Mapping[str, str]) -> None:
 def main(arguments: list[str]) -> int:
     """`BACKUP [check]`; prints what was found, or the error, as JSON."""
     settings = Settings.from_environment(os.environ, uid=os.geteuid())
-    backup = Path(arguments[0])
-    try:
-        if "check" in arguments[1:]:
-            found = verify(backup)
-        else:
-            found = restore(backup, settings, env=os.environ)
-    except OSError as error:
-        why = f"{error.filename or backup}: {error.strerror}"
-        return _tell(HakoError(f"cannot restore {backup}", why=why))
-    except HakoError as error:
-        return _tell(error)
-    print(json.dumps(asdict(found)))
-    return 0
-
-
-def _tell(error: HakoError) -> int:
-    print(json.dumps({"what": error.what, "why": error.why, "fix": error.fix}))
-    return error.exit_code
+    backup, check = Path(arguments[0]), "check" in arguments[1:]
+    return tell(
+        lambda: asdict(verify(backup) if check else restore(backup, settings, env=os.environ)),
+        failed=f"cannot restore {backup}",
+        place=str(backup),
+    )
 
 
 if __name__ == "__main__":
