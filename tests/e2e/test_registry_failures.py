@@ -381,6 +381,19 @@ def test_a_client_that_vanishes_in_the_middle_of_a_chunk_leaves_whole_bytes(
     assert http.send("GET", location).header("range") == "0-129"
 
 
+@pytest.mark.parametrize("method", ["GET", "PATCH", "PUT", "DELETE"])
+def test_a_session_in_a_repository_that_is_not_there_makes_none(
+    http: RegistryHttp, method: str
+) -> None:
+    answer = http.send(method, f"/v2/p/absent-{method.lower()}/i/blobs/uploads/{'0' * 32}")
+    listed = http.send("GET", "/v2/_catalog")
+
+    assert answer.status == 404
+    assert b"absent" not in listed.body
+    tags = http.send("GET", f"/v2/p/absent-{method.lower()}/i/tags/list")
+    assert tags.code == "NAME_UNKNOWN"
+
+
 def test_a_chunk_that_is_not_as_long_as_it_says_is_refused(http: RegistryHttp) -> None:
     location = begin(http)
 

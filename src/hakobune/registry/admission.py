@@ -12,7 +12,7 @@ from hakobune.registry.exchange import Exchange
 from hakobune.registry.fast_path import FastPath, Grant
 from hakobune.registry.metadata import Metadata
 from hakobune.registry.repository import Repository
-from hakobune.registry.route import ImageName
+from hakobune.registry.route import ImageName, Kind
 
 DEFAULT_LOCATION: Final = "local"
 _DEFAULT_TTL_S: Final = 3600.0
@@ -124,7 +124,9 @@ class Admission:
                 )
 
     async def _make(self, exchange: Exchange, permission: str, name: ImageName) -> Repository:
-        if permission != PUSH:
+        if (
+            permission != PUSH or exchange.route.kind is Kind.UPLOAD
+        ):  # no session is where nothing is
             raise _name_unknown(exchange)
         await self._ask(exchange, CREATE_ON_PUSH, None)
         try:
