@@ -124,7 +124,11 @@ class Tags:
         image, tag = image_of(call.ids["package"]), call.ids["tag"]
         found = await self._registry.metadata.find_tag(stored, image, tag)
         if found is None:
-            raise NotFoundError(f"there is no tag {call.repository.tag(image, tag)}")
+            raise NotFoundError(
+                f"there is no tag {call.repository.tag(image, tag)}",
+                fix="hako artifacts docker tags list "
+                f"{self._registry.host}/{call.repository.project}/{call.repository.repository}/{image}",
+            )
         return found
 
     def _digest(self, call: Call, tag: Tag) -> str:

@@ -30,6 +30,7 @@ _NAMES = {
 _POLICY = ("name", "id", "action", "condition", "mostRecentVersions")
 _CONDITION = ("tagState", "tagPrefixes", "versionNamePrefixes", "packageNamePrefixes", *_DURATIONS)
 _RECENT = ("packageNamePrefixes", "keepCount")
+_ACTIONS = '"action": {"type": "Delete"} or {"type": "Keep"}'
 
 
 def read_policy_file(text: str, file: str) -> Json:
@@ -90,7 +91,9 @@ def _policy(policy: Json, file: str) -> tuple[str, Json]:
     if isinstance(action, dict):
         action = action.get("type")
     if not isinstance(action, str):
-        raise UsageError(f"{place} has no action", fix='"action": {"type": "Delete"} or {"type": "Keep"}')  # fmt: skip
+        raise UsageError(f"{place} has no action", fix=_ACTIONS)
+    if action.upper() not in ("DELETE", "KEEP"):
+        raise UsageError(f"{place}: {action!r} is no action", fix=_ACTIONS)
     read: Json = {"id": key, "action": action.upper()}
     if (condition := policy.get("condition")) is not None:
         read["condition"] = _condition(condition, place)

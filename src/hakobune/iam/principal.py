@@ -73,7 +73,11 @@ def user(email: str) -> Principal:
     """
     email = email.lower()
     if not is_email(email):
-        raise InvalidRequestError(f"{email!r} is no e-mail address")
+        raise InvalidRequestError(
+            f"{email!r} is no e-mail address",
+            why="people and service accounts are called by one",
+            fix="NAME@example.com",
+        )
     if is_service_account_email(email):
         raise InvalidRequestError(
             f"{email!r} is a service account", fix=f"--impersonate-service-account={email}"

@@ -93,3 +93,10 @@ def test_what_is_no_policy_is_refused_with_its_place(document, message):
 def test_what_is_not_json_is_refused():
     with pytest.raises(UsageError, match=r"p\.json is not JSON"):
         read_policy_file("[", "p.json")
+
+
+def test_an_action_that_is_none_is_named() -> None:
+    with pytest.raises(UsageError, match=r"p.json: policy 'x': 'Delet' is no action") as refused:
+        read_policy_file('[{"name": "x", "action": {"type": "Delet"}}]', "p.json")
+
+    assert "Delete" in refused.value.fix
