@@ -19,15 +19,12 @@ from pathlib import Path
 import pytest
 
 from hakobune.runtime import linux
+from hakobune.runtime.cable import disconnect, inside
+from hakobune.runtime.guest import guest_network
 from hakobune.runtime.mount import make_mounts_private
-from hakobune.runtime.network import (
-    Network,
-    guest_addresses,
-    guest_network,
-    inside,
-    instance_addresses,
-)
+from hakobune.runtime.network import Network
 from hakobune.runtime.slot import IdRange, Slot, make_slot
+from hakobune.runtime.subnet import guest_addresses, instance_addresses
 
 pytestmark = pytest.mark.needs_root
 
@@ -319,8 +316,8 @@ def test_a_cable_that_is_taken_away_frees_its_address_at_once() -> None:
             with inside(slot.netns_fd):
                 _listen(8080)
             assert reaches(str(address), 8080)
-            world.network.disconnect(cable)
-            world.network.disconnect(cable)
+            disconnect(cable)
+            disconnect(cable)
             slot.close()
 
         assert len(names) == 5, "an interface's name is never used twice"

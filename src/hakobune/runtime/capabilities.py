@@ -12,8 +12,8 @@ from enum import StrEnum
 from hakobune.oci.platform import Platform
 from hakobune.runtime import mount
 from hakobune.runtime.emulation import how_to_emulate
+from hakobune.runtime.firewall import choose_forward_chain, missing_docker_rules
 from hakobune.runtime.machine import DEBIAN_KEYRING, GROUP, Machine, Program, read_machine
-from hakobune.runtime.network import choose_forward_chain, missing_docker_rules
 from hakobune.runtime.seccomp import MACHINES
 from hakobune.settings import Settings
 

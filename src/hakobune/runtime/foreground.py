@@ -23,6 +23,7 @@ from hakobune.runtime.cgroup import Cgroup, Cgroups, Limits, enter_clean_view
 from hakobune.runtime.container import ContainerError, ContainerSpec, ContainerStatus, Phase
 from hakobune.runtime.crun import Crun, explain_create_failure, hierarchies_of, open_runtime
 from hakobune.runtime.foreground_record import claimed, write_foreground
+from hakobune.runtime.guest import guest_network
 from hakobune.runtime.launch import (
     Mounts,
     attach_mounts,
@@ -34,7 +35,7 @@ from hakobune.runtime.launch import (
     write_bundle,
 )
 from hakobune.runtime.mount import make_mounts_private
-from hakobune.runtime.network import Network, guest_network
+from hakobune.runtime.network import Network
 from hakobune.runtime.process import find_child, read_stat, split_status
 from hakobune.runtime.published import forwarding, open_ports
 from hakobune.runtime.relay import Relay

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from hakobune.errors import HakoError
-from hakobune.runtime.network import Cable, Network, instance_addresses
+from hakobune.runtime.cable import Cable, disconnect
+from hakobune.runtime.network import Network
 from hakobune.runtime.slot import HeldRange, Slot, bases_in_use, make_slot, take_range
+from hakobune.runtime.subnet import instance_addresses
 
 POOL_SIZE = 8
 
@@ -94,7 +96,7 @@ class BerthPool:
         """Give a used berth up for good: what ran in it may have changed its namespaces."""
         if berth.cable is not None:
             with contextlib.suppress(OSError):
-                self._network.disconnect(berth.cable)
+                disconnect(berth.cable)
             self.addresses.release(berth.cable.address)
         berth.slot.close()
         berth.ids.release()

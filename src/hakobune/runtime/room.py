@@ -11,8 +11,9 @@ from threading import Thread
 from typing import TypeVar
 
 from hakobune.runtime.cgroup import Cgroup, Cgroups, Limits, favour_changes
+from hakobune.runtime.guest import guest_network
 from hakobune.runtime.mount import RootFs
-from hakobune.runtime.network import Network, guest_network
+from hakobune.runtime.network import Network
 from hakobune.runtime.resolver import make_hosts
 from hakobune.runtime.sandbox import BUILD_PIDS, Sandbox, SandboxError, remove_cgroup
 from hakobune.runtime.sandbox_init import BUILDPACK_POWERS, GivenFile, GivenMount, Powers

@@ -30,6 +30,7 @@ from hakobune.runtime.adoption import (
     write_record,
     write_spec,
 )
+from hakobune.runtime.cable import Cable
 from hakobune.runtime.cgroup import Cgroup, Cgroups, Limits
 from hakobune.runtime.container import (
     ContainerError,
@@ -54,7 +55,7 @@ from hakobune.runtime.launch import (
 )
 from hakobune.runtime.logs import LogFile
 from hakobune.runtime.loop import Loop, Timer
-from hakobune.runtime.network import Cable, Network
+from hakobune.runtime.network import Network
 from hakobune.runtime.output import Output
 from hakobune.runtime.pool import Berth, BerthPool
 from hakobune.runtime.process import (

@@ -32,8 +32,9 @@ from hakobune.runtime.container import (
     Event,
 )
 from hakobune.runtime.crun import hierarchies_of, open_runtime
+from hakobune.runtime.dns_forwarder import start_forwarder
 from hakobune.runtime.loop import Loop
-from hakobune.runtime.network import Membership, Network, start_forwarder
+from hakobune.runtime.network import Membership, Network
 from hakobune.runtime.pool import BerthPool
 from hakobune.runtime.programs import Programs
 from hakobune.runtime.protocol import VERSION

@@ -6,15 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hakobune.runtime.network import (
-    NetworkError,
-    choose_forward_chain,
+from hakobune.runtime.firewall import choose_forward_chain, missing_docker_rules, ruleset
+from hakobune.runtime.network_error import NetworkError
+from hakobune.runtime.subnet import (
     choose_subnet,
     guest_addresses,
     instance_addresses,
-    missing_docker_rules,
     parse_routes,
-    ruleset,
 )
 
 SPACE = IPv4Network("10.64.0.0/10")
