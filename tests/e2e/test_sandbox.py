@@ -22,7 +22,8 @@ from hakobune.runtime import mount
 from hakobune.runtime.cgroup import Cgroups, Limits
 from hakobune.runtime.mount import OverlayMethod, RootFs, TmpfsIds, TmpfsTop
 from hakobune.runtime.room import build_sandbox
-from hakobune.runtime.sandbox import Sandbox, SandboxError
+from hakobune.runtime.sandbox import Sandbox
+from hakobune.runtime.sandbox_error import SandboxError
 from tests.small_root import PROGRAMS, make_small_root
 
 pytestmark = pytest.mark.needs_root

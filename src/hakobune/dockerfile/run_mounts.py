@@ -21,7 +21,7 @@ from hakobune.dockerfile.step_layers import Top
 from hakobune.dockerfile.workshop import Workshop
 from hakobune.runtime import mount as mounts
 from hakobune.runtime.mount import RootFs
-from hakobune.runtime.sandbox_init import GivenFile, GivenMount
+from hakobune.runtime.sandbox_plan import GivenFile, GivenMount
 from hakobune.runtime.slot import Slot
 from hakobune.support.locks import open_lock
 

@@ -201,7 +201,7 @@ def _run(
     from hakobune.dockerfile.run_mounts import give_mounts
     from hakobune.runtime.mount import RootFs
     from hakobune.runtime.resolver import make_hosts
-    from hakobune.runtime.sandbox_init import DOCKERFILE_POWERS, GivenFile
+    from hakobune.runtime.sandbox_plan import DOCKERFILE_POWERS, GivenFile
 
     room = workshop.rooms.of(stage.label, network=command.network)
     with ExitStack() as undo:

@@ -15,8 +15,11 @@ from hakobune.runtime.guest import guest_network
 from hakobune.runtime.mount import RootFs
 from hakobune.runtime.network import Network
 from hakobune.runtime.resolver import make_hosts
-from hakobune.runtime.sandbox import BUILD_PIDS, Sandbox, SandboxError, remove_cgroup
-from hakobune.runtime.sandbox_init import BUILDPACK_POWERS, GivenFile, GivenMount, Powers
+from hakobune.runtime.sandbox import Sandbox
+from hakobune.runtime.sandbox_error import SandboxError
+from hakobune.runtime.sandbox_line import BUILD_PIDS
+from hakobune.runtime.sandbox_plan import BUILDPACK_POWERS, GivenFile, GivenMount, Powers
+from hakobune.runtime.sandbox_setup import remove_cgroup
 from hakobune.runtime.slot import IdRange, Slot, hold_range, make_slot, take_range
 
 _T = TypeVar("_T")

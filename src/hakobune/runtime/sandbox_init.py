@@ -16,97 +16,20 @@ import resource
 import select
 import signal
 import socket
-import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from hakobune.runtime import linux, mount
-from hakobune.runtime.cgroup import Cgroup
-from hakobune.runtime.masks import MASKED_PATHS, READ_ONLY_PATHS
+from hakobune.runtime import linux
+from hakobune.runtime.sandbox_plan import Plan
+from hakobune.runtime.sandbox_view import build_view
 
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
 READY = b"ready"
 
-# CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP NET_BIND_SERVICE SYS_CHROOT (linux/capability.h)
-_CAPABILITIES = frozenset({0, 1, 3, 4, 5, 6, 7, 8, 10, 18})
-# the same, and NET_RAW MKNOD AUDIT_WRITE SETFCAP: docker's default set
-_DOCKER_CAPABILITIES = _CAPABILITIES | {13, 27, 29, 31}
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_STAGING = "/dev/.hakobune"  # of mounts on their way to their places; gone before anything runs
-_DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}  # fmt: skip
-_LINKS = (
-    ("ptmx", "pts/ptmx"),
-    ("fd", "/proc/self/fd"),
-    ("stdin", "/proc/self/fd/0"),
-    ("stdout", "/proc/self/fd/1"),
-    ("stderr", "/proc/self/fd/2"),
-)
-_INSIDE = linux.RESOLVE_IN_ROOT | linux.RESOLVE_NO_MAGICLINKS
 _FIRST_FREE = 3
 _HIGHEST = 1 << 20  # fs.nr_open
 _SOFT_OPEN_FILES = 1024  # select(2) breaks above it; a program that needs more raises it itself
-_QUIET = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Powers:
-    """What root inside may do.
-
-    Attributes:
-        may_gain: setuid programs and file capabilities have effect (within the id range, as everything).
-    """
-
-    capabilities: frozenset[int]
-    may_gain: bool
-
-
-BUILDPACK_POWERS = Powers(capabilities=_CAPABILITIES, may_gain=False)
-# A Dockerfile's RUN may use sudo and setcap.
-DOCKERFILE_POWERS = Powers(capabilities=_DOCKER_CAPABILITIES, may_gain=True)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GivenMount:
-    """A detached mount, or a part of it, shown somewhere inside.
-
-    Attributes:
-        target: an absolute path inside; links in it are followed inside. A missing place is made and taken away again.
-        fd: of the mount; it must have the ids of the sandbox's range, and stays the caller's.
-        source: what of it is shown, links followed inside of it; empty: all.
-    """
-
-    target: str
-    fd: int
-    source: str = ""
-    read_only: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GivenFile:
-    """A file in memory, shown at *target*; it never lies on a disk."""
-
-    target: str
-    data: bytes
-    mode: int = 0o644
-    uid: int = 0
-    gid: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What the init builds and becomes."""
-
-    root_fd: int  # a detached mount that is nobody else's
-    userns_fd: int
-    base: int
-    hostname: str
-    seccomp: bytes | None
-    cgroup: Cgroup | None
-    oom_score: int
-    powers: Powers
-    mounts: Sequence[GivenMount]
-    files: Sequence[GivenFile]
 
 
 def be_init(plan: Plan, peer: socket.socket) -> NoReturn:
@@ -116,7 +39,8 @@ def be_init(plan: Plan, peer: socket.socket) -> NoReturn:
         forget_signals()
         _limit(plan)
         _hide_command_line()
-        _build_view(plan)
+        socket.sethostname(plan.hostname)
+        build_view(plan)
         _give_up_powers(plan)
         # The owner's descriptors are no business of what runs here; a low number suits select(2).
         os.dup2(peer.detach(), _FIRST_FREE, inheritable=False)
@@ -169,130 +93,6 @@ def _hide_command_line() -> None:
     start, end = int(fields[45]), int(fields[46])  # arg_start, arg_end (proc(5): 48 and 49)
     if start and end > start:
         ctypes.memset(start, 0, end - start)
-
-
-def _build_view(plan: Plan) -> None:
-    root = mount.ATTACH_POINT
-    mount.attach(plan.root_fd, root)
-    os.umask(0)
-    with linux.filesystem_ids(plan.base, plan.base):
-        for name in ("proc", "sys", "dev"):
-            _require_directory(f"{root}/{name}", name)
-    linux.mount("proc", f"{root}/proc", "proc", _QUIET)
-    linux.mount("sysfs", f"{root}/sys", "sysfs", _QUIET | linux.MS_RDONLY)
-    _make_devices(root, plan.base)
-    for path in MASKED_PATHS:
-        place = root + path
-        if os.path.isdir(place):
-            linux.mount("tmpfs", place, "tmpfs", linux.MS_RDONLY)
-        elif os.path.exists(place):
-            linux.mount(f"{root}/dev/null", place, None, linux.MS_BIND)
-    for path in READ_ONLY_PATHS:
-        place = root + path
-        if os.path.exists(place):
-            linux.mount(place, place, None, linux.MS_BIND | linux.MS_REC)
-            flags = linux.MS_BIND | linux.MS_REMOUNT | linux.MS_RDONLY | _QUIET
-            linux.mount(None, place, None, flags)
-    _show_given(root, plan)
-    socket.sethostname(plan.hostname)
-    os.chdir(root)
-    linux.pivot_root(".", ".")
-    linux.umount(".", linux.MNT_DETACH)
-    os.chdir("/")
-    os.umask(0o022)
-
-
-def _show_given(root: str, plan: Plan) -> None:
-    """Mounts and files that the owner gives, parents first: a later one may lie in an earlier one."""
-    if not plan.mounts and not plan.files:
-        return
-    staging = root + _STAGING
-    os.mkdir(staging, 0o700)
-    # Not noexec: a heredoc may be a script.
-    linux.mount("tmpfs", staging, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=700")
-    inside = os.open(root, os.O_PATH | os.O_DIRECTORY)
-    both: list[GivenMount | GivenFile] = [*plan.mounts, *plan.files]
-    given = sorted(both, key=lambda item: item.target.count("/"))
-    for number, item in enumerate(given):
-        place = f"{staging}/{number}"
-        if item.target.startswith("/dev/"):
-            _make_place(root + item.target, is_file=isinstance(item, GivenFile))
-        if isinstance(item, GivenFile):
-            _write_given(place, item, plan.base)
-            _bind(place, inside, item.target)
-        else:
-            os.mkdir(place)
-            mount.attach(item.fd, place)
-            _bind_part(place, inside, item)
-    os.close(inside)
-    linux.umount(staging, linux.MNT_DETACH)
-    os.rmdir(staging)
-
-
-def _make_place(path: str, *, is_file: bool) -> None:
-    """In /dev, which is made here and has no links to elsewhere; other places are made in the top by the owner."""
-    os.makedirs(os.path.dirname(path) if is_file else path, exist_ok=True)
-    if is_file:
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
-
-
-def _write_given(path: str, given: GivenFile, base: int) -> None:
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(given.data)
-        os.fchown(file.fileno(), base + given.uid, base + given.gid)
-        os.fchmod(file.fileno(), given.mode)
-
-
-def _bind_part(place: str, inside: int, given: GivenMount) -> None:
-    whole = os.open(place, os.O_PATH | os.O_DIRECTORY)
-    part = linux.openat2(whole, given.source.strip("/") or ".", os.O_PATH, resolve=_INSIDE)
-    _bind(f"/proc/self/fd/{part}", inside, given.target)
-    if given.read_only:
-        # Asked for anew: what was opened before is what lies under the mount.
-        shown = linux.openat2(inside, given.target.strip("/") or ".", os.O_PATH, resolve=_INSIDE)
-        flags = (
-            linux.MS_BIND | linux.MS_REMOUNT | linux.MS_RDONLY | linux.MS_NOSUID | linux.MS_NODEV
-        )
-        linux.mount(None, f"/proc/self/fd/{shown}", None, flags)
-        os.close(shown)
-    os.close(part)
-    os.close(whole)
-
-
-def _bind(source: str, inside: int, target: str) -> None:
-    """By descriptor: a link in the image must not lead to a place of the host."""
-    place = linux.openat2(inside, target.strip("/") or ".", os.O_PATH, resolve=_INSIDE)
-    linux.mount(source, f"/proc/self/fd/{place}", None, linux.MS_BIND)
-    os.close(place)
-
-
-def _require_directory(path: str, name: str) -> None:
-    """A link would be followed from the host's root: the image must not choose where we mount."""
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(path, 0o755)
-    if not stat.S_ISDIR(os.lstat(path).st_mode):
-        raise NotADirectoryError(f"/{name} of the image is not a directory")
-
-
-def _make_devices(root: str, base: int) -> None:
-    options = f"mode=755,size=64k,uid={base},gid={base}"
-    linux.mount("tmpfs", f"{root}/dev", "tmpfs", linux.MS_NOSUID | linux.MS_NOEXEC, options)
-    for name, (major, minor) in _DEVICES.items():
-        os.mknod(f"{root}/dev/{name}", 0o20666, os.makedev(major, minor))
-        os.chown(f"{root}/dev/{name}", base, base)
-    for name in ("pts", "shm", "mqueue"):
-        os.mkdir(f"{root}/dev/{name}")
-    linux.mount(
-        "devpts",
-        f"{root}/dev/pts",
-        "devpts",
-        linux.MS_NOSUID | linux.MS_NOEXEC,
-        f"newinstance,ptmxmode=0666,mode=0620,gid={base + 5}",
-    )
-    linux.mount("shm", f"{root}/dev/shm", "tmpfs", _QUIET, "mode=1777,size=64m")
-    linux.mount("mqueue", f"{root}/dev/mqueue", "mqueue", _QUIET)
-    for name, target in _LINKS:
-        os.symlink(target, f"{root}/dev/{name}")
 
 
 def _give_up_powers(plan: Plan) -> None:
