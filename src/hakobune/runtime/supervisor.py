@@ -78,7 +78,6 @@ class Supervisor:
             settings.home,
             crun=open_runtime(settings.runtime, settings.run / settings.runtime),
             cgroups=self._cgroups,
-            network=self._network,
             pool=self._pool,
             seccomp=compiled_filter(os.uname().machine),
             resolv_conf=self._resolv_conf,
