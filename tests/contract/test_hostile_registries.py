@@ -1,17 +1,10 @@
 """What goes wrong between us and a registry, over a real connection: nothing wrong is stored, no secret leaves, and words are found."""
 
-import contextlib
-import gzip
 import hashlib
-import io
 import json
 import os
-import select
-import socket
-import socketserver
 import subprocess
 import sys
-import tarfile
 import threading
 import time
 from collections.abc import Iterator
@@ -21,21 +14,18 @@ from pathlib import Path
 import pytest
 
 from hakobune.distribution.access import Access
-from hakobune.distribution.credentials import CredentialFiles
 from hakobune.distribution.errors import (
     NoAnswerError,
     RateLimitError,
     RegistryError,
     WrongContentError,
 )
-from hakobune.distribution.proxies import Proxies
 from hakobune.distribution.registries import Registries
-from hakobune.distribution.transfer import find_or_pull, pull, push
+from hakobune.distribution.transfer import find_or_pull, pull
 from hakobune.errors import HakoError
 from hakobune.oci import descriptor as media
 from hakobune.oci.digest import Digest, DigestError
 from hakobune.oci.manifest import Image
-from hakobune.oci.platform import Platform
 from hakobune.oci.reference import Reference
 from hakobune.oci.store import Store
 from hakobune.oci.unpack import UnpackError
@@ -51,11 +41,21 @@ from tests.hostile_registry import (
     stall_after,
     status,
 )
-from tests.real_registry import make_tls
+from tests.transfer_world import (
+    AMD64,
+    SECRET,
+    access,
+    add_image,
+    assert_pushed,
+    assert_whole,
+    get,
+    needs_basic,
+    put,
+    web,
+    with_tokens,
+)
 
-AMD64 = Platform("linux", "amd64")
 BLOBS = "/blobs/sha256:"
-SECRET = "s3cret-Passw0rd"  # a test's
 
 
 @pytest.fixture
@@ -70,95 +70,12 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield store
 
 
-def access(folder: Path, *, auths: dict[str, str] | None = None, stall_s: float = 5.0) -> Access:
-    """Access with credentials for hosts, and nothing of this machine's configuration."""
-    import base64
-
-    entries = {
-        host: {"auth": base64.b64encode(user.encode()).decode()}
-        for host, user in (auths or {}).items()
-    }
-    path = folder / "auth.json"
-    path.write_text(json.dumps({"auths": entries}))
-    return Access(
-        registries=Registries(),
-        credentials=CredentialFiles((path,), {}),
-        proxies=Proxies(),
-        stall_s=stall_s,
-    )
-
-
-def a_tar(name: str, data: bytes, *, parents: bool = True) -> bytes:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as tar:
-        if parents:
-            folder = tarfile.TarInfo("app")
-            folder.type, folder.mode = tarfile.DIRTYPE, 0o755
-            tar.addfile(folder)
-        info = tarfile.TarInfo(f"app/{name}")
-        info.size = len(data)
-        tar.addfile(info, io.BytesIO(data))
-    return out.getvalue()
-
-
-def add_image(
-    registry: HostileRegistry, *, size: int = 3_000_000, layers: int = 1, parents: bool = True
-) -> str:
-    """An image `web:1`; the digest of its last layer's blob.
-
-    Args:
-        parents: whether its layers name the folder that their file is in.
-    """
-    tars = [a_tar(f"f{n}", os.urandom(size), parents=parents) for n in range(layers)]
-    blobs = [gzip.compress(tar, 1) for tar in tars]
-    config = json.dumps(
-        {
-            "os": "linux",
-            "architecture": "amd64",
-            "config": {},
-            "rootfs": {
-                "type": "layers",
-                "diff_ids": [f"sha256:{hashlib.sha256(tar).hexdigest()}" for tar in tars],
-            },
-        }
-    ).encode()
-    digests = [registry.put_blob(blob) for blob in blobs]
-    manifest = {
-        "schemaVersion": 2,
-        "mediaType": media.MANIFEST,
-        "config": {
-            "mediaType": media.CONFIG,
-            "digest": registry.put_blob(config),
-            "size": len(config),
-        },
-        "layers": [
-            {"mediaType": media.LAYER_GZIP, "digest": digest, "size": len(blob)}
-            for digest, blob in zip(digests, blobs, strict=True)
-        ],
-    }
-    registry.put_manifest(media.MANIFEST, json.dumps(manifest).encode(), "1")
-    return digests[-1]
-
-
-def web(registry: HostileRegistry) -> Reference:
-    return Reference.parse(f"{registry.host}/shop/web:1")
-
-
-def get(store: Store, registry: HostileRegistry, where: Access) -> Image:
-    return pull(store, web(registry), AMD64, SilentProgress(), access=where)
-
-
 def assert_nothing_is_left(store: Store, blob: str) -> None:
     assert not store.has_blob(Digest.parse(blob))
     assert store.names() == ()
     snapshots = store.home / "snapshots"
     assert not snapshots.exists() or [p for p in snapshots.iterdir() if p.name[0] != "."] == []
     assert not list((snapshots / ".new").glob("*"))
-
-
-def assert_whole(store: Store, image: Image) -> None:
-    assert store.verify() == ()
-    assert len(store.snapshots(image)) == len(image.diff_ids)
 
 
 # Cuts and stalls
@@ -430,14 +347,6 @@ def assert_secret_only_at(registry: HostileRegistry, *others: HostileRegistry) -
         assert not any("authorization" in seen.headers for seen in other.seen)
 
 
-def needs_basic(handler: Handler) -> bool:
-    if handler.headers.get("Authorization", "").startswith("Basic "):
-        return False
-    handler.body()
-    handler.reply(401, WWW_Authenticate='Basic realm="x"')
-    return True
-
-
 def test_credentials_do_not_follow_a_redirect_to_another_host(
     store: Store, registry: HostileRegistry, tmp_path: Path
 ) -> None:
@@ -514,24 +423,6 @@ def test_no_error_holds_a_secret(store: Store, registry: HostileRegistry, tmp_pa
 
 
 # Tokens
-
-
-def with_tokens(registry: HostileRegistry, realm: str) -> None:
-    """Every request of the registry needs a bearer token of *realm*."""
-
-    def guard(handler: Handler) -> bool:
-        if (
-            handler.path.startswith("/token")
-            or handler.headers.get("Authorization") == "Bearer t0ken"
-        ):
-            return False
-        handler.body()
-        challenge = f'Bearer realm="{realm}",service="reg",scope="repository:shop/web:pull"'
-        handler.reply(401, WWW_Authenticate=challenge)
-        return True
-
-    for method in ("GET", "HEAD", "POST", "PUT", "PATCH"):
-        registry.fail(method, "^/v2/", guard)
 
 
 def test_a_token_is_fetched_once_for_all_requests(
@@ -693,16 +584,6 @@ def pulled(store: Store, registry: HostileRegistry, tmp_path: Path) -> Image:
     return image
 
 
-def put(store: Store, image: Image, registry: HostileRegistry, where: Access) -> None:
-    push(store, image, web(registry), SilentProgress(), access=where)
-
-
-def assert_pushed(registry: HostileRegistry, image: Image) -> None:
-    assert registry.manifests["1"][1] == image.raw
-    for layer in image.manifest.layers:
-        assert len(registry.blobs[str(layer.digest)]) == layer.size
-
-
 def test_an_upload_that_is_cut_goes_on_where_the_registry_says(
     store: Store, registry: HostileRegistry, pulled: Image, tmp_path: Path
 ) -> None:
@@ -821,7 +702,7 @@ def test_a_push_that_is_killed_is_resumed_by_the_next(
     assert not list((store.home / "cache" / "uploads").iterdir())
 
 
-# Mirrors and proxies
+# Mirrors
 
 
 def with_mirror(registry: HostileRegistry, mirror: HostileRegistry, folder: Path) -> Access:
@@ -900,97 +781,3 @@ def test_a_push_goes_to_no_mirror(
 
         assert_pushed(registry, pulled)
         assert not mirror.seen
-
-
-def test_a_proxy_is_asked_for_the_whole_url_with_its_own_password_alone(
-    store: Store, registry: HostileRegistry, tmp_path: Path
-) -> None:
-    """A name that only the proxy can resolve."""
-    add_image(registry)
-    path = tmp_path / "registries.conf"
-    path.write_text('[[registry]]\nlocation = "reg.invalid"\ninsecure = true\n')
-    env = {"CONTAINERS_REGISTRIES_CONF": str(path), "HOME": str(tmp_path)}
-    where = replace(
-        access(tmp_path),
-        registries=Registries.read(env, tmp_path),
-        proxies=Proxies(http=f"http://me:{SECRET}@{registry.host}"),
-    )
-
-    image = pull(
-        store, Reference.parse("reg.invalid/shop/web:1"), AMD64, SilentProgress(), access=where
-    )
-
-    assert_whole(store, image)
-    assert all(seen.headers["host"] == "reg.invalid" for seen in registry.seen)
-    assert all(seen.headers["proxy-authorization"].startswith("Basic ") for seen in registry.seen)
-
-
-@contextlib.contextmanager
-def connect_proxy(target: str) -> Iterator[tuple[str, list[bytes]]]:
-    """A proxy that connects every CONNECT to *target*; its address, and the heads of the requests it got."""
-    heads: list[bytes] = []
-    address, _, port = target.partition(":")
-
-    class Tunnel(socketserver.StreamRequestHandler):
-        def handle(self) -> None:
-            head = b""
-            while not head.endswith(b"\r\n\r\n"):
-                head += self.rfile.readline()
-            heads.append(head)
-            self.wfile.write(b"HTTP/1.1 200 connected\r\n\r\n")
-            with socket.create_connection((address, int(port))) as upstream:
-                ends = [self.connection, upstream]
-                while True:
-                    readable, _, _ = select.select(ends, [], [], 10)
-                    for end in readable:
-                        data = end.recv(1 << 16)
-                        if not data:
-                            return
-                        (upstream if end is self.connection else self.connection).sendall(data)
-
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Tunnel) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield f"127.0.0.1:{server.server_address[1]}", heads
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-def test_tls_goes_through_a_proxy_to_the_end(store: Store, tmp_path: Path) -> None:
-    tls = make_tls(tmp_path / "tls", "DNS:reg.invalid")
-    authority = tmp_path / "certs.d" / "reg.invalid" / "ca.crt"
-    authority.parent.mkdir(parents=True)
-    authority.write_bytes(tls.authority.read_bytes())
-    with (
-        hostile_registry((tls.certificate, tls.key)) as registry,
-        connect_proxy(registry.host) as (proxy, heads),
-    ):
-        add_image(registry)
-        where = replace(
-            access(tmp_path, auths={"reg.invalid": f"ci:{SECRET}"}),
-            registries=Registries(certificate_folders=(tmp_path / "certs.d",)),
-            proxies=Proxies(https=f"http://me:pw@{proxy}"),
-        )
-        name = Reference.parse("reg.invalid/shop/web:1")
-        for method in ("GET", "HEAD"):
-            registry.fail(method, ".*", needs_basic)
-
-        image = pull(store, name, AMD64, SilentProgress(), access=where)
-
-    assert_whole(store, image)
-    assert all(head.startswith(b"CONNECT reg.invalid:443 ") for head in heads)
-    assert all(b"\r\nProxy-Authorization: Basic bWU6cHc=\r\n" in head for head in heads)
-    assert not any(b"\r\nAuthorization" in head for head in heads)
-    assert not any("proxy-authorization" in seen.headers for seen in registry.seen)
-
-
-def test_a_proxy_that_is_not_there_is_named_as_the_reason(store: Store, tmp_path: Path) -> None:
-    where = replace(access(tmp_path), proxies=Proxies(https="http://127.0.0.1:1"))
-
-    with pytest.raises(NoAnswerError) as error:
-        pull(store, Reference.parse("reg.invalid/x:1"), AMD64, SilentProgress(), access=where)
-
-    assert "the proxy did not connect us to reg.invalid" in error.value.why
-    assert "HTTPS_PROXY" in error.value.fix

@@ -1,11 +1,10 @@
-"""HTTP to any host: pooled connections, TLS, proxies. One request, one answer; retries and redirects are the caller's.
+"""HTTP to any host: pooled connections, by way of a proxy or not. One request, one answer; retries and redirects are the caller's.
 
 On `http.client`, since nothing more is needed and `hako image push` of an unchanged image has 100 ms.
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import http.client
 import select
@@ -15,10 +14,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from hakobune import __version__
-from hakobune.distribution.proxies import Proxies
+from hakobune.distribution.proxies import Proxies, Proxy
+from hakobune.distribution.proxy_connection import ProxyConnection
 from hakobune.distribution.registries import TlsFiles
 from hakobune.distribution.unix_http import UnixConnection
 from hakobune.errors import HakoError
@@ -35,10 +35,6 @@ TRANSPORT_ERRORS: Final = (OSError, http.client.HTTPException)
 
 class ConnectTimeoutError(OSError):
     """There is no connection within the time."""
-
-
-class ProxyError(OSError):
-    """The proxy is not there, or does not connect us."""
 
 
 _Key = tuple[str, bool, str]
@@ -138,6 +134,7 @@ class Connections:
     """Idle connections, by origin. Threads share it; `close` closes what is idle.
 
     Args:
+        tls_files: the certificates for a `HOST[:PORT]`, proxies among them.
         stall_s: how long a server may send nothing.
         connect_s: how long a connection may take.
         head_s: how long the head of an answer may take; `stall_s` if `None`.
@@ -147,11 +144,13 @@ class Connections:
         self,
         proxies: Proxies,
         *,
+        tls_files: Callable[[str], TlsFiles],
         stall_s: float,
         connect_s: float = 10.0,
         head_s: float | None = None,
     ) -> None:
         self._proxies = proxies
+        self._tls_files = tls_files
         self._stall_s = stall_s
         self._connect_s = connect_s
         self._head_s = stall_s if head_s is None else head_s
@@ -167,7 +166,6 @@ class Connections:
         headers: Mapping[str, str],
         body: bytes | Iterable[bytes] | None = None,
         *,
-        tls: TlsFiles,
         insecure: bool,
         unix_socket: Path | None = None,
     ) -> Answer:
@@ -183,13 +181,13 @@ class Connections:
         key = (f"{parts.scheme}://{parts.netloc}", insecure, str(unix_socket or ""))
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         own = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
-        if unix_socket:
+        proxy = None if unix_socket else self._proxies.proxy_for(parts.scheme, parts.netloc)
+        if unix_socket or proxy:
             own["Host"] = parts.netloc
-        proxy = "" if unix_socket else self._proxies.proxy_for(parts.scheme, parts.netloc)
         if proxy and parts.scheme == "http":  # it wants the whole URL
             target = url
-            own |= {"Host": parts.netloc, **_proxy_headers(proxy)}
-        connection = self._take_idle(key) or self._connect(key, proxy, tls)
+            own |= proxy.headers
+        connection = self._take_idle(key) or self._connect(key, proxy)
         try:
             _write(connection, method, target, {**own, **headers}, body)
             sock = connection.sock  # the answer's alone afterwards, where the server will close
@@ -230,45 +228,52 @@ class Connections:
                 return
         connection.close()
 
-    def _connect(self, key: _Key, proxy: str, tls: TlsFiles) -> http.client.HTTPConnection:
+    def _connect(self, key: _Key, proxy: Proxy | None) -> http.client.HTTPConnection:
         """A new connection to the origin, or to the proxy before it.
 
         Raises:
             ConnectTimeoutError, ProxyError, OSError: there is none.
-            HakoError: a certificate or proxy that is configured cannot be used.
+            HakoError: a certificate that is configured cannot be used.
         """
         origin = urlsplit(key[0])
         host, port = origin.hostname or "", origin.port or (443 if origin.scheme == "https" else 80)
+        context = self._context(key, origin.netloc) if origin.scheme == "https" else None
         connection: http.client.HTTPConnection
-        first = _parse_proxy(proxy) if proxy else (host, port)
         if key[2]:
             connection = UnixConnection(key[2], self._connect_s)
-        elif origin.scheme == "https":
-            context = self._context(key, tls)
-            connection = http.client.HTTPSConnection(
-                *first, timeout=self._connect_s, context=context
+        elif proxy is not None:
+            connection = ProxyConnection(
+                proxy,
+                host,
+                port,
+                timeout_s=self._connect_s,
+                proxy_tls=self._proxy_context(proxy) if proxy.tls else None,
+                host_tls=context,
             )
-            if proxy:
-                connection.set_tunnel(host, port, headers=_proxy_headers(proxy))
+        elif context is not None:
+            connection = http.client.HTTPSConnection(
+                host, port, timeout=self._connect_s, context=context
+            )
         else:
-            connection = http.client.HTTPConnection(*first, timeout=self._connect_s)
+            connection = http.client.HTTPConnection(host, port, timeout=self._connect_s)
         try:
             connection.connect()
         except BaseException as error:
             connection.close()
-            if isinstance(error, OSError) and proxy and not isinstance(error, ssl.SSLError):
-                raise ProxyError(str(error)) from error
             if isinstance(error, TimeoutError):
                 raise ConnectTimeoutError(str(error)) from error
             raise
         connection.sock.settimeout(self._stall_s)
         return connection
 
-    def _context(self, key: _Key, tls: TlsFiles) -> ssl.SSLContext:
+    def _proxy_context(self, proxy: Proxy) -> ssl.SSLContext:
+        return self._context((f"https://{proxy.address}", False, ""), proxy.address)
+
+    def _context(self, key: _Key, host: str) -> ssl.SSLContext:
         """One an origin: reading the machine's authorities takes tens of milliseconds."""
         with self._lock:
             if key not in self._contexts:
-                self._contexts[key] = _tls_context(tls, insecure=key[1])
+                self._contexts[key] = _tls_context(self._tls_files(host), insecure=key[1])
             return self._contexts[key]
 
 
@@ -294,31 +299,6 @@ def _has_ended(connection: http.client.HTTPConnection) -> bool:
     poll = select.poll()
     poll.register(connection.sock, select.POLLIN)
     return bool(poll.poll(0))
-
-
-def _parse_proxy(proxy: str) -> tuple[str, int]:
-    """Host and port of a proxy.
-
-    Raises:
-        HakoError: it is none that we can use.
-    """
-    parts = urlsplit(proxy)
-    if parts.scheme != "http" or not parts.hostname:
-        raise HakoError(
-            f"cannot use the proxy at {parts.hostname}",
-            why=f"its kind is {parts.scheme!r}",
-            fix="name an http:// proxy in HTTPS_PROXY; what goes through it to https:// is encrypted all the same",
-        )
-    return parts.hostname, parts.port or 80
-
-
-def _proxy_headers(proxy: str) -> dict[str, str]:
-    """What tells the proxy who we are, if its URL holds a user."""
-    parts = urlsplit(proxy)
-    if not parts.username:
-        return {}
-    text = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-    return {"Proxy-Authorization": "Basic " + base64.b64encode(text.encode()).decode()}
 
 
 def _tls_context(tls: TlsFiles, *, insecure: bool) -> ssl.SSLContext:

@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from hakobune.distribution.proxies import ProxyError
 from hakobune.errors import HakoError
 
 _LONGEST_MESSAGE: Final = 300
@@ -135,6 +136,15 @@ def describe_answer(
             )
             limited.retry_after_s = retry_after_s
             return limited
+        case 407:
+            return RegistryError(
+                what,
+                host=host,
+                status=status,
+                code=code,
+                why=f"the proxy on the way to {host} wants to know who asks, or does not accept it (407)",
+                fix="HTTP_PROXY=http://USER:PASSWORD@HOST:PORT; signs like @ and : in them are written %40 and %3A",
+            )
         case 405:
             return RegistryError(
                 what,
@@ -162,6 +172,9 @@ def login_hint(host: str) -> str:
 def no_answer(what: str, *, host: str, error: BaseException) -> NoAnswerError:
     """The error for a request that got no answer; the cause is told in words."""
     chain = _chain(error)
+    for item in chain:
+        if isinstance(item, ProxyError):
+            return NoAnswerError(what, host=host, why=item.why, fix=item.fix, final=item.final)
     if final := _final_cause(chain, host):
         why, fix = final
         return NoAnswerError(what, host=host, why=why, fix=fix, final=True)
@@ -187,8 +200,6 @@ def _final_cause(chain: tuple[BaseException, ...], host: str) -> tuple[str, str]
             f"{host} does not speak TLS",
             f'if it is plain HTTP on purpose, say so in registries.conf: [[registry]] location = "{host}" insecure = true',
         )
-    if "ProxyError" in kinds:
-        return None
     if "gaierror" in kinds:
         return (
             f"no host is called {host.partition(':')[0]}",
@@ -201,11 +212,6 @@ def _final_cause(chain: tuple[BaseException, ...], host: str) -> tuple[str, str]
 
 def _passing_cause(chain: tuple[BaseException, ...], host: str) -> tuple[str, str]:
     kinds = {type(item).__name__ for item in chain}
-    if "ProxyError" in kinds:
-        return (
-            f"the proxy did not connect us to {host}: {_last(chain)}",
-            "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY",
-        )
     if kinds & {"SSLError", "SSLCertVerificationError"}:
         return f"TLS with {host} failed: {_last(chain)}", ""
     if "ConnectTimeoutError" in kinds:

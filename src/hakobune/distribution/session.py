@@ -61,6 +61,7 @@ class Session:
         self._sleep = sleep
         self._connections = Connections(
             access.proxies,
+            tls_files=access.registries.tls_files,
             stall_s=access.stall_s,
             connect_s=access.connect_s,
             head_s=access.head_s,
@@ -289,7 +290,6 @@ class Session:
             url,
             headers,
             body,
-            tls=self.access.registries.tls_files(host),
             insecure=endpoint.insecure,
             unix_socket=endpoint.socket if host == endpoint.host else None,
         )
