@@ -64,6 +64,30 @@ def test_a_rollback_is_one_traffic_write_that_later_deploys_respect(
     assert ask(installation.port, host).body == b"two"
 
 
+def test_after_a_failed_deploy_traffic_goes_back_without_trying_it_again(
+    shared_installation: Installation, tmp_path: Path
+) -> None:
+    installation, host, folder = shared_installation, "album.localhost", tmp_path / "album"
+    deploy(installation, folder, "one")
+    deploy(installation, folder, "two")
+    (folder / "main.py").write_text("raise SystemExit('no page today')\n")
+    assert installation.hako("deploy", "--source", str(folder), check=False).returncode
+
+    back = installation.hako("rollback", "album")
+
+    assert "album-00001 gets 100 %, hako/apps/album@" in back.stderr
+    assert ask(installation.port, host).body == b"one"
+    assert "album-00004" not in installation.hako("revisions", "list", "album").stdout
+    described = installation.hako("services", "describe", "album").stdout
+    assert (
+        "album-00003 exited with code 1 before it was ready. album-00001 keeps 100 %." in described
+    )
+    refused = installation.hako("services", "update-traffic", "album", "--to-revisions", "album-00003=100", check=False)  # fmt: skip
+    assert "album-00003 cannot serve requests" in refused.stderr
+    installation.hako("services", "update-traffic", "album", "--to-latest")
+    assert ask(installation.port, host).body == b"two"
+
+
 def test_what_a_build_printed_can_be_read_later(
     shared_installation: Installation, tmp_path: Path
 ) -> None:

@@ -43,6 +43,11 @@ class RevisionEntry(msgspec.Struct, frozen=True, kw_only=True):
     def name(self) -> str:
         return self.revision.name
 
+    @property
+    def failed(self) -> bool:
+        """Whether it was tried, and never became ready."""
+        return not self.ready and not self.revision.reconciling
+
 
 Entry = ServiceEntry | RevisionEntry | Operation
 

@@ -192,12 +192,13 @@ class Changes:
             digest = str(await resolved)
         else:
             digest = latest.digest
-        revision = self._wanted_revision(entry, before, digest)
+        revision = self._wanted_revision(entry, before, digest, anew=anew)
         service = entry.service
         if revision is not None:
             service = msgspec.structs.replace(service, latest_created_revision=revision.name)
         known = {r.revision.short_name for r in self._catalog.revisions_of(entry.name)}
         check_traffic(service, known | ({revision.revision.short_name} if revision else set()))
+        check_ready(service, self._catalog.revisions_of(entry.name))
         if before is not None and revision is None and not differs(service, before.service):
             return await self._unchanged(name, before.service, validate_only=validate_only)
         if before is not None:
@@ -219,12 +220,18 @@ class Changes:
         return operation
 
     def _wanted_revision(
-        self, entry: ServiceEntry, before: ServiceEntry | None, digest: str
+        self, entry: ServiceEntry, before: ServiceEntry | None, digest: str, *, anew: bool
     ) -> RevisionEntry | None:
-        """A new revision, or `None` when the latest one is what is wanted (and is, or may become, ready)."""
+        """A new revision, or `None` when the latest one is what is wanted (and is, or may become, ready).
+
+        A template that nobody has sent (not *anew*) is no wish to try it again, though it has failed: who sends requests
+        back to what worked wants just that.
+        """
         template = entry.service.template
         assert template is not None
         latest = self._catalog.revisions.get(entry.service.latest_created_revision)
+        if latest is not None and not anew:
+            return None
         if before is not None and before.service.template is not None and latest is not None:
             same = same_template(template, before.service.template) and latest.digest == digest
             if same and (latest.ready or latest.revision.reconciling):
@@ -333,6 +340,18 @@ def check_traffic(service: Service, revisions: set[str]) -> None:
                 f"there is no revision {target.revision!r}",
                 field=f"traffic[{i}].revision",
                 fix="`hako revisions list` names them",
+            )
+
+
+def check_ready(service: Service, revisions: Iterable[RevisionEntry]) -> None:
+    """Raises: FailedPreconditionError: the traffic names a revision that has failed."""
+    failed = {r.revision.short_name for r in revisions if r.failed}
+    for i, target in enumerate(service.traffic):
+        if target.type is TrafficType.REVISION and target.revision in failed:
+            raise FailedPreconditionError(
+                f"traffic[{i}].revision: {target.revision} cannot serve requests",
+                why="it has failed to become ready",
+                fix="choose one that is ready: `hako revisions list` shows them",
             )
 
 

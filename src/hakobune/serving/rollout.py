@@ -12,7 +12,7 @@ from collections.abc import Callable
 import msgspec
 
 from hakobune.errors import HakoError
-from hakobune.serving.catalog import Catalog, RevisionEntry, ServiceEntry, new_event, now_text
+from hakobune.serving.catalog import Catalog, RevisionEntry, new_event, now_text
 from hakobune.serving.conditions import (
     failed_revision,
     failed_service,
@@ -23,6 +23,7 @@ from hakobune.serving.document import Document, write_document
 from hakobune.serving.fleet import Fleet
 from hakobune.serving.images import Images
 from hakobune.serving.routing import Addresses, serving_revisions, traffic_statuses
+from hakobune.serving.service import Service, TrafficType
 from hakobune.state.operations import Operation
 
 logger = logging.getLogger(__name__)
@@ -91,7 +92,9 @@ class Rollouts:
         self._fleet.expect(created.name)
         try:
             await self._fleet.route()  # its host is known from now on
-            if not created.ready:
+            if created.failed:
+                check_servable(entry.service, created)
+            elif not created.ready:
                 await self._make_ready(created)
             self._switching.add(service)
             await self._switch(service, operation)
@@ -128,7 +131,8 @@ class Rollouts:
         """Send requests where the traffic says now; afterwards the operation is done."""
         entry = self._catalog.service(service)
         before = serving_revisions([entry])
-        latest = entry.service.latest_created_revision
+        created = self._catalog.revision(entry.service.latest_created_revision)
+        latest = entry.service.latest_ready_revision if created.failed else created.name
         settled = settled_service(
             entry.service,
             latest_ready=latest,
@@ -138,6 +142,9 @@ class Rollouts:
             urls=self._addresses.urls(entry.label, entry.port),
             now=now_text(),
         )
+        if created.failed:  # still so, whoever serves
+            message = with_state(failure(created), settled)
+            settled = failed_service(settled, message=message, now=now_text())
         done = operation.succeeded(_typed(operation, settled))
         await self._catalog.save(
             msgspec.structs.replace(entry, service=settled),
@@ -155,9 +162,9 @@ class Rollouts:
         self, service: str, created: RevisionEntry, operation: Operation, error: HakoError
     ) -> None:
         entry = self._catalog.service(service)
-        message = with_state(str(error), entry)
+        message = with_state(str(error), entry.service)
         failed = failed_service(entry.service, message=message, now=now_text())
-        revision = failed_revision(created.revision, message=message, now=now_text())
+        revision = failed_revision(created.revision, message=str(error), now=now_text())
         done = operation.failed("FAILED_PRECONDITION", message, _typed(operation, failed))
         await self._catalog.save(
             msgspec.structs.replace(entry, service=failed),
@@ -177,12 +184,28 @@ class Rollouts:
         self._finished(done)
 
 
-def with_state(message: str, entry: ServiceEntry) -> str:
+def check_servable(service: Service, created: RevisionEntry) -> None:
+    """See that the traffic goes to something although the latest revision has failed (pure).
+
+    Raises:
+        HakoError: it goes to the latest ready revision, and none ever was; the error is the one of that revision.
+    """
+    to_latest = any(target.type is TrafficType.LATEST for target in service.traffic)
+    if to_latest and not service.latest_ready_revision:
+        raise HakoError(failure(created))
+
+
+def failure(revision: RevisionEntry) -> str:
+    """Why a revision that has failed did so, as its own condition says."""
+    return next(iter(revision.revision.conditions)).message
+
+
+def with_state(message: str, service: Service) -> str:
     """*message* with the service's state at the end of its first line: who serves in spite of it."""
     first, newline, rest = message.partition("\n")
     serving = [
         f"{status.revision} keeps {status.percent} %"
-        for status in entry.service.traffic_statuses
+        for status in service.traffic_statuses
         if status.percent
     ]
     return f"{first}. {', '.join(serving) or 'Nothing serves yet'}.{newline}{rest}"
