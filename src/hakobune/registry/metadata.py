@@ -9,14 +9,26 @@ from __future__ import annotations
 from hakobune.registry.metadata_blobs import StoredBlob as StoredBlob
 from hakobune.registry.metadata_listing import ListingRows
 from hakobune.registry.metadata_manifests import ManifestRows
+from hakobune.registry.metadata_pulls import PullRows
 from hakobune.registry.metadata_remote import RemoteRows
 from hakobune.registry.metadata_remote import RemoteTag as RemoteTag
+from hakobune.registry.metadata_removal import RemovalRows
 from hakobune.registry.metadata_repositories import RepositoryRows
+from hakobune.registry.metadata_tags import TagRows
 from hakobune.registry.metadata_uploads import Upload as Upload
 from hakobune.registry.metadata_uploads import UploadRows
 
 
-class Metadata(RepositoryRows, ManifestRows, UploadRows, RemoteRows, ListingRows):
+class Metadata(
+    RepositoryRows,
+    ManifestRows,
+    TagRows,
+    RemovalRows,
+    PullRows,
+    UploadRows,
+    RemoteRows,
+    ListingRows,
+):
     """`Metadata(sql, generation, clock=now_us, grace_s=24 h)`; one a process, on its loop.
 
     Every method may raise `DatabaseError`. What changes tags, repositories or rights, or removes content,

@@ -76,6 +76,14 @@ def name_unknown(repository: Repository, image: str = "") -> RegistryError:
     return RegistryError("NAME_UNKNOWN", f"{name} is not known to this registry", {"name": name})
 
 
+def manifest_unknown(repository: Repository, image: str, reference: str) -> RegistryError:
+    return RegistryError(
+        "MANIFEST_UNKNOWN",
+        f"{repository.path}/{image} has no {'manifest' if ':' in reference else 'tag'} {reference}",
+        {"name": f"{repository.path}/{image}", "reference": reference},
+    )
+
+
 def padded(values: Sequence[str]) -> Iterator[tuple[str, ...]]:
     """*values* in groups of a few fixed sizes, the last value repeated, so that there are few statements to prepare."""
     rest = list(values)

@@ -15,7 +15,6 @@ from hakobune.registry.found import Found, Names, Referrers
 from hakobune.registry.growing import Growing
 from hakobune.registry.metadata import Metadata, StoredBlob
 from hakobune.registry.metadata_blobs import blob_unknown
-from hakobune.registry.metadata_manifests import manifest_unknown
 from hakobune.registry.remote_asking import RemoteAsking
 from hakobune.registry.remote_blobs import RemoteBlobs
 from hakobune.registry.remote_listing import (
@@ -26,6 +25,7 @@ from hakobune.registry.remote_listing import (
 )
 from hakobune.registry.remote_manifests import RemoteManifests
 from hakobune.registry.repository import Mode, Repository
+from hakobune.registry.rows import manifest_unknown
 from hakobune.registry.upstream_gate import SameProject, UpstreamGate
 from hakobune.registry.upstreams import OpenPassword, Upstreams
 from hakobune.registry.virtual import VirtualRepositories

@@ -15,10 +15,9 @@ from hakobune.registry.found import Found, Names, Referrers, earlier
 from hakobune.registry.growing import Growing
 from hakobune.registry.metadata import Metadata, StoredBlob
 from hakobune.registry.metadata_blobs import blob_unknown
-from hakobune.registry.metadata_manifests import manifest_unknown
 from hakobune.registry.remote_listing import union_of_referrers
 from hakobune.registry.repository import Mode, Repository, parse_resource
-from hakobune.registry.rows import name_unknown, places
+from hakobune.registry.rows import manifest_unknown, name_unknown, places
 from hakobune.registry.upstream_gate import UpstreamGate
 
 _MOST_MEMBERS = 100
