@@ -104,6 +104,8 @@ def _line(shown: Shown, path: str, inodes: dict[tuple[int, int], str]) -> str:
         words = ["file", *words, text]
         first = inodes.setdefault((status.st_dev, status.st_ino), path)
         words += [f"= {first}"] if first != path else []
+        names = [name for name in os.listxattr(shown.path) if ".overlay." not in name]
+        words += [f"{name}={os.getxattr(shown.path, name)!r}" for name in sorted(names)]
     else:
         words.insert(0, "fifo" if stat.S_ISFIFO(mode) else f"special {status.st_rdev:x}")
     # BuildKit's copy of a context does not always keep the times of folders.

@@ -18,8 +18,8 @@ class Case:
 
     Attributes:
         text: the Dockerfile, without its first line `FROM small:1` if it has no FROM.
-        files: the context: text, `-> target` (a link), `MODE:text` (octal), `tar FORMAT` (an archive, see `an_archive`), or
-            a name that ends in a slash.
+        files: the context: text, `-> target` (a link), `MODE:text` (octal), `tar FORMAT` (an archive, see `an_archive`),
+            `xattr NAME=VALUE` (a file with an extended attribute), or a name that ends in a slash.
         args: `--build-arg`.
         target: `--target`.
         fails: BuildKit refuses it, too.
@@ -50,6 +50,10 @@ def fill_context(folder: Path, files: Mapping[str, str]) -> None:
             path.symlink_to(text[3:])
         elif text.startswith("tar "):
             path.write_bytes(an_archive(text[4:]))
+        elif text.startswith("xattr "):
+            path.write_text(text)
+            attribute, _, value = text[6:].partition("=")
+            os.setxattr(path, attribute, value.encode())
         else:
             mode, colon, rest = text.partition(":")
             path.write_text(rest if colon and mode.isdecimal() else text)
@@ -63,7 +67,16 @@ def fill_context(folder: Path, files: Mapping[str, str]) -> None:
 
 
 def an_archive(format: str) -> bytes:
-    """A tar with files, folders, links and owners; *format* is of `tarfile`: empty, `gz`, `bz2`, `xz`."""
+    """A tar with files, folders, links and owners.
+
+    Args:
+        format: of `tarfile`: empty, `gz`, `bz2`, `xz`; or `./` (its own folder is in it), `cut` or `damaged` behind the first member.
+    """
+    if format in ("cut", "damaged"):
+        whole = an_archive("")
+        return whole[:700] if format == "cut" else whole[:512] + b"damaged" * 300
+    if format == "./":
+        return _an_archive_of_itself()
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode=f"w:{format}") as tar:
         for name, kind, mode, rest in (
@@ -82,6 +95,28 @@ def an_archive(format: str) -> bytes:
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
     return buffer.getvalue()
+
+
+def _an_archive_of_itself() -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name, kind, mode in (
+            ("./", tarfile.DIRTYPE, 0o700),
+            ("./d", tarfile.DIRTYPE, 0o750),
+            ("./d/f", tarfile.REGTYPE, 0o4755),
+        ):
+            info = tarfile.TarInfo(name)
+            info.type, info.mode, info.mtime, info.uid, info.gid = kind, mode, THEN, 5, 6
+            tar.addfile(info)
+    return buffer.getvalue()
+
+
+MODES = {"file": "1", "tool": "755:2", "d/sub/file": "4755:3", "d/suid": "6644:4"}
+
+
+def copies(*modes: str) -> str:
+    """A COPY with each of these modes, into a folder of its own."""
+    return "".join(f"COPY --chmod={mode} . /{number}/\n" for number, mode in enumerate(modes))
 
 
 TREE = {
@@ -130,6 +165,7 @@ CASES = (
     Case("workdir trailing slash", "WORKDIR /app/"),
     Case("expose", "EXPOSE 80"),
     Case("expose several", "EXPOSE 8080/udp 443 80/tcp\nEXPOSE 80"),
+    Case("expose twice", "EXPOSE 80 80/tcp 80/UDP 443-444/sctp"),
     Case("expose range", "EXPOSE 7000-7002"),
     Case("expose variable", "ARG P=99\nEXPOSE $P"),
     Case("volume", "VOLUME /data"),
@@ -246,6 +282,11 @@ CASES = (
         "FROM small:1 AS s\nRUN mkdir /seed && echo 1 >/seed/f\nFROM small:1\nRUN --mount=type=cache,id=x3,target=/c,from=s,source=/seed cat /c/f >/g",
     ),
     Case(
+        "run cache from a stage has the stage's owner",
+        "FROM small:1 AS s\nRUN mkdir -m 700 /seed && chown 7:8 /seed\nFROM small:1\n"
+        "RUN --mount=type=cache,id=x6,from=s,source=/seed,target=/c,uid=9,mode=0711 stat -c '%u:%g %a' /c >/f",
+    ),
+    Case(
         "run cache read-only",
         "RUN --mount=type=cache,id=x4,target=/c,ro echo 1 >/c/f 2>/dev/null || echo ro >/g",
     ),
@@ -292,6 +333,11 @@ CASES = (
         "run secret not given",
         "RUN --mount=type=secret,id=none ls /run/secrets >/g 2>/dev/null; true",
     ),
+    Case(
+        "run secret variable not given",
+        "ENV X=1\nRUN --mount=type=secret,id=none,env=X echo ${X-unset} >/f",
+    ),
+    Case("run as somebody beyond all ids", "USER 4294967294\nRUN true", fails=True),
     Case(
         "run variables in a mount", "ARG T=/t\nRUN --mount=type=tmpfs,target=$T stat -c %n $T >/g"
     ),
@@ -381,6 +427,50 @@ CASES = (
     Case("copy chmod setuid", "COPY --chmod=4755 run.sh /x", TREE),
     Case("copy chmod symbolic", "COPY --chmod=u=rwX,go=rX dir /x", TREE),
     Case("copy chmod plus x", "COPY --chmod=+x a.txt dir /x/", TREE),
+    Case(
+        "copy chmod with several clauses",
+        copies(
+            "a=r,u+w,+X", "a-x,a+X", "u+X,a-x", "u=rwx,og=u-w", "u=rw,g=u+x", "ug=u", "=u", "g=urx"
+        ),
+        MODES,
+    ),
+    Case(
+        "copy chmod set-id and sticky",
+        copies("a=rx", "g=rs", "u+t", "o+t", "u=rws,g=rxs,o=rt", "=rwxt", "a=,+X", "u=s,g=t"),
+        MODES,
+    ),
+    Case(
+        "copy chmod octal makes folders without special bits",
+        "COPY --chmod=1777 dir /n/x\nCOPY --chmod=6711 a.txt /q/w/",
+        TREE,
+    ),
+    Case(
+        "copy chown of strangers",
+        "COPY --chown=app:nogroup a.txt /a\nCOPY --chown=ghost:extra a.txt /b\n"
+        "COPY --chown=ghost:5 a.txt /c\nCOPY --chown=5:ghost a.txt /d\nCOPY --chown=:extra a.txt /e",
+        TREE,
+    ),
+    Case(
+        "copy chown names in an empty image",
+        "FROM scratch\nCOPY --chown=app a.txt /x",
+        TREE,
+        fails=True,
+    ),
+    Case("copy chown large numbers", "COPY --chown=100000:200000 a.txt /x", TREE),
+    Case("copy leaves attributes", "COPY . /x/", {"f": "xattr user.a=1", "d/g": "xattr user.b=2"}),
+    Case(
+        "copy unusual names",
+        "COPY . /x/",
+        {
+            "new\nline": "1",
+            "ünï": "2",
+            "a" * 255: "3",
+            " b ": "4",
+            "-c": "5",
+            "[d]*": "6",
+            "e\\f": "7",
+        },
+    ),
     Case("copy chown and chmod", "COPY --chown=app:app --chmod=640 a.txt b.txt /x/", TREE),
     Case("copy link", "COPY --link a.txt /x/y", TREE),
     Case("copy link folder", "RUN mkdir -m 700 /x\nCOPY --link dir /x/", TREE),
@@ -393,6 +483,7 @@ CASES = (
     Case("copy parents missing", "COPY --parents dir/nothing /x/", TREE, fails=True),
     Case("copy parents with chown", "COPY --parents --chown=7:8 dir/sub/three /x/", TREE),
     Case("copy exclude", "COPY --exclude=*.txt . /x/", TREE),
+    Case("copy exclude with a leading slash", "COPY --exclude=/dir/one . /x/", TREE),
     Case("copy exclude several", "COPY --exclude=dir/sub --exclude=*.md . /x/", TREE),
     Case("copy exclude double star", "COPY --exclude=**/*.txt . /x/", TREE),
     Case("copy exclude a named file", "COPY --exclude=a.txt a.txt b.txt /x/", TREE),
@@ -495,6 +586,15 @@ CASES = (
     ),
     Case("add archive, not unpacked", "ADD --unpack=false a.tar /x/", {"a.tar": "tar "}),
     Case("add archive and a file", "ADD a.tar a.txt /x/", {"a.tar": "tar ", "a.txt": "a"}),
+    Case("add archive of a folder itself", "ADD itself.tar /n/x/", {"itself.tar": "tar ./"}),
+    Case(
+        "add archive of a folder itself with chown",
+        "ADD --chown=7:8 itself.tar /x",
+        {"itself.tar": "tar ./"},
+    ),
+    Case("add archive with chmod", "ADD --chmod=700 b.tar /n/x/", {"b.tar": "tar "}),
+    Case("add archive cut off", "ADD cut.tar /x/", {"cut.tar": "tar cut"}, fails=True),
+    Case("add archive damaged", "ADD damaged.tar /x/", {"damaged.tar": "tar damaged"}, fails=True),
     Case("copy archive", "COPY a.tar /x/", {"a.tar": "tar "}),
     # Heredocs as files
     Case("copy heredoc", "ARG A=1\nCOPY <<EOF /f\nbody $A\nEOF"),

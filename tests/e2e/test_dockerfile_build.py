@@ -514,3 +514,27 @@ def test_what_a_stage_gives_unchanged_takes_no_room_again(
     assert (copied.tree / "b/f").stat().st_nlink == 2
     assert (copied.tree / "b/f").read_text() == "shared\n"
     assert (changed.tree / "b/f").read_text() == "changed\n"
+
+
+def test_a_linked_copy_by_name_depends_on_whom_the_name_means(
+    world: Installation, tmp_path: Path
+) -> None:
+    text = "FROM {}\nRUN echo 'shop:x:{}:7::/:/bin/sh' >>/etc/passwd\nCOPY --link --chown=shop file /\n"
+    fill(tmp_path, {"file": "1"})
+    owners = []
+    for uid in ("3001", "3002"):
+        fill(tmp_path, {"Dockerfile": text.format(BASE, uid)})
+        build(world, tmp_path, "-t", f"linked{uid}")
+        owners.append(run_in(world, f"linked{uid}", "stat", "-c", "%u:%g", "/file").strip())
+
+    assert owners == ["3001:7", "3002:7"]
+
+
+def test_a_link_that_leads_nowhere_is_told_as_one(world: Installation, tmp_path: Path) -> None:
+    fill(tmp_path, {"Dockerfile": f"FROM {BASE}\nCOPY outside /x\n"})
+    (tmp_path / "outside").symlink_to("../../secret")
+
+    told = build(world, tmp_path, check=False)
+
+    assert "Dockerfile:2: COPY outside" in told
+    assert "it is a symbolic link to ../../secret" in told

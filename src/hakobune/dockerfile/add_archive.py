@@ -13,14 +13,30 @@ import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from posixpath import dirname, join
-from typing import IO, cast
+from tarfile import HeaderError, ReadError
+from typing import IO, Self, cast
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
-from hakobune.dockerfile.copy_into import Copier, CopyError, Entry, Owner
+from hakobune.dockerfile.copy_into import DIRECTORY_MODE, Copier, CopyError, Entry, Owner
 
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _XATTR = "SCHILY.xattr."
+_ENDS = ("EmptyHeaderError", "EOFHeaderError")  # subclasses of `HeaderError` that are no errors
+
+
+class _Member(tarfile.TarInfo):
+    """One that cannot be read is an error anywhere; `tarfile` takes it for the archive's end."""
+
+    @classmethod
+    def fromtarfile(cls, tarfile: tarfile.TarFile) -> Self:
+        try:
+            return super().fromtarfile(tarfile)
+        except HeaderError as error:
+            if type(error).__name__ in _ENDS:
+                raise
+            raise ReadError(str(error)) from error
 
 
 @contextmanager
@@ -48,11 +64,11 @@ def _open(file: IO[bytes]) -> tarfile.TarFile:
     magic = file.read(4)
     file.seek(0)
     if magic != _ZSTD:
-        return tarfile.open(fileobj=file, mode="r:*", format=tarfile.PAX_FORMAT)
+        return tarfile.open(fileobj=file, mode="r:*", tarinfo=_Member, format=tarfile.PAX_FORMAT)
     import zstandard
 
     plain = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
-    return tarfile.open(fileobj=cast("IO[bytes]", plain), mode="r|")
+    return tarfile.open(fileobj=cast("IO[bytes]", plain), mode="r|", tarinfo=_Member)
 
 
 def unpack_archive(
@@ -67,7 +83,7 @@ def unpack_archive(
         CopyError: the archive names something outside of itself, or is damaged.
     """
     top = copier.resolve(destination)
-    copier.make_directories(top)
+    replace(copier, directory_mode=DIRECTORY_MODE).make_directories(top)
     root = os.open(top or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=copier.root)
     try:
         unpacking = _Unpacking(tar, Copier(root, now_ns=copier.now_ns), owner)
@@ -90,6 +106,8 @@ class _Unpacking(Struct, eq=False):
 
     def add(self, member: tarfile.TarInfo) -> None:
         name = _inside(member.name)
+        if not name:
+            return  # the destination itself is as it was, or as others that are made
         folder = self.copier.resolve(dirname(name))
         self.copier.make_directories(folder)
         path = join(folder, name.rpartition("/")[2])
@@ -98,7 +116,7 @@ class _Unpacking(Struct, eq=False):
             _make_directory(root, path)
             self._set_attributes(member, path)
             self.times.append((path, mtime))
-        elif name:
+        else:
             _clear(root, path)
             if member.islnk():
                 target = self.copier.resolve(_inside(member.linkname))
@@ -110,7 +128,7 @@ class _Unpacking(Struct, eq=False):
     def finish(self) -> None:
         """Give the folders their times: what was put into them has changed them."""
         for path, mtime in reversed(self.times):
-            os.utime(path or ".", (mtime, mtime), dir_fd=self.copier.root)
+            os.utime(path, (mtime, mtime), dir_fd=self.copier.root)
 
     def _make(self, member: tarfile.TarInfo, path: str) -> bool:
         root = self.copier.root
@@ -131,10 +149,10 @@ class _Unpacking(Struct, eq=False):
     def _set_attributes(self, member: tarfile.TarInfo, path: str) -> None:
         root = self.copier.root
         owner = self.owner or Owner(member.uid, member.gid)
-        os.chown(path or ".", owner.uid, owner.gid, dir_fd=root, follow_symlinks=False)
+        os.chown(path, owner.uid, owner.gid, dir_fd=root, follow_symlinks=False)
         if member.issym():
             return
-        os.chmod(path or ".", member.mode & 0o7777, dir_fd=root)
+        os.chmod(path, member.mode & 0o7777, dir_fd=root)
         for key, value in member.pax_headers.items():
             name = key.removeprefix(_XATTR)
             known = name == "security.capability" or name.startswith("user.")
@@ -151,7 +169,7 @@ def _inside(name: str) -> str:
 
 def _make_directory(root: int, path: str) -> None:
     try:
-        mode = os.stat(path or ".", dir_fd=root, follow_symlinks=False).st_mode
+        mode = os.stat(path, dir_fd=root, follow_symlinks=False).st_mode
     except FileNotFoundError:
         os.mkdir(path, 0o700, dir_fd=root)
         return
@@ -184,7 +202,7 @@ def _write(member: tarfile.TarInfo, tar: tarfile.TarFile, path: str, root: int) 
 
 
 def _set_xattr(root: int, path: str, name: str, value: bytes) -> None:
-    descriptor = os.open(path or ".", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)
     try:
         with contextlib.suppress(OSError):
             os.setxattr(descriptor, name, value)

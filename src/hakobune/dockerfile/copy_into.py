@@ -69,6 +69,7 @@ class Copier(Struct, eq=False):
         owner: of everything; `None` keeps the sources'.
         mode: the permissions for a source's, and whether it is a directory; `None` keeps them.
         directory_mode: of directories made on the way.
+        attributes: extended attributes are copied, too.
         replace: what stands in the way is removed, whatever it is (archives, `--link`).
         now_ns: the time of directories made on the way; `None` is the real one.
         upper: where the view keeps what is written to it. Below a directory that is new it is written to directly, and files
@@ -80,6 +81,7 @@ class Copier(Struct, eq=False):
     owner: Owner | None = None
     mode: Callable[[int, bool], int] | None = None
     directory_mode: int = DIRECTORY_MODE
+    attributes: bool = True
     replace: bool = False
     now_ns: int | None = None
     upper: str = ""
@@ -113,7 +115,9 @@ class Copier(Struct, eq=False):
         root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
             shares = self.owner is None and self.mode is None
-            copier = Copier(root, owner=self.owner, mode=self.mode, _shares=shares)
+            copier = Copier(
+                root, owner=self.owner, mode=self.mode, attributes=self.attributes, _shares=shares
+            )
             copier._copy_entries(source, "")
         finally:
             os.close(root)
@@ -274,7 +278,9 @@ class Copier(Struct, eq=False):
         return mode if self.mode is None else self.mode(mode, stat.S_ISDIR(status.st_mode))
 
     def _copy_xattrs(self, source: int, path: str) -> None:
-        names = [name for name in os.listxattr(source) if _is_copied(name)]
+        if not self.attributes:
+            return
+        names = [name for name in os.listxattr(source) if is_copied(name)]
         if not names:
             return
         target = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=self.root)
@@ -329,7 +335,8 @@ def copy_bytes(source: int, target: int, size: int) -> None:
         done += sent
 
 
-def _is_copied(name: str) -> bool:
+def is_copied(name: str) -> bool:
+    """Whether an extended attribute belongs to what a file is, not to where it lies."""
     return name == "security.capability" or (name.startswith("user.") and ".overlay." not in name)
 
 

@@ -1,4 +1,8 @@
-"""`--chmod`: octal numbers and the symbolic modes of chmod(1)."""
+"""`--chmod`: octal numbers and symbolic modes, with BuildKit's meaning.
+
+That is BSD's setmode(3). GNU's chmod(1) differs in corners: here `X` asks what the file was before the first clause, and `t`
+belongs to the owner, not to others.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +12,20 @@ from msgspec import Struct
 
 from hakobune.dockerfile.errors import TextError
 
-_CLAUSE = re.compile(r"([ugoa]*)((?:[-+=](?:[rwxXst]*|[ugo]))+)")
-_ACTION = re.compile(r"([-+=])([rwxXst]*|[ugo])(?=[-+=]|\Z)")
+_CLAUSE = re.compile(r"([ugoa]*)((?:[-+=][rwxXstugo]*)+)")
+_ACTION = re.compile(r"([-+=])([rwxXstugo]*)")
+_WHO = {"u": 0o4700, "g": 0o2070, "o": 0o0007, "a": 0o6777}
+_BITS = {"r": 0o444, "w": 0o222, "x": 0o111, "s": 0o6000, "t": 0o1000}
 _SHIFT = {"u": 6, "g": 3, "o": 0}
-_BITS = {"r": 4, "w": 2, "x": 1}
-_SPECIAL = {"u": ("s", 0o4000), "g": ("s", 0o2000), "o": ("t", 0o1000)}
+_EVERYBODY, _OTHERS, _STICKY, _EXECUTE = 0o6777, 0o7, 0o1000, 0o111
 
 
 class _Action(Struct, frozen=True):
-    who: str
+    """Bits of `who` (0: nobody is named, which means everybody), one of `+-=`, letters."""
+
+    who: int
     operator: str
-    what: str
+    letters: str
 
 
 class FileMode(Struct, frozen=True):
@@ -51,7 +58,9 @@ class FileMode(Struct, frozen=True):
                     near=text,
                     fix="write an octal number (755) or clauses such as u=rwX,go=rX",
                 )
-            who = match[1].replace("a", "ugo") or "ugo"
+            who = 0
+            for letter in match[1]:
+                who |= _WHO[letter]
             actions += [_Action(who, one[1], one[2]) for one in _ACTION.finditer(match[2])]
         return cls(None, tuple(actions))
 
@@ -60,35 +69,58 @@ class FileMode(Struct, frozen=True):
         if self.octal is not None:
             return self.octal
         mode &= 0o7777
+        change = _Change(mode, may_execute=is_directory or bool(mode & _EXECUTE))
         for action in self.actions:
-            mode = _apply(action, mode, is_directory)
-        return mode
+            change.carry_out(action)
+        return change.mode
 
 
-def _apply(action: _Action, mode: int, is_directory: bool) -> int:
-    bits = mask = 0
-    for who in dict.fromkeys(action.who):
-        mask |= 7 << _SHIFT[who]
-        bits |= _permissions(action.what, mode, is_directory) << _SHIFT[who]
-        letter, special = _SPECIAL[who]
-        if letter in action.what:
-            bits |= special
-        if letter == "t" or not is_directory:
-            mask |= special  # chmod keeps set-id bits of folders unless they are named
-    match action.operator:
-        case "+":
-            return mode | bits
-        case "-":
-            return mode & ~bits
-        case _:
-            return (mode & ~mask) | bits
+class _Change(Struct):
+    """One file's mode on its way."""
 
+    mode: int
+    may_execute: bool
 
-def _permissions(what: str, mode: int, is_directory: bool) -> int:
-    """Three bits."""
-    if what in _SHIFT:
-        return (mode >> _SHIFT[what]) & 7
-    bits = sum(_BITS[letter] for letter in set(what) & _BITS.keys())
-    if "X" in what and (is_directory or mode & 0o111):
-        bits |= 1
-    return bits
+    def carry_out(self, action: _Action) -> None:
+        who, operator = action.who, action.operator
+        bits = maybe_execute = 0
+        done = operator != "="  # `u=` alone takes everything away
+        for letter in action.letters:
+            if letter in _SHIFT:
+                if bits:
+                    self._change(operator, who, bits)
+                self._execute_if_it_could(who, maybe_execute)
+                self._copy(operator, who, letter)
+                bits = maybe_execute = 0
+                done = True
+            elif letter == "X" and operator != "-":
+                maybe_execute = _EXECUTE
+            elif letter in "st" and who and not who & ~_OTHERS:
+                continue  # others alone have neither
+            else:
+                bits |= _BITS[letter.lower()]
+                who |= _STICKY if letter == "t" else 0
+        if bits or not done:
+            self._change(operator, who, bits)
+        self._execute_if_it_could(who, maybe_execute)
+
+    def _change(self, operator: str, who: int, bits: int) -> None:
+        meant = bits & who if who else bits
+        if operator == "=":
+            self.mode &= ~(who or _EVERYBODY)
+        self.mode = self.mode & ~meant if operator == "-" else self.mode | meant
+
+    def _execute_if_it_could(self, who: int, bits: int) -> None:
+        if self.may_execute:
+            self.mode |= bits & who if who else bits
+
+    def _copy(self, operator: str, who: int, source: str) -> None:
+        """Give to *who* what *source* has, or take it away."""
+        three = (self.mode >> _SHIFT[source]) & 7
+        for letter, shift in _SHIFT.items():
+            if who and not who & _BITS["r"] & _WHO[letter]:
+                continue
+            if operator != "+":
+                self.mode &= ~((7 if operator == "=" else three) << shift)
+            if operator != "-":
+                self.mode |= three << shift

@@ -44,7 +44,7 @@ def copy_from_context(workshop: Workshop, path: str, into: Path, at: Position) -
     into.chmod(0o755)
     root = os.open(into, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        Copier(root, owner=Owner(0, 0)).copy(source, "/" + path.strip("/"))
+        Copier(root, owner=Owner(0, 0), attributes=False).copy(source, "/" + path.strip("/"))
     finally:
         os.close(root)
     return into

@@ -179,8 +179,11 @@ class Pattern(Struct, frozen=True):
     line: int = 0
 
     @classmethod
-    def parse(cls, text: str, line: int = 0) -> Pattern | None:
+    def parse(cls, text: str, line: int = 0, *, rooted: bool = True) -> Pattern | None:
         """Read a pattern; None if it is empty.
+
+        Args:
+            rooted: a slash at its beginning means nothing; else a pattern with one fits no path (BuildKit's `--exclude`).
 
         Raises:
             TextError: `!` alone, or a pattern that cannot be understood.
@@ -194,7 +197,7 @@ class Pattern(Struct, frozen=True):
         if not text:
             return None
         text = normpath(re.sub("/+", "/", text))
-        if len(text) > 1:
+        if rooted and len(text) > 1:
             text = text.removeprefix("/")
         glob_matcher(text.replace("**", "*"))  # its syntax; `**` is no special case of it
         return cls(text, is_exception, _matcher(_Translation(text).run(double_stars=True)), line)
@@ -212,13 +215,18 @@ class PatternSet:
         self._folders: dict[str, tuple[bool, ...]] = {}
 
     @classmethod
-    def parse(cls, texts: Iterable[str]) -> PatternSet:
+    def parse(cls, texts: Iterable[str], *, rooted: bool = True) -> PatternSet:
         """From texts such as those of `--exclude`.
+
+        Args:
+            rooted: see `Pattern.parse`.
 
         Raises:
             TextError: one of them cannot be understood.
         """
-        return cls(found for text in texts if (found := Pattern.parse(text)) is not None)
+        return cls(
+            found for text in texts if (found := Pattern.parse(text, rooted=rooted)) is not None
+        )
 
     def matches(self, path: str) -> bool:
         """Whether the path, or a folder above it, is meant and no later exception takes it back."""

@@ -11,17 +11,17 @@ _FIX = "write PORT, PORT/udp or FIRST-LAST"
 
 
 def read_ports(words: Iterable[str]) -> tuple[str, ...]:
-    """`8000-8002/tcp 53/UDP` → `8000/tcp`, `8001/tcp`, `8002/tcp`, `53/udp`; each once, in order.
+    """`8000-8002/tcp 53/UDP` → `8000/tcp`, `8001/tcp`, `8002/tcp`, `53/udp`.
 
     A host address and host port before it, as in `docker run -p`, are accepted and mean nothing.
 
     Raises:
         TextError: no such port or protocol.
     """
-    ports: dict[str, None] = {}
+    ports: list[str] = []
     for word in words:
         first, last, protocol = _read_port(word)
-        ports.update(dict.fromkeys(f"{number}/{protocol}" for number in range(first, last + 1)))
+        ports += (f"{number}/{protocol}" for number in range(first, last + 1))
     return tuple(ports)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import stat
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -146,6 +147,8 @@ def _give_secret(
 ) -> None:
     value = secrets.get(item.id)
     if value is None:
+        if item.env is not None:
+            given.env[item.env] = ""
         if item.required:
             raise DockerfileError(
                 f"the secret {item.id!r} is not given to this build",
@@ -203,14 +206,18 @@ def _begin_cache(workshop: Workshop, item: Mount, data: Path, number: int) -> No
     new = data.with_name(f".new-{os.getpid()}-{number}-{os.urandom(4).hex()}")
     new.mkdir()
     if item.from_:
-        from hakobune.dockerfile.copy_into import Copier
+        from hakobune.dockerfile.copy_into import Copier, resolve_inside
 
         with workshop.open_tree(item.from_) as tree, ExitStack() as opened:
             source = tree.select_path(item.source or "/")
             root = undo_close(opened, os.open(new, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
             Copier(root).copy(source, "/")
-    os.chown(new, item.uid or 0, item.gid or 0)
-    new.chmod(0o755 if item.mode is None else item.mode)
+            seed = os.stat(resolve_inside(tree.root, item.source) or ".", dir_fd=tree.root)
+            os.chown(new, seed.st_uid, seed.st_gid)
+            new.chmod(stat.S_IMODE(seed.st_mode))
+    else:
+        os.chown(new, item.uid or 0, item.gid or 0)
+        new.chmod(0o755 if item.mode is None else item.mode)
     try:
         os.rename(new, data)
     except OSError:

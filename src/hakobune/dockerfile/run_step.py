@@ -282,12 +282,22 @@ def _make_cwd(sandbox: Sandbox, cwd: str, user: ImageUser) -> None:
 
 def _resolve_user(command: _Command, lowers: Sequence[Path]) -> ImageUser:
     from hakobune.oci.image_user import ImageUserError, resolve_user
+    from hakobune.runtime.slot import RANGE_SIZE
 
     at = command.instruction.at
     try:
-        return resolve_user(command.user, lowers)
+        user = resolve_user(command.user, lowers)
     except ImageUserError as error:
         raise DockerfileError.at(at, error) from error
+    if max(user.uid, user.gid) >= RANGE_SIZE:
+        raise DockerfileError(
+            f"USER {command.user} cannot run anything in a build",
+            file=at.file,
+            line=at.line,
+            why=f"a build has the ids from 0 to {RANGE_SIZE - 1}",
+            fix="give the user a smaller number",
+        )
+    return user
 
 
 def _meaning(code: int) -> str:

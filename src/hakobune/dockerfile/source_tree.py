@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from msgspec import Struct
 
-from hakobune.dockerfile.copy_into import Entry, Source, name_of, resolve_inside
+from hakobune.dockerfile.copy_into import Entry, Source, is_copied, name_of, resolve_inside
 from hakobune.dockerfile.file_digests import FileDigests
 from hakobune.dockerfile.patterns import glob_matcher, has_wildcards
 from hakobune.errors import HakoError
@@ -80,6 +80,16 @@ class SourceTree(Struct, frozen=True, eq=False):
     def has(self, path: str) -> bool:
         """Whether something is there that is not ignored."""
         return self._status(resolve_inside(self.root, path)) is not None
+
+    def link_at(self, path: str) -> str | None:
+        """Where the symbolic link at *path* leads; `None` if there is none, or it is ignored."""
+        folder, _, name = path.rpartition("/")
+        inside = resolve_inside(self.root, folder)
+        where = f"{inside}/{name}" if inside else name
+        status = self._status(where) if name else None
+        if status is None or not stat.S_ISLNK(status.st_mode):
+            return None
+        return os.readlink(where, dir_fd=self.root)
 
     def neighbours(self, path: str) -> list[str]:
         """Paths of what lies in the same folder as *path*, for a suggestion."""
@@ -197,9 +207,8 @@ class SourceTree(Struct, frozen=True, eq=False):
         with open(descriptor, "rb", buffering=0) as file:
             content = hashlib.file_digest(file, "sha256").hexdigest()
             if self.owners:
-                for name in sorted(os.listxattr(descriptor)):
-                    if name == "security.capability":
-                        content += os.getxattr(descriptor, name).hex()
+                for name in sorted(filter(is_copied, os.listxattr(descriptor))):
+                    content += f"\0{name}={os.getxattr(descriptor, name).hex()}"
         if self.digests is not None:
             self.digests.put(entry.status, content)
         return content

@@ -11,7 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from hakobune.dockerfile.cache import Inputs
-from hakobune.dockerfile.chown import resolve_owner
+from hakobune.dockerfile.chown import has_names, resolve_owner
 from hakobune.dockerfile.copy_into import (
     Copier,
     CopyError,
@@ -54,9 +54,18 @@ def transfer_step(
         _transfer(workshop, stage, instruction, destination, top, below)
 
     from_ = instruction.from_ if isinstance(instruction, Copy) else ""
-    cheap = (lambda: _inputs_by_layers(workshop, instruction, destination, from_),) if from_ else ()
+    owner: dict[str, object] = {}
+    if instruction.link and has_names(instruction.chown):  # the layers below are not in its key
+        known = _owner(workshop, stage, instruction) or Owner(0, 0)
+        owner = {"owner": [known.uid, known.gid]}
+
+    def by_layers() -> Inputs | None:
+        found = _inputs_by_layers(workshop, instruction, destination, from_)
+        return None if found is None else {**found, **owner}
+
+    cheap = (by_layers,) if from_ else ()
     return Step(
-        inputs=(*cheap, lambda: _inputs(workshop, instruction, destination)),
+        inputs=(*cheap, lambda: {**_inputs(workshop, instruction, destination), **owner}),
         created_by=transfer_created_by(instruction),
         banner=banner,
         alone=instruction.link,
@@ -188,7 +197,11 @@ def _clone(workshop: Workshop, instruction: Add, word: str, undo: ExitStack) -> 
 
 def _select(tree: SourceTree, instruction: Transfer, word: str, from_: str) -> tuple[Source, ...]:
     try:
-        exclude = PatternSet.parse(instruction.exclude).matches if instruction.exclude else None
+        exclude = (
+            PatternSet.parse(instruction.exclude, rooted=False).matches
+            if instruction.exclude
+            else None
+        )
         if isinstance(instruction, Copy) and instruction.parents:
             pivot, found, pattern = word.partition("/./")
             if not found:
@@ -201,6 +214,8 @@ def _select(tree: SourceTree, instruction: Transfer, word: str, from_: str) -> t
     except TextError as error:
         at = instruction.at
         raise DockerfileError(error.problem, file=at.file, line=at.line, fix=error.fix) from error
+    except CopyError as error:  # links that go round in circles
+        raise DockerfileError.at(instruction.at, error) from error
     except SourceMissingError as error:
         why, fix = _why_missing(tree, word, from_)
         raise DockerfileError(
@@ -217,9 +232,18 @@ def _why_missing(tree: SourceTree, word: str, from_: str) -> tuple[str, str]:
     path = clean_destination(word).strip("/")
     if reason := tree.reason(path):
         return f"{reason} leaves it out", f"write !{path} below that line"
+    if (target := tree.link_at(path)) is not None:
+        return (
+            f"it is a symbolic link to {target}, and {_place_of(from_)} has no such file",
+            "copy the file itself" if from_ else "put the file itself into the build context",
+        )
     near = did_you_mean(word, tree.neighbours(word))
-    place = f"the stage or image {from_!r}" if from_ else "the build context"
-    return f"{place} has no such file", near
+    return f"{_place_of(from_)} has no such file", near
+
+
+def _place_of(from_: str) -> str:
+    """What a `from` names, for messages."""
+    return f"the stage or image {from_!r}" if from_ else "the build context"
 
 
 def _write_heredocs(files: Sequence[Heredoc], undo: ExitStack) -> _Picked:
@@ -264,7 +288,8 @@ def _transfer(
             owner=owner or (None if from_stage else Owner(0, 0)),
             upper=str(top.up),
             mode=(lambda bits, folder: mode.apply(bits, is_directory=folder)) if mode else None,
-            directory_mode=mode.octal if mode is not None and mode.octal is not None else 0o755,
+            directory_mode=mode.octal & 0o777 if mode and mode.octal is not None else 0o755,
+            attributes=from_stage,
             now_ns=None if workshop.request.epoch is None else workshop.request.epoch * 10**9,
         )
         try:
