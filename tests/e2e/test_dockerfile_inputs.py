@@ -139,7 +139,75 @@ def test_without_an_agent_a_run_gets_none_unless_it_is_required(
     assert said(world, "unasked", "cat", "/said") == "/run/buildkit/ssh_agent.0\n"
     assert "required:2: the ssh agent 'default' is not given to this build" in required.stderr
     assert "SSH_AUTH_SOCK is not set" in unset.stderr
-    assert "is no socket of one" in file.stderr
+    assert "is no private key in OpenSSH's form or PEM" in file.stderr
+
+
+def make_key(path: Path, *arguments: str) -> Path:
+    subprocess.run(["ssh-keygen", "-q", "-N", "", "-f", path, *arguments], check=True)
+    return path
+
+
+@needs_agent
+def test_keys_in_files_sign_for_a_run_and_are_nowhere_else(
+    world: Installation, tmp_path: Path
+) -> None:
+    keys = [
+        make_key(tmp_path / "ed25519", "-t", "ed25519"),
+        make_key(tmp_path / "rsa", "-t", "rsa", "-b", "2048"),
+        make_key(tmp_path / "ecdsa", "-t", "ecdsa", "-m", "PEM"),
+    ]
+    public = " ".join(f"/public/{key.name}.pub" for key in keys)
+    fill(
+        tmp_path / "context",
+        {
+            "Dockerfile": "FROM with-ssh\nCOPY *.pub /public/\n"
+            f"RUN --mount=type=ssh ssh-add -l >/keys; ssh-add -T {public} 2>&1; ssh-add -D; echo $? >>/keys\n"
+        },
+    )
+    for key in keys:
+        shutil.copy(f"{key}.pub", tmp_path / "context")
+
+    done = build(
+        world, tmp_path / "context", "-t", "keys", "--no-cache",
+        "--ssh", "default=" + ",".join(map(str, keys)),
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    *listed, refused = said(world, "keys", "cat", "/keys").splitlines()
+    prints = [
+        subprocess.run(["ssh-keygen", "-l", "-f", key], capture_output=True, text=True).stdout
+        for key in keys
+    ]
+    assert [line.split()[1] for line in listed] == [line.split()[1] for line in prints]
+    assert refused == "1"  # ssh-add -D
+    assert "Cannot verify" not in done.stderr
+    assert "failed" not in done.stderr
+    for key in keys:
+        secret = key.read_text().splitlines()[2].encode()
+        assert secret not in done.stderr.encode()
+        found = subprocess.run(["grep", "-rqF", secret, world.home], capture_output=True)
+        assert found.returncode == 1
+
+
+@needs_agent
+def test_keys_that_cannot_be_used_are_refused_before_the_build(
+    world: Installation, tmp_path: Path
+) -> None:
+    locked = make_key(tmp_path / "locked", "-t", "ed25519")
+    subprocess.run(["ssh-keygen", "-q", "-p", "-N", "words", "-P", "", "-f", locked], check=True)
+    fill(tmp_path, {"Dockerfile": "FROM with-ssh\n"})
+
+    with ssh_agent() as (socket, _):
+        refused = [
+            build(world, tmp_path, "--ssh", f"default={locked}"),
+            build(world, tmp_path, "--ssh", f"default={socket},{locked}"),
+            build(world, tmp_path, "--ssh", f"a={socket}", "--ssh", f"a={socket}"),
+        ]
+
+    assert [done.returncode for done in refused] == [2, 2, 2]
+    assert f'eval "$(ssh-agent)" && ssh-add {locked}; then --ssh default' in refused[0].stderr
+    assert "an id is one agent or keys" in refused[1].stderr
+    assert "--ssh a is given twice" in refused[2].stderr
 
 
 @needs_agent

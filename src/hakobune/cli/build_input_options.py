@@ -20,6 +20,6 @@ def add_build_inputs(group: argparse._ActionsContainer) -> None:
         help="what FROM, COPY --from and RUN --mount read instead of an image or a stage of that name",
     )  # fmt: skip
     group.add_argument(
-        "--ssh", action="append", default=[], metavar="ID[=SOCKET]",
-        help="lend an ssh agent to RUN --mount=type=ssh: default is that of SSH_AUTH_SOCK",
+        "--ssh", action="append", default=[], metavar="ID[=SOCKET|=KEYFILE,…]",
+        help="lend an ssh agent to RUN --mount=type=ssh: that of SSH_AUTH_SOCK, that of a socket, or one with these keys",
     )  # fmt: skip

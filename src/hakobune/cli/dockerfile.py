@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hakobune.cli.assignments import parse_pairs, parse_variables
 from hakobune.cli.build_input_options import add_build_inputs
+from hakobune.cli.dockerfile_inputs import read_agents, read_contexts, read_secrets
 from hakobune.cli.main import Context
 from hakobune.errors import HakoError, UsageError
 
 if TYPE_CHECKING:  # the build's imports take longer than `--help` may
     from hakobune.dockerfile.build import Built
-    from hakobune.dockerfile.request import DockerfileRequest, NamedContext
+    from hakobune.dockerfile.request import DockerfileRequest
     from hakobune.oci.platform import Platform
     from hakobune.progress import Progress
 
@@ -113,9 +113,9 @@ def request_from_arguments(
         text=text,
         target=arguments.target,
         args=parse_variables(arguments.build_arg, context.env, "--build-arg"),
-        secrets=_secrets(arguments.secret, context.env),
-        contexts=_contexts(arguments.build_context),
-        ssh=_agents(arguments.ssh, context.env),
+        secrets=read_secrets(arguments.secret, context.env),
+        contexts=read_contexts(arguments.build_context),
+        ssh=read_agents(arguments.ssh, context.env),
         platform=platform,
         names=tuple(map(Reference.parse, names)),
         no_cache=arguments.no_cache,
@@ -188,89 +188,6 @@ def _build_several(
         index = publish_index(store, [one.image for one in built], request.names)
         store.sync_later()
     return sum(one.made for one in built), str(index)
-
-
-def _contexts(texts: Iterable[str]) -> dict[str, NamedContext]:
-    if not texts:
-        return {}
-    from hakobune.dockerfile.named_contexts import parse_context
-
-    found = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not (name and equals and value):
-            raise UsageError(
-                f"--build-context {text} cannot be understood", fix="--build-context NAME=DIR"
-            )
-        found[name] = parse_context(value, folder=Path.cwd())
-    return found
-
-
-def _agents(texts: Iterable[str], env: Mapping[str, str]) -> dict[str, Path]:
-    """The sockets of `--ssh`, by id.
-
-    Raises:
-        UsageError: there is none.
-    """
-    found = {}
-    for text in texts:
-        name, _, value = text.partition("=")
-        path = Path(value or env.get("SSH_AUTH_SOCK", "")).expanduser()
-        if not value and not env.get("SSH_AUTH_SOCK"):
-            raise UsageError(
-                f"the ssh agent {name or 'default'} cannot be lent",
-                why="SSH_AUTH_SOCK is not set: no agent runs for this user",
-                fix='eval "$(ssh-agent)" && ssh-add',
-            )
-        if not path.is_socket():
-            raise UsageError(
-                f"the ssh agent {name or 'default'} cannot be lent",
-                why=f"{path} is no socket of one",
-                fix=f"ssh-add {path}, and --ssh {name or 'default'}"
-                if path.is_file()
-                else "--ssh default, or --ssh ID=SOCKET",
-            )
-        found[name or "default"] = path
-    return found
-
-
-def _secrets(texts: Iterable[str], env: Mapping[str, str]) -> dict[str, bytes]:
-    found = {}
-    for text in texts:
-        fields: dict[str, str] = {}
-        for part in text.split(","):
-            key, _, value = part.partition("=")
-            fields[key.strip()] = value
-        identity = fields.get("id", "")
-        source = fields.get("src") or fields.get("source")
-        variable = fields.get("env")
-        unknown = set(fields) - {"id", "src", "source", "env", "type"}
-        if not identity or unknown:
-            raise UsageError(
-                "a --secret cannot be understood",
-                why=f"it has no field {sorted(unknown)[0]!r}" if unknown else "it has no id",
-                fix="--secret id=NAME,src=FILE or --secret id=NAME,env=VARIABLE",
-            )
-        found[identity] = _secret_value(identity, source, variable, env)
-    return found
-
-
-def _secret_value(
-    identity: str, source: str | None, variable: str | None, env: Mapping[str, str]
-) -> bytes:
-    if source is None:
-        name = variable or identity
-        if name in env:
-            return os.fsencode(env[name])
-        if variable is not None:
-            raise UsageError(f"the secret {identity} cannot be had", why=f"{variable} is not set")
-        source = identity
-    try:
-        return Path(source).expanduser().read_bytes()
-    except OSError as error:
-        raise UsageError(
-            f"the secret {identity} cannot be had", why=f"{source}: {error.strerror}"
-        ) from error
 
 
 def _timestamp(text: str | None) -> int | None:

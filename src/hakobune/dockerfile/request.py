@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from hakobune.oci.platform import Platform
 from hakobune.oci.reference import Reference
+
+if TYPE_CHECKING:  # a build without an agent does without its module
+    from hakobune.dockerfile.ssh_agent import Agent
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,7 @@ class DockerfileRequest:
         args: `--build-arg`.
         secrets: by id. The values go nowhere but into the RUNs that mount them.
         contexts: `--build-context`, by name: read instead of images and stages of these names.
-        ssh: sockets of agents, by id, that RUNs may ask.
+        ssh: agents, by id, that RUNs may ask.
         names: of the image; may be empty.
         pull: whether base images are asked for at their registries: what is missing, always, never.
         network: of RUNs that do not say.
@@ -64,7 +67,7 @@ class DockerfileRequest:
     args: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, bytes] = field(default_factory=dict)
     contexts: Mapping[str, NamedContext] = field(default_factory=dict)
-    ssh: Mapping[str, Path] = field(default_factory=dict)
+    ssh: Mapping[str, Agent] = field(default_factory=dict)
     platform: Platform
     names: tuple[Reference, ...] = ()
     no_cache: bool = False

@@ -17,7 +17,7 @@ from hakobune.dockerfile.errors import DockerfileError, TextError
 from hakobune.dockerfile.instructions import Mount, MountType, Position, Sharing
 from hakobune.dockerfile.mount import mount_target
 from hakobune.dockerfile.mount_sources import copy_from_context
-from hakobune.dockerfile.ssh_agent import SOCKET, lent_agent
+from hakobune.dockerfile.ssh_agent import SOCKET, Agent, lent_agent
 from hakobune.dockerfile.step_layers import Top
 from hakobune.dockerfile.workshop import Workshop
 from hakobune.runtime import mount as mounts
@@ -93,7 +93,7 @@ def give_mounts(
     return given
 
 
-def _lend_agent(agent: Path, item: Mount, folder: Path, slot: Slot, undo: ExitStack) -> int:
+def _lend_agent(agent: Agent, item: Mount, folder: Path, slot: Slot, undo: ExitStack) -> int:
     undo.enter_context(
         lent_agent(
             agent,
@@ -111,7 +111,7 @@ def _no_agent(name: str, at: Position) -> DockerfileError:
         file=at.file,
         line=at.line,
         why="--mount=type=ssh,required asks for it",
-        fix=f"hako dockerfile build --ssh {name} … lends the one of SSH_AUTH_SOCK, --ssh {name}=SOCKET another",
+        fix=f"hako dockerfile build --ssh {name} … lends the one of SSH_AUTH_SOCK, --ssh {name}=SOCKET another, --ssh {name}=KEYFILE one with that key",
     )
 
 

@@ -1,4 +1,4 @@
-"""`RUN --mount=type=ssh`: the caller's ssh agent, lent to one command.
+"""`RUN --mount=type=ssh`: an ssh agent, lent to one command.
 
 The command gets a socket of its own, since an agent answers nobody but its user. It may list keys and have something signed;
 what would change the agent (add, remove, lock, extensions) is answered with a failure, as BuildKit does
@@ -11,19 +11,50 @@ import contextlib
 import os
 import socket
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
-from typing import Final
+from typing import Final, Protocol
 
 SOCKET: Final = "agent"
-_REQUEST_IDENTITIES, _SIGN_REQUEST = 11, 13
-_ALLOWED: Final = frozenset({_REQUEST_IDENTITIES, _SIGN_REQUEST})
-_FAILURE: Final = struct.pack(">IB", 1, 5)
+REQUEST_IDENTITIES, SIGN_REQUEST = 11, 13
+FAILURE: Final = b"\5"
+_ALLOWED: Final = frozenset({REQUEST_IDENTITIES, SIGN_REQUEST})
 _LENGTH: Final = struct.Struct(">I")
 # What OpenSSH's agent takes as the longest message.
 _LONGEST: Final = 256 * 1024
+
+
+class Agent(Protocol):
+    """Who answers."""
+
+    def connect(self) -> AbstractContextManager[Callable[[bytes], bytes | None]]:
+        """A conversation: each message gets its answer, both without their length; `None`: the agent has ended it.
+
+        Raises:
+            OSError: there is no agent any more.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SocketAgent:
+    """The agent behind a socket."""
+
+    path: Path
+
+    @contextmanager
+    def connect(self) -> Iterator[Callable[[bytes], bytes | None]]:
+        with socket.socket(socket.AF_UNIX) as upstream:
+            upstream.connect(str(self.path))
+
+            def ask(message: bytes) -> bytes | None:
+                upstream.sendall(_LENGTH.pack(len(message)) + message)
+                return _read_message(upstream)
+
+            yield ask
 
 
 def may_pass(message: bytes) -> bool:
@@ -32,7 +63,7 @@ def may_pass(message: bytes) -> bool:
 
 
 @contextmanager
-def lent_agent(agent: Path, folder: Path, *, owner: tuple[int, int], mode: int) -> Iterator[None]:
+def lent_agent(agent: Agent, folder: Path, *, owner: tuple[int, int], mode: int) -> Iterator[None]:
     """A socket `agent` in the new folder *folder* that asks *agent*, while the block lasts.
 
     Args:
@@ -58,7 +89,7 @@ def lent_agent(agent: Path, folder: Path, *, owner: tuple[int, int], mode: int) 
             thread.join()
 
 
-def _accept(listener: socket.socket, agent: Path) -> None:
+def _accept(listener: socket.socket, agent: Agent) -> None:
     while True:
         try:
             client, _ = listener.accept()
@@ -67,16 +98,11 @@ def _accept(listener: socket.socket, agent: Path) -> None:
         Thread(target=_serve, args=(client, agent), name="ssh agent client", daemon=True).start()
 
 
-def _serve(client: socket.socket, agent: Path) -> None:
+def _serve(client: socket.socket, agent: Agent) -> None:
     """One connection, until either side ends it."""
-    with client, contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as upstream:
-        upstream.connect(str(agent))
+    with client, contextlib.suppress(OSError), agent.connect() as ask:
         while (message := _read_message(client)) is not None:
-            if not may_pass(message):
-                client.sendall(_FAILURE)
-                continue
-            upstream.sendall(_LENGTH.pack(len(message)) + message)
-            answer = _read_message(upstream)
+            answer = ask(message) if may_pass(message) else FAILURE
             if answer is None:
                 return
             client.sendall(_LENGTH.pack(len(answer)) + answer)

@@ -10,7 +10,7 @@ from threading import Thread
 
 import pytest
 
-from hakobune.dockerfile.ssh_agent import lent_agent, may_pass
+from hakobune.dockerfile.ssh_agent import SocketAgent, lent_agent, may_pass
 
 LIST = struct.pack(">IB", 1, 11)
 IDENTITIES = struct.pack(">IBI", 5, 12, 0)
@@ -43,7 +43,9 @@ def an_agent(path: Path, answers: int) -> Thread:
 def test_questions_are_answered_by_the_agent_and_changes_are_refused(tmp_path: Path) -> None:
     agent = an_agent(tmp_path / "real", answers=2)
     folder = tmp_path / ("long" * 30) / "lent"
-    with lent_agent(tmp_path / "real", folder, owner=(os.getuid(), os.getgid()), mode=0o600):
+    with lent_agent(
+        SocketAgent(tmp_path / "real"), folder, owner=(os.getuid(), os.getgid()), mode=0o600
+    ):
         client = socket.socket(socket.AF_UNIX)
         directory = os.open(folder, os.O_RDONLY)
         client.connect(f"/proc/self/fd/{directory}/agent")
