@@ -679,6 +679,122 @@ def test_a_database_that_ends_every_connection_is_connected_to_again() -> None:
             assert http.push_image("shop/ended/web", "2", b"another") != tag
 
 
+# Sessions that end in several ways at once
+
+
+def test_what_a_refused_upload_has_left_is_no_way_to_change_a_blob(
+    registry: HakoRegistry, http: RegistryHttp
+) -> None:
+    """The file was linked to its place when the quota refused its row; the session goes on."""
+    data = os.urandom(5000)
+    digest = digest_of(data)
+    location = begin(http, "shop/narrow/web")
+    set_quota(registry, "shop/narrow", 100)
+    refused = http.send("PUT", location, data, parameters=[("digest", digest)])
+
+    more = http.send("PATCH", location, b"of another kind")
+    pushed = http.push_blob("shop/wide/web", data)
+
+    assert (refused.status, refused.code) == (403, "DENIED")
+    assert more.status == 202
+    assert http.send("GET", location).header("range") == f"0-{len(data) + 14}"
+    assert blob_file(registry, pushed).read_bytes() == data
+    set_quota(registry, "shop/narrow", 1_000_000)
+    whole = data + b"of another kind"
+    closed = http.send("PUT", location, parameters=[("digest", digest_of(whole))])
+    assert closed.status == 201
+    assert http.send("GET", f"/v2/shop/narrow/web/blobs/{digest_of(whole)}").body == whole
+    assert not {digest, digest_of(whole)} & set(verify(registry))
+
+
+def set_quota(registry: HakoRegistry, repository: str, limit_bytes: int) -> None:
+    project, name = repository.split("/")
+    resource = f"projects/{project}/locations/local/repositories/{name}"
+    with contextlib.closing(sqlite3.connect(registry.home / "registry/meta.db")) as database:
+        with database:
+            database.execute("INSERT OR REPLACE INTO quota VALUES (?, ?)", (resource, limit_bytes))
+
+
+def test_an_upload_that_is_cancelled_while_it_arrives_ends_with_404(
+    registry: HakoRegistry, http: RegistryHttp
+) -> None:
+    data = os.urandom(20_000)
+    location = begin(http)
+    with connect(registry) as raw:
+        target = f"{location}?digest={digest_of(data)}"
+        raw.sendall(head("PUT", target, f"Content-Length: {len(data)}") + data[:9000])
+        time.sleep(0.3)
+
+        cancelled = http.send("DELETE", location)
+        raw.sendall(data[9000:])
+        assert status_of(raw) == 404
+
+    assert cancelled.status == 204
+    assert not (registry.home / "registry/uploads" / location.rpartition("/")[2]).exists()
+
+
+def test_whatever_is_done_to_uploads_at_once_no_request_fails_inside() -> None:
+    """Few bytes and few sessions in many hands, the collector all the time."""
+    with hako_registry(environment={"HAKO_REGISTRY_GRACE": "1"}) as registry:
+        crowd = Crowd(registry)
+        with ThreadPoolExecutor(8) as threads:
+            for done in [threads.submit(crowd.act, number) for number in range(8)]:
+                done.result()
+
+        assert crowd.failed == []
+        assert {201, 202, 204, 404, 409} <= crowd.statuses
+        assert '"level": "ERROR"' not in registry.log.read_text()
+        check_files(registry)
+        assert verify(registry) == []
+
+
+@dataclass
+class Crowd:
+    """Clients that begin, fill, close, cancel, delete and read, without regard for each other."""
+
+    registry: HakoRegistry
+    seconds: float = 6.0
+    locations: dict[int, str] = field(default_factory=dict)
+    statuses: set[int] = field(default_factory=set)
+    failed: list[str] = field(default_factory=list)
+
+    def act(self, number: int) -> None:
+        turn = random.Random(number)
+        end = time.monotonic() + self.seconds
+        with self.registry.as_owner() as http:
+            while time.monotonic() < end and not self.failed:
+                method, target, body, digest = self._choose(turn)
+                parameters = [("digest", digest)] if digest else []
+                answer = http.send(method, target, body, parameters=parameters)
+                self.statuses.add(answer.status)
+                if answer.status >= 500:
+                    self.failed.append(f"{method} {target}: {answer.status} {answer.body!r}")
+                if answer.status == 202 and method == "POST":
+                    self.locations[turn.randrange(4)] = answer.header("location")
+
+    def _choose(self, turn: random.Random) -> tuple[str, str, bytes | None, str]:
+        name = f"shop/crowd{turn.randrange(2)}/web"
+        data = turn.choice((b"", b"a", b"ab" * 30_000, b"abc" * 100_000))
+        location = self.locations.get(turn.randrange(4))
+        act = turn.choice(("begin", "whole", "patch", "put", "put", "close", "cancel", "delete"))
+        if act == "begin" or (location is None and act in ("patch", "put", "close", "cancel")):
+            return "POST", f"/v2/{name}/blobs/uploads/", None, ""
+        assert location is not None or act in ("whole", "delete")
+        match act:
+            case "whole":
+                return "POST", f"/v2/{name}/blobs/uploads/", data, digest_of(data)
+            case "patch":
+                return "PATCH", location or "", data, ""
+            case "put":
+                return "PUT", location or "", data, digest_of(data)
+            case "close":
+                return "PUT", location or "", None, digest_of(data)
+            case "cancel":
+                return "DELETE", location or "", None, ""
+            case _:
+                return "DELETE", f"/v2/{name}/blobs/{digest_of(data)}", None, ""
+
+
 # The disk
 
 

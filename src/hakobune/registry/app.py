@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
 from hakobune import __version__
+from hakobune.errors import HakoError
 from hakobune.iam.roles import DELETE, PULL, PUSH
 from hakobune.registry.admission import Admission, RefusedError
 from hakobune.registry.answer import API_VERSION, JSON, Answer, Headers, error_answer, json_answer
@@ -99,9 +101,11 @@ class App:
             answer = error_answer(
                 503, "UNAVAILABLE", "the registry's database is not available", headers=_RETRY
             )
+        except OSError as error:
+            answer = _system_failure(error, head.target)
         except Exception:
             logger.exception("a request failed", extra={"target": head.target})
-            answer = error_answer(500, "UNKNOWN", "the registry has failed; its log says why")
+            answer = _failure()
         if API_VERSION in answer.headers or route.kind in _APART:
             return answer
         return Answer(
@@ -196,6 +200,25 @@ def _refusal(error: RegistryError) -> Answer:
     if error.retry_after_s is not None:
         headers += (("Retry-After", str(error.retry_after_s)),)
     return Answer(status=error.status, headers=headers, body=error.body())
+
+
+def _system_failure(error: OSError, target: str) -> Answer:
+    """Full, or for a while unable: the client may come again. Everything else that the system says is our fault."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return _refusal(
+            RegistryError("INSUFFICIENT_STORAGE", "the registry's disk is full", retry_after_s=60)
+        )
+    if isinstance(error, HakoError) or error.errno in (errno.EMFILE, errno.ENFILE):
+        logger.error("the storage did not answer", extra={"reason": str(error), "target": target})
+        return error_answer(
+            503, "UNAVAILABLE", "the registry's storage does not answer", headers=_RETRY
+        )
+    logger.error("a request failed", exc_info=error, extra={"target": target})
+    return _failure()
+
+
+def _failure() -> Answer:
+    return error_answer(500, "UNKNOWN", "the registry has failed; its log says why")
 
 
 def _not_allowed(exchange: Exchange) -> RegistryError:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +30,7 @@ class Storage(Protocol):
     def put(self, staged: Path, digest: str) -> str:
         """Store the file *staged*, whose bytes have that digest, durably; its key. *staged* stays where it is.
 
-        What is stored already under the same digest stays as it is.
+        What is stored already under the same digest stays as it is, if it has as many bytes.
         """
         ...
 
@@ -155,15 +157,10 @@ class LocalStorage:
         target = self._prefix + key
         folder = os.path.dirname(target)
         try:
-            os.link(staged, target)
-        except FileExistsError:
-            pass
+            _link(staged, target)
         except FileNotFoundError:
             _make_durably(Path(folder))
-            try:
-                os.link(staged, target)
-            except FileExistsError:
-                pass
+            _link(staged, target)
         _sync_folder(folder)
         return key
 
@@ -203,9 +200,10 @@ class LocalStorage:
         """Unlink what was retired; the bytes that this gave back. Transfers under way go on."""
         freed = 0
         for entry in os.scandir(self.trash):
-            found = entry.stat(follow_symlinks=False)
-            freed += found.st_size if found.st_nlink == 1 else 0
-            Path(entry.path).unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # two at once
+                found = entry.stat(follow_symlinks=False)
+                os.unlink(entry.path)
+                freed += found.st_size if found.st_nlink == 1 else 0
         return freed
 
     def quarantine(self, key: str) -> str:
@@ -222,6 +220,24 @@ class LocalStorage:
                 key = f"{folder}/{name}".removeprefix(self._prefix)
                 if (found := self.stat(key)) is not None:
                     yield found
+
+
+def _link(staged: Path, target: str) -> None:
+    """Give the file its place; one that has it already keeps it, unless it was cut or grew, which no digest allows."""
+    try:
+        os.link(staged, target)
+    except FileExistsError:
+        with contextlib.suppress(
+            FileNotFoundError
+        ):  # retired just now: who has linked it finds out
+            if os.stat(target).st_size != os.stat(staged).st_size:
+                _replace(staged, target)
+
+
+def _replace(staged: Path, target: str) -> None:
+    beside = f"{target}.{os.getpid()}.{threading.get_ident()}"
+    os.link(staged, beside)
+    os.rename(beside, target)
 
 
 def _make_durably(folder: Path) -> None:

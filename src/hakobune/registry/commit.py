@@ -5,7 +5,6 @@ A 201 is strict: the file is synced, linked to its place and its folder synced b
 
 from __future__ import annotations
 
-import errno
 from pathlib import Path
 
 from hakobune.registry.answer import Answer
@@ -22,19 +21,12 @@ async def stream(exchange: Exchange, staged: StagedFile) -> None:
 
     Raises:
         ClientGoneError: the rest will not come.
-        RegistryError: INSUFFICIENT_STORAGE if the disk is full.
+        OSError: the disk is full.
     """
     try:
-        try:
-            await exchange.receive(staged.write)
-        finally:
-            staged.flush()
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise RegistryError(
-                "INSUFFICIENT_STORAGE", "the registry's disk is full", retry_after_s=60
-            ) from error
-        raise
+        await exchange.receive(staged.write)
+    finally:
+        staged.flush()
 
 
 async def commit_staged(

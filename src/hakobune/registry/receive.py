@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -93,14 +93,18 @@ async def describe_upload(parts: Parts, exchange: Exchange) -> Answer:
 
 
 async def cancel_upload(parts: Parts, exchange: Exchange) -> Answer:
-    """Forget a session and its bytes."""
+    """Forget a session and its bytes; a request that is just using them ends with its own answer, and removes them."""
     upload = await _find(parts, exchange)
     await parts.metadata.end_upload(exchange.repository, upload.id)
-    (parts.uploads / upload.id).unlink(missing_ok=True)
+    path = parts.uploads / upload.id
+    with contextlib.suppress(RegistryError):
+        descriptor = lock_staged(path)
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
     return Answer(status=204)
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def _session(parts: Parts, exchange: Exchange) -> AsyncIterator[tuple[Upload, StagedFile]]:
     """The session of the path with its file, which nobody else has.
 
@@ -148,18 +152,30 @@ async def _receive(
     staged: StagedFile,
     chunk: ByteRange | None,
 ) -> None:
-    """Take the body, and note how far the session has come, whatever happens."""
+    """Take the body, and note how far the session has come, whatever happens.
+
+    Raises:
+        RegistryError: BLOB_UPLOAD_UNKNOWN if the session has ended meanwhile; SIZE_INVALID.
+        OSError: the disk is full.
+    """
+    if staged.is_sealed:
+        await parts.in_thread(staged.unseal)
+    goes_on = False
     try:
         await stream(exchange, staged)
     finally:
         crash_point("upload-received")
-        await parts.metadata.save_upload(
+        goes_on = await parts.metadata.save_upload(
             upload.id,
             before=upload.received,
             received=staged.offset,
             hash_state=staged.running.state(),
         )
+        if not goes_on:
+            staged.path.unlink(missing_ok=True)
         crash_point("upload-saved")
+    if not goes_on:
+        raise upload_unknown(upload.id)
     if chunk is not None and staged.offset != chunk.offset + chunk.count:
         raise RegistryError(
             "SIZE_INVALID",

@@ -1,7 +1,9 @@
 """The file of an upload session: bytes are appended and hashed as they come, under one lock a session.
 
 The database knows how far it is believed and the hash's state there; a file that is longer was written by a
-process that died, and is cut.
+process that died, and is cut. A file without write permission is *sealed*: a commit that came to nothing (a full
+quota, a busy database, a kill) may have linked it to a blob's place (`LocalStorage.put`), so it is never written to
+or cut again. Who has more to write gets a copy.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -31,6 +34,19 @@ class StagedFile:
         self._descriptor = descriptor
         self._pieces: list[memoryview] = []
         self._waiting = 0  # bytes of them
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether `unseal` has to come before `write`."""
+        return _is_sealed(self._descriptor)
+
+    def unseal(self) -> None:
+        """Go on with a copy of a sealed file, which takes its name. Blocks as long as copying takes.
+
+        Raises:
+            OSError: the disk is full; everything is as it was.
+        """
+        _go_on_with_copy(self.path, self._descriptor, self.offset)
 
     def write(self, data: memoryview) -> None:
         """Append *data*, which must not change before `flush`; many pieces are written at once.
@@ -90,10 +106,7 @@ def create_staged(path: Path, algorithm: str) -> StagedFile:
     Raises:
         OSError: it cannot be made.
     """
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
-    descriptor = os.open(path, flags, 0o600)
-    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return StagedFile(path, descriptor, 0, start_hash(algorithm))
+    return StagedFile(path, _create(path), 0, start_hash(algorithm))
 
 
 def lock_staged(path: Path) -> int:
@@ -104,10 +117,14 @@ def lock_staged(path: Path) -> int:
     """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+    except PermissionError:  # sealed, and we are not root
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         raise RegistryError("BLOB_UPLOAD_UNKNOWN", "there is no such upload") from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not _is_at(path, descriptor):  # `unseal` was first
+            raise BlockingIOError
     except BlockingIOError:
         os.close(descriptor)
         raise RegistryError(
@@ -127,7 +144,9 @@ def resume_staged(
     size = os.fstat(descriptor).st_size
     if size < offset:
         raise RegistryError("BLOB_UPLOAD_UNKNOWN", "what was uploaded is gone: start again")
-    if size > offset:
+    if size > offset and _is_sealed(descriptor):  # the row was undone by a power loss
+        _go_on_with_copy(path, descriptor, offset)
+    elif size > offset:
         os.ftruncate(descriptor, offset)
     running = None if state is None else resume_hash(algorithm, state)
     if running is None:
@@ -135,6 +154,42 @@ def resume_staged(
         for piece in _read_all(descriptor, offset):
             running.update(piece)
     return StagedFile(path, descriptor, offset, running)
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _is_sealed(descriptor: int) -> bool:
+    return not os.fstat(descriptor).st_mode & stat.S_IWUSR
+
+
+def _go_on_with_copy(path: Path, descriptor: int, size: int) -> None:
+    """Put a copy of the first *size* bytes in the place of *path*; from now on *descriptor* is that one, and its lock."""
+    beside = path.with_name(f"{path.name}.copy")
+    beside.unlink(missing_ok=True)  # of a process that died
+    copy = _create(beside)
+    try:
+        for piece in _read_all(descriptor, size):
+            while len(piece):
+                piece = piece[os.write(copy, piece) :]
+        beside.rename(path)
+        os.dup2(copy, descriptor, inheritable=False)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(copy)
+
+
+def _create(path: Path) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return descriptor
 
 
 def _read_all(descriptor: int, size: int) -> Iterator[memoryview]:

@@ -117,3 +117,18 @@ def test_a_stored_blob_can_be_written_by_nobody(tmp_path: Path) -> None:
         assert stat.S_IMODE(world.path_of(digest).stat().st_mode) == 0o444
 
     in_world(tmp_path, test)
+
+
+def test_a_stored_file_of_another_length_gives_way_to_the_right_bytes(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        digest = await world.push_blob(b"data")
+        path = world.path_of(digest)
+        path.unlink()
+        path.write_bytes(b"dat")
+
+        await world.push_blob(b"data")
+
+        assert path.read_bytes() == b"data"
+        assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+    in_world(tmp_path, test)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 from pathlib import Path
@@ -102,3 +103,73 @@ def test_a_session_that_is_gone_is_unknown(tmp_path: Path) -> None:
         lock_staged(tmp_path / "none")
 
     assert caught.value.code == "BLOB_UPLOAD_UNKNOWN"
+
+
+def a_sealed_session(path: Path, data: bytes) -> bytes | None:
+    """A session as a commit leaves it that has linked the file and then failed; the hash's state."""
+    first = create_staged(path, "sha256")
+    first.write(view(data))
+    first.flush()
+    first.close()
+    path.chmod(0o444)
+    os.link(path, path.with_name("blob"))
+    return first.running.state()
+
+
+def test_a_file_that_may_be_a_blobs_is_copied_before_more_is_written(tmp_path: Path) -> None:
+    state = a_sealed_session(tmp_path / "one", b"abc")
+
+    second = resume(tmp_path / "one", 3, state)
+    assert second.is_sealed
+    second.unseal()
+    second.write(view(b"def"))
+    second.flush()
+
+    assert not second.is_sealed
+    assert (tmp_path / "blob").read_bytes() == b"abc"
+    assert (tmp_path / "one").read_bytes() == b"abcdef"
+    assert second.digest("sha512") == f"sha512:{hashlib.sha512(b'abcdef').hexdigest()}"
+    with pytest.raises(RegistryError):
+        lock_staged(tmp_path / "one")
+    second.close()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["blob", "one"]
+
+
+def test_a_file_that_may_be_a_blobs_is_not_cut(tmp_path: Path) -> None:
+    """A power loss may have undone the row, not the file."""
+    first = create_staged(tmp_path / "one", "sha256")
+    first.write(view(b"abc"))
+    first.flush()
+    state = first.running.state()
+    first.write(view(b"def"))
+    first.flush()
+    first.close()
+    (tmp_path / "one").chmod(0o444)
+    os.link(tmp_path / "one", tmp_path / "blob")
+
+    second = resume(tmp_path / "one", 3, state)
+
+    assert not second.is_sealed
+    second.close()
+    assert (tmp_path / "blob").read_bytes() == b"abcdef"
+    assert (tmp_path / "one").read_bytes() == b"abc"
+
+
+def test_who_has_opened_a_file_that_was_then_copied_does_not_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = a_sealed_session(tmp_path / "one", b"abc")
+    second = resume(tmp_path / "one", 3, state)
+    flock = fcntl.flock
+
+    def late(descriptor: int, operation: int) -> None:
+        monkeypatch.undo()
+        second.unseal()
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with pytest.raises(RegistryError) as caught:
+        lock_staged(tmp_path / "one")
+    second.close()
+
+    assert caught.value.status == 409
