@@ -13,13 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from hakobune.builds.debian import (
-    APT_HELPER,
-    Package,
-    PackageGoneError,
-    fetch_packages,
-    write_repository,
-)
+from hakobune.builds.package_download import APT_HELPER, PackageGoneError, fetch_packages
+from hakobune.builds.package_lock import Package
+from hakobune.builds.package_repository import write_repository
 from hakobune.errors import HakoError
 from hakobune.progress import RecordedProgress, SilentProgress
 

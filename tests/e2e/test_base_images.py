@@ -18,7 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from hakobune.builds.base import DEFINITION, BaseImages, ensure_base_images
+from hakobune.builds.base import BaseImages, ensure_base_images
+from hakobune.builds.base_definition import DEFINITION
 from hakobune.builds.builder import Builder
 from hakobune.builds.default_builder import ensure_default_builder
 from hakobune.errors import HakoError

@@ -5,57 +5,44 @@ from __future__ import annotations
 import os
 import shutil
 import time
-import tomllib
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from hakobune.builds.bootstrap import (
-    BUILD_UID,
-    GROUP_ID,
-    RUN_UID,
-    TreePlan,
-    make_build_tree,
-    make_run_tree,
-    make_tiny_tree,
-    scratch,
+from hakobune.builds.base_definition import (
+    DEFINITION,
+    LOCK_FILE,
+    Definition,
+    base_inputs,
+    check_architecture,
 )
-from hakobune.builds.debian import (
-    Archive,
-    Package,
-    PackageGoneError,
-    PackageLock,
-    fetch_packages,
-    parse_lock,
-    render_lock,
-    resolve_packages,
-)
+from hakobune.builds.base_layers import BaseLayers, make_layers
+from hakobune.builds.base_packages import fetch_locked
+from hakobune.builds.base_tree import BUILD_UID, GROUP_ID, RUN_UID
+from hakobune.builds.package_lock import PackageLock, parse_lock
 from hakobune.builds.platform_names import name_for_platform
+from hakobune.builds.scratch import scratch
 from hakobune.distribution.transfer import find_local
 from hakobune.errors import HakoError
 from hakobune.oci.blobs import room_for
 from hakobune.oci.config import ContainerConfig, History, ImageConfig, RootFs
 from hakobune.oci.digest import Digest
-from hakobune.oci.layer import Layer, write_base_layer
+from hakobune.oci.layer import Layer
 from hakobune.oci.manifest import Image
 from hakobune.oci.platform import Platform
 from hakobune.oci.reference import Reference
 from hakobune.oci.store import Store
 from hakobune.progress import Progress
 from hakobune.runtime.emulation import check_can_run
-from hakobune.support.files import read_toml, write_atomically
 from hakobune.support.locks import exclusive
 
-DEFINITION: Final = Path(__file__).parents[3] / "builders/debian"
 BUILD_IMAGE: Final = Reference.parse("hako/base-build:13")
 RUN_IMAGE: Final = Reference.parse("hako/base-run:13")
 TINY_IMAGE: Final = Reference.parse("hako/base-tiny:13")
 INPUTS_LABEL: Final = "io.hakobune.base.inputs"
 PATH: Final = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-ARCHITECTURES: Final = ("amd64", "arm64")
 TOOLS: Final = {
     "mmdebstrap": "mmdebstrap",
     "dpkg-deb": "dpkg",
@@ -64,8 +51,6 @@ TOOLS: Final = {
 }
 # The downloads, the trees while they are made, and the compressed layers.
 NEEDED_BYTES: Final = 1_000_000_000
-# Changes when this module makes other images of the same packages, so that kept ones are made anew.
-RECIPE: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,49 +60,6 @@ class BaseImages:
     build: Image
     run: Image
     tiny: Image
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Definition:
-    """`base.toml`: what goes into the images, apart from versions."""
-
-    version: str
-    stack: str
-    archive: Archive
-    left_out: tuple[str, ...]
-    kept: tuple[str, ...]
-    left_out_of_build: tuple[str, ...]
-    tiny: tuple[str, ...]
-
-    @classmethod
-    def from_document(cls, document: Mapping[str, Any]) -> Definition:
-        debian, packages, left_out = (document[k] for k in ("debian", "packages", "left-out"))
-        return cls(
-            version=debian["version"],
-            stack=debian["stack"],
-            archive=Archive(
-                suite=debian["suite"],
-                mirrors=document["mirrors"],
-                run=tuple(packages["run"]),
-                build=tuple(packages["build"]),
-            ),
-            left_out=tuple(left_out["all"]),
-            kept=tuple(left_out["kept"]),
-            left_out_of_build=tuple(left_out["build"]),
-            tiny=tuple(packages["tiny"]),
-        )
-
-    def tree_plan(self, epoch: int, architecture: str) -> TreePlan:
-        return TreePlan(
-            architecture=architecture,
-            suite=self.archive.suite,
-            mirrors=self.archive.mirrors,
-            left_out=self.left_out,
-            kept=self.kept,
-            left_out_of_build=self.left_out_of_build,
-            tiny=self.tiny,
-            epoch=epoch,
-        )
 
 
 def ensure_base_images(
@@ -141,7 +83,7 @@ def ensure_base_images(
         ForeignPlatformError: the kernel does not run its programs.
         HakoError: there are no packages for it, a tool is missing, the packages cannot be downloaded, the disk is full, or the bootstrap failed.
     """
-    definition = Definition.from_document(read_toml(folder / "base.toml"))
+    definition = Definition.read(folder)
     platform = platform or Platform.host()
     check_architecture(platform)
     inputs = base_inputs(folder, platform)
@@ -153,23 +95,7 @@ def ensure_base_images(
         _check_machine(home)
         check_can_run(platform, name="the base images to be made")
         with room_for("the base images", home):
-            return _make(
-                store, home, progress, definition, folder / "packages.lock", inputs, platform
-            )
-
-
-def check_architecture(platform: Platform) -> None:
-    """See that there are packages for it.
-
-    Raises:
-        HakoError: there are none.
-    """
-    if not any(platform.matches(Platform("linux", name)) for name in ARCHITECTURES):
-        raise HakoError(
-            f"there is no builder for {platform}",
-            why=f"hako makes its own for {' and '.join(f'linux/{name}' for name in ARCHITECTURES)}",
-            fix="name one that is for it: --builder IMAGE, or build from a Dockerfile",
-        )
+            return _make(store, home, progress, definition, folder / LOCK_FILE, inputs, platform)
 
 
 def _say_waiting(progress: Progress) -> None:
@@ -209,13 +135,6 @@ def _check_machine(home: Path) -> None:
         )
 
 
-def base_inputs(folder: Path, platform: Platform) -> Digest:
-    """What the base images of a platform depend on, as one digest."""
-    parts = [(folder / name).read_bytes() for name in ("base.toml", "packages.lock")]
-    parts.append(f"{RECIPE} {platform}".encode())
-    return Digest.of(b"\0".join(bytes.fromhex(Digest.of(part).hex) for part in parts))
-
-
 def _find(store: Store, inputs: Digest, platform: Platform) -> BaseImages | None:
     images = [find_local(store, name, platform) for name in (BUILD_IMAGE, RUN_IMAGE, TINY_IMAGE)]
     current = [
@@ -244,9 +163,9 @@ def _make(
         "Base images",
         f"Debian {definition.version}{_foreign(platform)} from {len(lock.packages)} packages ({megabytes:.0f} MB)",
     )
-    lock, files = _fetch(lock, definition, architecture, cache, progress)
+    lock, files = fetch_locked(lock, definition.archive, architecture, cache, progress)
     with scratch(home / "cache", "base") as folder:
-        layers = _make_layers(
+        layers = make_layers(
             store, definition.tree_plan(lock.epoch, architecture), lock, files, folder, progress
         )
     images = _publish(store, definition, lock, layers, architecture, inputs)
@@ -258,74 +177,11 @@ def _make(
     return images
 
 
-def _fetch(
-    lock: PackageLock,
-    definition: Definition,
-    architecture: str,
-    cache: Path,
-    progress: Progress,
-) -> tuple[PackageLock, Mapping[Package, Path]]:
-    """The locked packages; or what replaced them, when the archive has moved on since the lock was written.
-
-    What was found out then is kept beside the packages, so that a second time needs no network either.
-    """
-    wanted = render_lock({architecture: lock}, lock.epoch).encode()
-    newer = cache / f"{Digest.of(wanted).hex[:12]}.lock"
-    if newer.exists():
-        lock = parse_lock(newer.read_text(), architecture)
-    mirrors = definition.archive.mirrors
-    try:
-        files = fetch_packages(lock.packages, cache / "archives", mirrors, progress)
-    except PackageGoneError as gone:
-        progress.note(f"{gone.what}, so the newest ones are taken ({gone.why})", warning=True)
-        lock = resolve_packages(
-            definition.archive, architecture, cache / architecture, epoch=lock.epoch
-        )
-        write_atomically(newer, render_lock({architecture: lock}, lock.epoch).encode())
-        files = fetch_packages(lock.packages, cache / "archives", mirrors, progress)
-    return lock, dict(zip(lock.packages, files, strict=True))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Layers:
-    run: Layer
-    build: Layer
-    tiny: Layer
-
-
-def _make_layers(
-    store: Store,
-    plan: TreePlan,
-    lock: PackageLock,
-    files: Mapping[Package, Path],
-    folder: Path,
-    progress: Progress,
-) -> _Layers:
-    """Make the trees, write each as a layer and keep the tree itself as the layer's snapshot."""
-    run_packages, build_packages = lock.of("run"), lock.of("build")
-    progress.step(f"1/3 run image: {len(run_packages)} packages")
-    run = make_run_tree([files[package] for package in run_packages], plan, folder)
-    # dpkg and the layer writer are each busy with one core.
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        more = [files[package] for package in build_packages]
-        building: Future[Path] = pool.submit(make_build_tree, run, more, plan, folder)
-        progress.step(f"2/3 tiny run image: the files of {len(plan.tiny)} packages")
-        tiny = make_tiny_tree(run, plan, folder)
-        tiny_layer = write_base_layer(store, tiny, latest_mtime=plan.epoch)
-        run_layer = write_base_layer(store, run, latest_mtime=plan.epoch)
-        progress.step(f"3/3 build image: {len(build_packages)} packages more")
-        build = building.result()
-    build_layer = write_base_layer(store, build, latest_mtime=plan.epoch)
-    for tree, layer in ((run, run_layer), (build, build_layer), (tiny, tiny_layer)):
-        store.adopt(tree, layer.diff_id)
-    return _Layers(run=run_layer, build=build_layer, tiny=tiny_layer)
-
-
 def _publish(
     store: Store,
     definition: Definition,
     lock: PackageLock,
-    layers: _Layers,
+    layers: BaseLayers,
     architecture: str,
     inputs: Digest,
 ) -> BaseImages:
@@ -413,17 +269,3 @@ class _ImageMaker:
             "io.buildpacks.stack.distro.version": version,
             INPUTS_LABEL: str(self.inputs),
         }
-
-
-def update_lock() -> None:
-    """Write `packages.lock` with what Debian has today (`builders/debian/lock`)."""
-    definition = Definition.from_document(tomllib.loads((DEFINITION / "base.toml").read_text()))
-    epoch = int(time.time()) // 86400 * 86400
-    with scratch(Path("/tmp"), "lock") as folder:
-        locks = {
-            architecture: resolve_packages(
-                definition.archive, architecture, folder / architecture, epoch=epoch
-            )
-            for architecture in ARCHITECTURES
-        }
-    write_atomically(DEFINITION / "packages.lock", render_lock(locks, epoch).encode())

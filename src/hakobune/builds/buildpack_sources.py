@@ -13,9 +13,9 @@ import msgspec
 
 from hakobune.buildpack.builder import BuildpackSource, read_package_labels
 from hakobune.buildpack.descriptor import Buildpack
-from hakobune.builds.bootstrap import scratch
 from hakobune.builds.builder import read_buildpack
 from hakobune.builds.builder_image import buildpack_layer, stage_buildpack
+from hakobune.builds.scratch import scratch
 from hakobune.distribution.transfer import Policy, find_or_pull
 from hakobune.errors import HakoError
 from hakobune.oci.archive import load_images

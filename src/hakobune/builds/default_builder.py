@@ -9,8 +9,9 @@ from typing import Final
 
 from hakobune import __version__
 from hakobune.buildpack.builder import BuilderToml, parse_builder_toml
-from hakobune.builds.base import DEFINITION, base_inputs, check_architecture, ensure_base_images
-from hakobune.builds.bootstrap import BUILD_UID, GROUP_ID, compile_python, scratch
+from hakobune.builds.base import ensure_base_images
+from hakobune.builds.base_definition import DEFINITION, base_inputs, check_architecture
+from hakobune.builds.base_tree import BUILD_UID, GROUP_ID
 from hakobune.builds.builder import Builder, read_builder
 from hakobune.builds.builder_image import (
     PROGRAMS,
@@ -24,7 +25,9 @@ from hakobune.builds.builder_image import (
     stage_buildpack,
 )
 from hakobune.builds.platform_names import name_for_platform
+from hakobune.builds.python_bytecode import compile_python
 from hakobune.builds.request import DEFAULT_BUILDER
+from hakobune.builds.scratch import scratch
 from hakobune.builds.uv_program import find_uv
 from hakobune.distribution.transfer import find_local
 from hakobune.oci.digest import Digest

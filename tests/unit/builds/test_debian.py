@@ -6,8 +6,9 @@ import tomllib
 
 import pytest
 
-from hakobune.builds.base import ARCHITECTURES, DEFINITION, Definition
-from hakobune.builds.debian import Package, PackageLock, archive_sources, parse_lock, render_lock
+from hakobune.builds.base_definition import ARCHITECTURES, DEFINITION, Definition
+from hakobune.builds.debian_archive import archive_sources
+from hakobune.builds.package_lock import Package, PackageLock, parse_lock, render_lock
 from hakobune.errors import HakoError
 
 LOCK = """\

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hakobune.builds.base import check_architecture
+from hakobune.builds.base_definition import check_architecture
 from hakobune.builds.platform_names import name_for_platform
 from hakobune.distribution.transfer import find_local
 from hakobune.errors import HakoError
