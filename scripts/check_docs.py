@@ -2,6 +2,7 @@
 
 - every `hako …` and `./hako …` line of a shell block parses with the real command line;
 - every local link leads somewhere;
+- so do the examples of `--help`;
 - ARCHITECTURE.md names every room, and only modules that exist;
 - docs/reference/{commands,settings,modules}.md are what the code says.
 """
@@ -18,6 +19,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from hakobune.cli.examples import EXAMPLES
 from hakobune.cli.main import COMMANDS, Parser
 from hakobune.errors import UsageError
 from hakobune.settings import SETTINGS
@@ -44,6 +46,7 @@ def main() -> int:
           if not path.exists() or path.read_text() != text),
         *(problem for document in documents() for problem in check_document(document)),
         *check_architecture(),
+        *check_examples(),
     ]  # fmt: skip
     print("\n".join(problems) or f"{len(list(documents()))} documents are true")
     return 1 if problems else 0
@@ -126,22 +129,33 @@ def commands_page() -> str:
     parts = ["# Commands", "", "Made from the code by `scripts/check_docs.py --write`."]
     for name, parser in parsers().items():
         parts += ["", f"## hako {name}", "", "```text", parser.format_help().rstrip(), "```"]
-        for verb, child in _children(parser):
-            parts += [
-                "",
-                f"### hako {name} {verb}",
-                "",
-                "```text",
-                child.format_help().rstrip(),
-                "```",
-            ]
+        for child in _below(parser):
+            parts += ["", f"### {child.prog}", "", "```text", child.format_help().rstrip(), "```"]
     return "\n".join(parts) + "\n"
 
 
-def _children(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+def _below(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """Every command below a command, groups before what they hold."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
-            yield from action.choices.items()
+            for child in action.choices.values():
+                yield child
+                yield from _below(child)
+
+
+def check_examples() -> Iterator[str]:
+    """The examples of `--help` parse, and are of commands that there are."""
+    known = {
+        command
+        for top in parsers().values()
+        for command in (top.prog, *(p.prog for p in _below(top)))
+    }
+    for command, examples in EXAMPLES.items():
+        if f"hako {command}" not in known:
+            yield f"cli/examples.py: there is no command {command!r}"
+        for example in examples:
+            if problem := check_command(shlex.split(example, comments=True)):
+                yield f"cli/examples.py: `{example}`: {problem}"
 
 
 def settings_page() -> str:

@@ -42,7 +42,7 @@ SETTINGS = (
     Setting(
         variable="HAKO_LISTEN",
         default=DEFAULT_LISTEN,
-        meaning="HOST:PORT of the services, the Google APIs and the console; service ports follow from it",
+        meaning="HOST:PORT of the services, the Google APIs and the registry; service ports follow from it",
     ),
     Setting(
         variable="HAKO_PORTS",

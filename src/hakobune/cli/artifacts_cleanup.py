@@ -10,7 +10,7 @@ from hakobune.cli.artifacts_client import ArtifactsClient
 from hakobune.cli.client import Document
 from hakobune.cli.given_file import read_text
 from hakobune.cli.main import Context
-from hakobune.cli.table import print_json
+from hakobune.cli.output import print_json
 from hakobune.errors import UsageError
 
 Verbs = argparse._SubParsersAction  # argparse has no public name for it

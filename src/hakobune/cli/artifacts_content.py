@@ -11,7 +11,7 @@ from hakobune.cli.artifacts_names import add_place, escape_id, package_name, sho
 from hakobune.cli.client import Document
 from hakobune.cli.confirm import confirm
 from hakobune.cli.main import Context
-from hakobune.cli.output import add_output, print_document
+from hakobune.cli.output import add_format, print_document
 from hakobune.cli.table import print_table
 from hakobune.cli.terminal import human_size
 from hakobune.errors import HakoError
@@ -80,7 +80,7 @@ def _verb(
         parser.add_argument("--package", required=True, metavar="PACKAGE")
     add_place(parser)
     if output:
-        add_output(parser, default=output)
+        add_format(parser, default=output)
     if asks:
         parser.add_argument("-q", "--quiet", action="store_true", help="do not ask")
         parser.add_argument("--async", action="store_true", help=argparse.SUPPRESS)

@@ -11,7 +11,7 @@ from hakobune.cli.artifacts_names import short_id
 from hakobune.cli.client import Document
 from hakobune.cli.confirm import confirm
 from hakobune.cli.main import Context
-from hakobune.cli.output import add_output, print_document
+from hakobune.cli.output import add_format, print_document
 from hakobune.cli.table import print_table
 from hakobune.cli.terminal import human_size
 from hakobune.errors import HakoError, UsageError
@@ -30,13 +30,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--sort-by", default="", metavar="[~]FIELD", help="package, version, createTime or updateTime; ~ for the greatest first"
     )  # fmt: skip
     _refuse_occurrences(listing)
-    add_output(listing)
+    add_format(listing)
     listing.set_defaults(run=_list_images)
 
     describe = verbs.add_parser("describe", help="what an image is, and its tags")
     describe.add_argument("image", metavar="HOST/…/IMAGE[:TAG|@DIGEST]")
     _refuse_occurrences(describe)
-    add_output(describe, default="yaml")
+    add_format(describe, default="yaml")
     describe.set_defaults(run=_describe_image)
 
     delete = verbs.add_parser("delete", help="delete a digest with its tags, or a whole image")

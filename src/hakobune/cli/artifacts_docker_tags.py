@@ -9,7 +9,7 @@ from hakobune.cli.artifacts_names import short_id
 from hakobune.cli.client import ApiError
 from hakobune.cli.confirm import confirm
 from hakobune.cli.main import Context
-from hakobune.cli.output import add_output, print_document
+from hakobune.cli.output import add_format, print_document
 from hakobune.cli.table import print_table
 from hakobune.errors import UsageError
 
@@ -18,13 +18,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     listing = verbs.add_parser("list", help="one line a tag")
     listing.add_argument("path", metavar="HOST/PROJECT/REPOSITORY[/IMAGE]")
-    add_output(listing)
+    add_format(listing)
     listing.set_defaults(run=_list_tags)
 
     history = verbs.add_parser("history", help="what a tag has named, and who moved it when")
     history.add_argument("image", metavar="HOST/…/IMAGE[:TAG]")
     history.add_argument("--limit", type=int, default=100, metavar="N", help="at most so many (default: 100)")  # fmt: skip
-    add_output(history)
+    add_format(history)
     history.set_defaults(run=_tag_history)
 
     add = verbs.add_parser("add", help="let a tag name an image; it is moved if it names another")

@@ -7,7 +7,7 @@ import argparse
 from hakobune.cli.artifacts_client import ArtifactsClient
 from hakobune.cli.artifacts_names import DEFAULT_LOCATION, DEFAULT_PROJECT, add_place, short_id
 from hakobune.cli.main import Context
-from hakobune.cli.output import add_output, print_document
+from hakobune.cli.output import add_format, print_document
 from hakobune.cli.table import print_table
 
 
@@ -15,7 +15,7 @@ def configure_locations(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     listing = verbs.add_parser("list", help="where the project has repositories")
     add_place(listing)
-    add_output(listing)
+    add_format(listing)
     listing.set_defaults(run=_list_locations)
 
 
@@ -23,12 +23,12 @@ def configure_operations(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     listing = verbs.add_parser("list", help="what was done at a location")
     add_place(listing)
-    add_output(listing)
+    add_format(listing)
     listing.set_defaults(run=_list_operations)
     describe = verbs.add_parser("describe", help="how an operation ended")
     describe.add_argument("operation", metavar="OPERATION")
     add_place(describe)
-    add_output(describe, default="yaml")
+    add_format(describe, default="yaml")
     describe.set_defaults(run=_describe_operation)
 
 

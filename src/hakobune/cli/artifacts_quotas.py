@@ -9,7 +9,7 @@ from hakobune.cli.artifacts_client import ArtifactsClient
 from hakobune.cli.artifacts_names import DEFAULT_PROJECT, add_place
 from hakobune.cli.client import Document
 from hakobune.cli.main import Context
-from hakobune.cli.output import add_output, print_document
+from hakobune.cli.output import add_format, print_document
 from hakobune.cli.table import print_table
 from hakobune.cli.terminal import human_size
 from hakobune.errors import UsageError
@@ -21,7 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     listing = verbs.add_parser("list", help="the quotas of a project and its repositories")
     add_place(listing)
-    add_output(listing)
+    add_format(listing)
     listing.set_defaults(run=_list)
 
     put = verbs.add_parser("set", help="limit a repository, or the whole project")

@@ -18,7 +18,7 @@ from hakobune.cli.confirm import confirm
 from hakobune.cli.given_file import read_text
 from hakobune.cli.iam_policy import add_policy_verbs
 from hakobune.cli.main import Context
-from hakobune.cli.output import add_output, print_document
+from hakobune.cli.output import add_format, print_document
 from hakobune.cli.table import print_table
 from hakobune.cli.terminal import human_size
 from hakobune.errors import UsageError
@@ -33,24 +33,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
     create.add_argument("repository")
     add_create_options(create)
     add_place(create)
-    add_output(create)
+    add_format(create)
     create.set_defaults(run=_create)
 
     listing = verbs.add_parser("list", help="one line a repository")
     listing.add_argument("--filter", default="", metavar="EXPRESSION", help='name="*/web-*"')
     add_place(listing)
-    add_output(listing)
+    add_format(listing)
     listing.set_defaults(run=_list)
 
     describe = verbs.add_parser("describe", help="everything about a repository")
     configure_name(describe)
-    add_output(describe, default="yaml")
+    add_format(describe, default="yaml")
     describe.set_defaults(run=_describe)
 
     update = verbs.add_parser("update", help="change what of a repository may change")
     configure_name(update)
     add_update_options(update)
-    add_output(update, default="yaml")
+    add_format(update, default="yaml")
     update.set_defaults(run=_update)
 
     delete = verbs.add_parser("delete", help="delete a repository with all it holds")

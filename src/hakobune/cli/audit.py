@@ -7,7 +7,8 @@ from itertools import islice
 
 from hakobune.cli.artifacts_client import ArtifactsClient
 from hakobune.cli.main import Context
-from hakobune.cli.table import add_format, print_json, print_table
+from hakobune.cli.output import add_format, print_document
+from hakobune.cli.table import print_table
 from hakobune.errors import UsageError
 
 
@@ -32,8 +33,8 @@ def _run(arguments: argparse.Namespace, context: Context) -> int:
     client = ArtifactsClient(context)
     query = {"resource": arguments.resource, "pageSize": str(min(arguments.limit, 1000))}
     entries = list(islice(client.each("auditEntries", "auditEntries", **query), arguments.limit))
-    if arguments.format == "json":
-        print_json(entries, context.out)
+    if arguments.format != "table":
+        print_document(entries, arguments.format, context.out)
         return 0
     rows = [
         (entry["time"][:19].replace("T", " "), entry["actor"], entry["verb"], entry["resource"], entry["detail"])

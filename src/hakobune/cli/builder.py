@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from hakobune.cli.assignments import parse_pairs, parse_variables
 from hakobune.cli.main import Context
+from hakobune.cli.output import add_format, print_document
 from hakobune.cli.pull_option import add_pull_policy, pull_policy
-from hakobune.cli.table import add_format, print_json, print_table
+from hakobune.cli.table import print_table
 
 if TYPE_CHECKING:  # what makes a builder takes longer to import than `--help` may
     from hakobune.builds.builder_creation import CreationRequest
@@ -164,8 +165,8 @@ def _inspect(arguments: argparse.Namespace, context: Context) -> int:
     name, image = _find(arguments, context)
     labels = read_builder_labels(image.config.labels, image=name)
     shown = describe(name, image, labels)
-    if arguments.format == "json":
-        print_json(shown, context.out)
+    if arguments.format != "table":
+        print_document(shown, arguments.format, context.out)
         return 0
     for line in summary_lines(shown):
         print(line, file=context.out)

@@ -7,7 +7,8 @@ import time
 
 from hakobune.builds.history import BuildHistory, PastBuild
 from hakobune.cli.main import Context
-from hakobune.cli.table import add_format, print_json, print_table
+from hakobune.cli.output import add_format, print_document
+from hakobune.cli.table import print_table
 from hakobune.errors import HakoError
 
 
@@ -25,8 +26,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def _list(arguments: argparse.Namespace, context: Context) -> int:
     builds = BuildHistory(context.settings.home).builds()
-    if arguments.format == "json":
-        print_json([_document(build) for build in builds], context.out)
+    if arguments.format != "table":
+        print_document([_document(build) for build in builds], arguments.format, context.out)
         return 0
     rows = [
         (

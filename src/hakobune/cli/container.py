@@ -14,8 +14,9 @@ import time
 from pathlib import Path
 
 from hakobune.cli.main import Context
+from hakobune.cli.output import add_format, print_document, print_json
 from hakobune.cli.pull_option import add_pull
-from hakobune.cli.table import add_format, print_json, print_table
+from hakobune.cli.table import print_table
 from hakobune.errors import UsageError
 from hakobune.runtime.container import (
     ContainerError,
@@ -162,8 +163,8 @@ def _list(arguments: argparse.Namespace, context: Context) -> int:
         statuses += client.list()
     statuses.sort(key=lambda status: status.created_at)
     shown = [s for s in statuses if arguments.all or s.phase is not Phase.STOPPED]
-    if arguments.format == "json":
-        print_json([status.to_json() for status in shown], context.out)
+    if arguments.format != "table":
+        print_document([status.to_json() for status in shown], arguments.format, context.out)
         return 0
     rows = [
         (

@@ -6,7 +6,8 @@ import argparse
 from dataclasses import asdict
 
 from hakobune.cli.main import Context
-from hakobune.cli.table import add_format, print_json, print_table
+from hakobune.cli.output import add_format, print_document
+from hakobune.cli.table import print_table
 from hakobune.runtime.capabilities import Finding, State, is_ready, probe
 
 
@@ -18,9 +19,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace, context: Context) -> int:
     findings = probe(context.settings)
     ready = is_ready(findings)
-    if arguments.format == "json":
+    if arguments.format != "table":
         document = {"ready": ready, "findings": [asdict(finding) for finding in findings]}
-        print_json(document, context.out)
+        print_document(document, arguments.format, context.out)
     else:
         rows = [(finding.state, finding.name, finding.detail) for finding in findings]
         print_table(("STATE", "REQUIREMENT", "DETAIL"), rows, context.out)

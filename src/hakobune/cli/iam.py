@@ -8,7 +8,8 @@ from hakobune.cli import iam_keys
 from hakobune.cli.client import Client
 from hakobune.cli.iam_policy import add_policy_verbs, add_project
 from hakobune.cli.main import Context
-from hakobune.cli.table import add_format, print_json, print_table
+from hakobune.cli.output import add_format, print_document
+from hakobune.cli.table import print_table
 from hakobune.errors import UsageError
 
 
@@ -123,8 +124,8 @@ def _create(arguments: argparse.Namespace, context: Context) -> int:
 def _list(arguments: argparse.Namespace, context: Context) -> int:
     path = f"projects/{arguments.project}/serviceAccounts"
     accounts = list(_client(context).list_at(path, "accounts"))
-    if arguments.format == "json":
-        print_json(accounts, context.out)
+    if arguments.format != "table":
+        print_document(accounts, arguments.format, context.out)
         return 0
     rows = [(a["email"], a.get("displayName", ""), _yes(a.get("disabled"))) for a in accounts]
     print_table(("EMAIL", "DISPLAY NAME", "DISABLED"), rows, context.out)
@@ -133,8 +134,8 @@ def _list(arguments: argparse.Namespace, context: Context) -> int:
 
 def _describe(arguments: argparse.Namespace, context: Context) -> int:
     account = _client(context).get(account_name(arguments.email))
-    if arguments.format == "json":
-        print_json(account, context.out)
+    if arguments.format != "table":
+        print_document(account, arguments.format, context.out)
         return 0
     for field in ("email", "displayName", "description", "uniqueId", "projectId"):
         if field in account:
@@ -157,8 +158,8 @@ def _switch(arguments: argparse.Namespace, context: Context) -> int:
 
 def _list_roles(arguments: argparse.Namespace, context: Context) -> int:
     roles = _client(context).get("roles")["roles"]
-    if arguments.format == "json":
-        print_json(roles, context.out)
+    if arguments.format != "table":
+        print_document(roles, arguments.format, context.out)
     else:
         print_table(("ROLE", "FOR"), [(r["name"], r["title"]) for r in roles], context.out)
     return 0
@@ -167,8 +168,8 @@ def _list_roles(arguments: argparse.Namespace, context: Context) -> int:
 def _describe_role(arguments: argparse.Namespace, context: Context) -> int:
     name = "roles/" + arguments.role.removeprefix("roles/")
     role = _client(context).get(name)
-    if arguments.format == "json":
-        print_json(role, context.out)
+    if arguments.format != "table":
+        print_document(role, arguments.format, context.out)
     else:
         print(f"{role['name']}: {role['title']}", file=context.out)
         print("\n".join(role["includedPermissions"]), file=context.out)

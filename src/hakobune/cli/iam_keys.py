@@ -8,7 +8,8 @@ from pathlib import Path
 
 from hakobune.cli.client import Client
 from hakobune.cli.main import Context
-from hakobune.cli.table import add_format, print_json, print_table
+from hakobune.cli.output import add_format, print_document
+from hakobune.cli.table import print_table
 from hakobune.errors import UsageError
 
 
@@ -63,8 +64,8 @@ def _create(arguments: argparse.Namespace, context: Context) -> int:
 
 def _list(arguments: argparse.Namespace, context: Context) -> int:
     keys = _client(context).get(f"{_account(arguments)}/keys").get("keys", [])
-    if arguments.format == "json":
-        print_json(keys, context.out)
+    if arguments.format != "table":
+        print_document(keys, arguments.format, context.out)
         return 0
     rows = [
         (

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from hakobune.cli.client import ApiError, Client, Document
 from hakobune.cli.main import Context
-from hakobune.cli.table import add_format, print_json, print_table
+from hakobune.cli.output import add_format, print_document
+from hakobune.cli.table import print_table
 from hakobune.errors import HakoError, UsageError
 
 DEFAULT_PROJECT = "hako"
@@ -115,8 +116,8 @@ def without_binding(policy: Document, role: str, member: str) -> Document:
 
 def print_policy(policy: Document, arguments: argparse.Namespace, context: Context) -> None:
     """One line a member, or the document."""
-    if arguments.format == "json":
-        print_json(policy, context.out)
+    if arguments.format != "table":
+        print_document(policy, arguments.format, context.out)
         return
     rows = [(b["role"], member) for b in policy.get("bindings", []) for member in b["members"]]
     print_table(("ROLE", "MEMBER"), rows, context.out)

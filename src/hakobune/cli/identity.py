@@ -6,7 +6,8 @@ import argparse
 
 from hakobune.cli.client import Client
 from hakobune.cli.main import Context
-from hakobune.cli.table import add_format, print_json, print_table
+from hakobune.cli.output import add_format, print_document
+from hakobune.cli.table import print_table
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -61,8 +62,8 @@ def _create(arguments: argparse.Namespace, context: Context) -> int:
 
 def _list(arguments: argparse.Namespace, context: Context) -> int:
     groups = list(_client(context).list_at("groups", "groups"))
-    if arguments.format == "json":
-        print_json(groups, context.out)
+    if arguments.format != "table":
+        print_document(groups, arguments.format, context.out)
     else:
         rows = [(group["groupKey"]["id"], group.get("displayName", "")) for group in groups]
         print_table(("EMAIL", "DISPLAY NAME"), rows, context.out)
@@ -90,8 +91,8 @@ def _change(arguments: argparse.Namespace, context: Context) -> int:
 def _list_members(arguments: argparse.Namespace, context: Context) -> int:
     name = f"groups/{arguments.group_email}/memberships"
     members = _client(context).get(name).get("memberships", [])
-    if arguments.format == "json":
-        print_json(members, context.out)
+    if arguments.format != "table":
+        print_document(members, arguments.format, context.out)
     else:
         print_table(("MEMBER",), [(m["preferredMemberKey"]["id"],) for m in members], context.out)
     return 0

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from hakobune.cli.main import Context
-from hakobune.cli.table import add_format, print_json, print_table
+from hakobune.cli.output import add_format, print_document
+from hakobune.cli.table import print_table
 from hakobune.cli.terminal import human_size
 from hakobune.errors import HakoError, UsageError
 from hakobune.oci.digest import Digest
@@ -105,8 +106,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def _list(arguments: argparse.Namespace, context: Context) -> int:
     store = Store(context.settings.home)
     images = [(name, _read_if_whole(store, digest), digest) for name, digest in store.names()]
-    if arguments.format == "json":
-        print_json([_summary(name, digest, image) for name, image, digest in images], context.out)
+    if arguments.format != "table":
+        print_document(
+            [_summary(name, digest, image) for name, image, digest in images],
+            arguments.format,
+            context.out,
+        )
         return 0
     rows = [
         (
@@ -162,7 +167,7 @@ def _inspect(arguments: argparse.Namespace, context: Context) -> int:
     store = Store(context.settings.home)
     image = find_image(store, arguments.image)
     names = [str(name) for name, digest in store.names() if digest == image.digest]
-    if arguments.format == "json":
+    if arguments.format != "table":
         document = {
             "names": names,
             "digest": str(image.digest),
@@ -170,7 +175,7 @@ def _inspect(arguments: argparse.Namespace, context: Context) -> int:
             "manifest": json.loads(image.raw),
             "config": json.loads(image.raw_config),
         }
-        print_json(document, context.out)
+        print_document(document, arguments.format, context.out)
     else:
         print("\n".join(description(image, names)), file=context.out)
     return 0
@@ -291,13 +296,13 @@ def _prune(arguments: argparse.Namespace, context: Context) -> int:
         print(f"forgot {forget_build_cache(store)} steps of Dockerfiles", file=context.err)
     store.close()
     collected = store.collect()
-    if arguments.format == "json":
+    if arguments.format != "table":
         document = {
             "blobs": [str(digest) for digest in collected.blobs],
             "snapshots": list(collected.snapshots),
             "bytes": collected.size_bytes,
         }
-        print_json(document, context.out)
+        print_document(document, arguments.format, context.out)
     else:
         _say_collected(collected, context)
     return 0

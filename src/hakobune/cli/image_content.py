@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from hakobune.cli.main import Context
-from hakobune.cli.table import add_format, print_json, print_table
+from hakobune.cli.output import add_format, print_document
+from hakobune.cli.table import print_table
 from hakobune.cli.terminal import human_size
 from hakobune.errors import HakoError, UsageError
 from hakobune.oci.manifest import Image
@@ -91,7 +92,7 @@ def _find(store: Store, arguments: argparse.Namespace) -> Image:
 def _history(arguments: argparse.Namespace, context: Context) -> int:
     with Store(context.settings.home) as store:
         steps = tuple(reversed(steps_of(_find(store, arguments))))
-    if arguments.format == "json":
+    if arguments.format != "table":
         document = [
             {
                 "created": step.created,
@@ -102,7 +103,7 @@ def _history(arguments: argparse.Namespace, context: Context) -> int:
             }
             for step in steps
         ]
-        print_json(document, context.out)
+        print_document(document, arguments.format, context.out)
         return 0
     rows = [
         (

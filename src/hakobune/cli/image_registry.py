@@ -6,8 +6,9 @@ import argparse
 from typing import TYPE_CHECKING
 
 from hakobune.cli.main import Context
+from hakobune.cli.output import add_format, print_document
 from hakobune.cli.progress_option import add_progress, make_progress
-from hakobune.cli.table import add_format, print_json, print_table
+from hakobune.cli.table import print_table
 from hakobune.cli.terminal import human_size
 from hakobune.errors import HakoError, UsageError
 from hakobune.oci.digest import Digest
@@ -220,8 +221,8 @@ def _tags(arguments: argparse.Namespace, context: Context) -> int:
         name, SilentProgress(), home=context.settings.home, what=what
     ) as repository:
         tags = sorted(repository.tags())
-    if arguments.format == "json":
-        print_json(tags, context.out)
+    if arguments.format != "table":
+        print_document(tags, arguments.format, context.out)
     else:
         for tag in tags:
             print(tag, file=context.out)
@@ -241,8 +242,8 @@ def _referrers(arguments: argparse.Namespace, context: Context) -> int:
     ) as repository:
         head = name.digest or repository.get_manifest(str(name.tag)).digest
         found = repository.referrers(head, artifact_type=arguments.artifact_type)
-    if arguments.format == "json":
-        print_json(
+    if arguments.format != "table":
+        print_document(
             [
                 {
                     "digest": str(item.digest),
@@ -253,6 +254,7 @@ def _referrers(arguments: argparse.Namespace, context: Context) -> int:
                 }
                 for item in found
             ],
+            arguments.format,
             context.out,
         )
     else:

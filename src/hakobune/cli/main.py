@@ -15,11 +15,11 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
 from hakobune import __version__
 from hakobune.errors import HakoError, UsageError
-from hakobune.settings import SETTINGS, Settings
+from hakobune.settings import SETTINGS, Setting, Settings
 from hakobune.support.room import how_to_make_room, is_full
 
 
@@ -164,12 +164,20 @@ def _overview() -> str:
         *(f"  {command.name:<{width}}  {command.help}" for command in COMMANDS),
         "",
         "environment:",
-        *(f"  {setting.variable:<12} {setting.meaning}\n  {'':<12} default: {setting.default}" for setting in SETTINGS),
+        *(line for setting in SETTINGS for line in _setting_lines(setting)),
         "",
         "exit codes: 0 done, 1 failed, 2 the command line is wrong, 20-29 no buildpack fits,",
         "            50-59 a buildpack failed, 125-127 and 128+N as docker's for `hako container run`",
     ]  # fmt: skip
     return "\n".join(lines)
+
+
+def _setting_lines(setting: Setting) -> list[str]:
+    import textwrap  # only the overview needs it
+
+    meaning = f"{setting.meaning} (default: {setting.default or 'none'})"
+    wrapped = textwrap.wrap(meaning, 72, break_on_hyphens=False)
+    return [f"  {setting.variable}", *(f"      {line}" for line in wrapped)]
 
 
 def _sentence(text: str) -> str:
@@ -185,13 +193,42 @@ def _format_help(prog: str) -> argparse.HelpFormatter:
     return argparse.HelpFormatter(prog, width=columns - 2)
 
 
+_ActionT = TypeVar("_ActionT", bound=argparse.Action)
+if TYPE_CHECKING:
+    _VerbsAction = argparse._SubParsersAction["Parser"]
+else:  # generic in its stub alone
+    _VerbsAction = argparse._SubParsersAction
+
+
+class _Verbs(_VerbsAction):
+    """Commands below a command: what the list of them says of one begins its own help, too."""
+
+    def add_parser(self, name: str, **kwargs: Any) -> Parser:
+        if "description" not in kwargs and "help" in kwargs:
+            kwargs["description"] = _sentence(kwargs["help"])
+        return super().add_parser(name, **kwargs)
+
+
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors say what is near the thing that was typed."""
+    """An argument parser whose errors say what is near the thing that was typed, and whose help has examples."""
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         kwargs.setdefault("allow_abbrev", False)
         kwargs.setdefault("formatter_class", _format_help)
         super().__init__(*args, **kwargs)  # type: ignore[arg-type] # argparse's own signature, passed through
+        self.register("action", "parsers", _Verbs)
+
+    def format_help(self) -> str:
+        from hakobune.cli.examples import EXAMPLES  # only help needs them
+
+        examples = EXAMPLES.get(self.prog.removeprefix("hako "), ())
+        text = super().format_help()
+        return text + "".join(["\nexamples:\n", *(f"  hako {example}\n" for example in examples)] if examples else ())  # fmt: skip
+
+    def _add_action(self, action: _ActionT) -> _ActionT:
+        if not action.option_strings and action.metavar is None and action.choices is None:
+            action.metavar = action.dest.upper()
+        return super()._add_action(action)
 
     def error(self, message: str) -> NoReturn:
         known = [option for action in self._actions for option in action.option_strings]

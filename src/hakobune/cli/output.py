@@ -1,4 +1,4 @@
-"""Results as a table for people, or whole as JSON or YAML."""
+"""Results for programs: whole, as JSON or YAML."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ import re
 from collections.abc import Iterator
 from typing import Any, TextIO
 
-from hakobune.cli.table import print_json
-
 # What YAML reads as a text without quotes, and as nothing else.
 _PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_./@-]*(:[A-Za-z0-9_./@-]+)*")
 _WORDS = frozenset(("true", "false", "yes", "no", "on", "off", "null", "y", "n"))
 
 
-def add_output(parser: argparse.ArgumentParser, *, default: str = "table") -> None:
+def add_format(parser: argparse.ArgumentParser, *, default: str = "table") -> None:
     """Declare `--format table|json|yaml`."""
     choices = ("table", "json", "yaml") if default == "table" else ("yaml", "json")
     parser.add_argument(
@@ -33,6 +31,11 @@ def print_document(value: Any, kind: str, stream: TextIO) -> None:
         return
     for line in yaml_lines(value):
         print(line, file=stream)
+
+
+def print_json(value: Any, stream: TextIO) -> None:
+    """Print one JSON document, indented, keys in their own order."""
+    print(json.dumps(value, indent=2, ensure_ascii=False), file=stream)
 
 
 def yaml_lines(value: Any) -> Iterator[str]:

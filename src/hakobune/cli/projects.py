@@ -7,7 +7,7 @@ import argparse
 from hakobune.cli.client import Client
 from hakobune.cli.iam_policy import add_policy_verbs
 from hakobune.cli.main import Context
-from hakobune.cli.table import add_format, print_json
+from hakobune.cli.output import add_format, print_document
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -31,8 +31,8 @@ def _resource(arguments: argparse.Namespace) -> str:
 
 def _describe(arguments: argparse.Namespace, context: Context) -> int:
     project = Client(context.settings.api_socket, version="v1").get(_resource(arguments))
-    if arguments.format == "json":
-        print_json(project, context.out)
+    if arguments.format != "table":
+        print_document(project, arguments.format, context.out)
         return 0
     number = project["projectNumber"]
     for name, value in (

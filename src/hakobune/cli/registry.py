@@ -13,7 +13,8 @@ import sys
 from typing import Any
 
 from hakobune.cli.main import Context
-from hakobune.cli.table import add_format, print_json, print_table
+from hakobune.cli.output import add_format, print_document
+from hakobune.cli.table import print_table
 from hakobune.cli.terminal import human_size
 from hakobune.errors import HakoError
 from hakobune.settings import Settings
@@ -90,8 +91,8 @@ def _backup(arguments: argparse.Namespace, context: Context) -> int:
     found = run_apart(
         context, "hakobune.registry.backup", target, *(["copy"] if arguments.copy else [])
     )
-    if arguments.format == "json":
-        print_json(found, context.out)
+    if arguments.format != "table":
+        print_document(found, arguments.format, context.out)
         return 0
     print(target, file=context.out)
     linked, size = found["linked"], human_size(found["size_bytes"])
@@ -110,8 +111,8 @@ def _restore(arguments: argparse.Namespace, context: Context) -> int:
     backup = os.path.abspath(arguments.backup)
     check = ["check"] if arguments.check else []
     found = run_apart(context, "hakobune.registry.restore", backup, *check)
-    if arguments.format == "json":
-        print_json(found, context.out)
+    if arguments.format != "table":
+        print_document(found, arguments.format, context.out)
         return 0
     what = f"{found['blobs']} blobs, {human_size(found['size_bytes'])}, all as their digests say"
     made = f"made {found['record']['created']}"
@@ -122,8 +123,8 @@ def _restore(arguments: argparse.Namespace, context: Context) -> int:
 
 def _verify(arguments: argparse.Namespace, context: Context) -> int:
     found = run_apart(context, "hakobune.registry.maintain", "verify")
-    if arguments.format == "json":
-        print_json(found, context.out)
+    if arguments.format != "table":
+        print_document(found, arguments.format, context.out)
     for problem in found["problems"] if arguments.format == "table" else ():
         where = "in quarantine: " if problem["quarantined"] else ""
         what = "repaired" if problem["repaired"] else f"{where}push it again"
@@ -137,8 +138,8 @@ def _verify(arguments: argparse.Namespace, context: Context) -> int:
 def _collect(arguments: argparse.Namespace, context: Context) -> int:
     verb = "plan" if arguments.dry_run else "collect"
     found = run_apart(context, "hakobune.registry.maintain", verb)
-    if arguments.format == "json":
-        print_json(found, context.out)
+    if arguments.format != "table":
+        print_document(found, arguments.format, context.out)
     elif arguments.dry_run:
         rows = [
             (item["digest"][:19], human_size(item["size"]), item["step"], item["reason"])

@@ -6,7 +6,8 @@ import argparse
 
 from hakobune.cli.client import PARENT, Client, Document, condition, service_name, short_name
 from hakobune.cli.main import Context
-from hakobune.cli.table import add_format, print_json, print_table
+from hakobune.cli.output import add_format, print_document
+from hakobune.cli.table import print_table
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -22,8 +23,8 @@ def _list(arguments: argparse.Namespace, context: Context) -> int:
     parent = service_name(arguments.service or "-")
     services = [client.get(parent)] if arguments.service else list(client.list(PARENT, "services"))
     revisions = list(client.list(parent, "revisions"))
-    if arguments.format == "json":
-        print_json(revisions, context.out)
+    if arguments.format != "table":
+        print_document(revisions, arguments.format, context.out)
         return 0
     traffic = {
         target.get("revision", ""): target.get("percent", 0)

@@ -11,7 +11,7 @@ from hakobune.cli.artifacts_client import ArtifactsClient
 from hakobune.cli.artifacts_names import DEFAULT_PROJECT, short_id
 from hakobune.cli.confirm import confirm
 from hakobune.cli.main import Context
-from hakobune.cli.output import add_output, print_document
+from hakobune.cli.output import add_format, print_document
 from hakobune.cli.table import print_table
 from hakobune.errors import UsageError
 
@@ -27,7 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
     listing = verbs.add_parser("list", help="one line a secret")
     _add_project(listing)
-    add_output(listing)
+    add_format(listing)
     listing.set_defaults(run=_list)
 
     delete = verbs.add_parser("delete", help="forget a secret with all its versions")
@@ -47,7 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     listing = verbs.add_parser("list", help="one line a version")
     listing.add_argument("secret")
     _add_project(listing)
-    add_output(listing)
+    add_format(listing)
     listing.set_defaults(run=_list_versions)
 
     for name, what, run in (

@@ -8,8 +8,9 @@ from urllib.parse import urlsplit
 
 from hakobune.cli.client import PARENT, Client, Document, condition, service_name, short_name
 from hakobune.cli.main import Context
+from hakobune.cli.output import add_format, print_document
 from hakobune.cli.service_document import SOURCE_ANNOTATION, resource_limits
-from hakobune.cli.table import add_format, print_json, print_table
+from hakobune.cli.table import print_table
 from hakobune.errors import HakoError, UsageError
 
 
@@ -54,8 +55,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def _list(arguments: argparse.Namespace, context: Context) -> int:
     services = list(Client(context.settings.api_socket).list(PARENT, "services"))
-    if arguments.format == "json":
-        print_json(services, context.out)
+    if arguments.format != "table":
+        print_document(services, arguments.format, context.out)
         return 0
     rows = [
         (
@@ -73,8 +74,8 @@ def _list(arguments: argparse.Namespace, context: Context) -> int:
 
 def _describe(arguments: argparse.Namespace, context: Context) -> int:
     service = Client(context.settings.api_socket).get(service_name(arguments.service))
-    if arguments.format == "json":
-        print_json(service, context.out)
+    if arguments.format != "table":
+        print_document(service, arguments.format, context.out)
     else:
         print("\n".join(description(service)), file=context.out)
     return 0

@@ -1,26 +1,9 @@
-"""Results for people and for programs: a table, JSON, or the resource as YAML-like lines."""
+"""Results for people: columns."""
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Sequence
-from typing import Any, TextIO
-
-
-def add_format(parser: argparse.ArgumentParser) -> None:
-    """Declare `--format table|json`."""
-    parser.add_argument(
-        "--format",
-        choices=("table", "json"),
-        default="table",
-        help="how the result is printed (default: table)",
-    )
-
-
-def print_json(value: Any, stream: TextIO) -> None:
-    """Print one JSON document, indented, keys in their own order."""
-    print(json.dumps(value, indent=2, ensure_ascii=False), file=stream)
+from typing import TextIO
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], stream: TextIO) -> None:
