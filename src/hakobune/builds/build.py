@@ -25,7 +25,8 @@ from hakobune.builds.request import (
     find_last,
     reused,
 )
-from hakobune.builds.source import Source, open_source, unchanged_digest
+from hakobune.builds.source import Source, open_source
+from hakobune.builds.source_copy import unchanged_digest
 from hakobune.distribution.transfer import find_local
 from hakobune.oci.blobs import room_for
 from hakobune.oci.digest import Digest

@@ -35,11 +35,8 @@ from hakobune.builds.request import (
     reference_of,
     reused,
 )
-from hakobune.builds.source import (
-    Source,
-    SourceCopy,
-    copy_source,
-)
+from hakobune.builds.source import Source
+from hakobune.builds.source_copy import SourceCopy, copy_source
 from hakobune.distribution.transfer import find_local
 from hakobune.lifecycle.analyze import Analyzed, analyze, write_analyzed
 from hakobune.lifecycle.detect import Detected, detect

@@ -183,13 +183,13 @@ def describe_source(folder: Path) -> str:
     Raises:
         HakoError: there is no such folder, or it cannot be read.
     """
-    from hakobune.builds.source import list_source, open_source
+    from hakobune.builds.source import open_source
+    from hakobune.builds.source_listing import list_source
 
     source = open_source(folder)
     listing = list_source(source)
-    files = [status for _, status in listing.entries if status.st_mode & 0o170000 == 0o100000]
-    size = human_size(sum(status.st_size for status in files))
-    count = count_of(len(files), "file")
+    size = human_size(sum(status.st_size for _, status in listing.files))
+    count = count_of(len(listing.files), "file")
     left_out = len(listing.left_out)
     note = f" ({source.rules.origin} leaves out {left_out})" if left_out else ""
     return f"{with_tilde(source.root)}, {count}, {size}{note}"
@@ -330,7 +330,8 @@ def _output_shown_on_failure(
 
 
 def _list_source(arguments: argparse.Namespace, context: Context) -> int:
-    from hakobune.builds.source import list_source, open_source
+    from hakobune.builds.source import open_source
+    from hakobune.builds.source_listing import list_source
 
     descriptor = Path(arguments.descriptor) if arguments.descriptor else None
     source = open_source(Path(arguments.path), descriptor)
@@ -404,10 +405,10 @@ def count_of(number: int, noun: str) -> str:
 
 def list_paths(folder: Path) -> tuple[str, ...]:
     """The files that a build of *folder* would take, relative to it."""
-    from hakobune.builds.source import list_source, open_source
+    from hakobune.builds.source import open_source
+    from hakobune.builds.source_listing import list_source
 
-    entries = list_source(open_source(folder)).entries
-    return tuple(path for path, status in entries if status.st_mode & 0o170000 == 0o100000)
+    return tuple(path for path, _ in list_source(open_source(folder)).files)
 
 
 def read_sources(folder: Path) -> dict[str, str]:

@@ -8,14 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from hakobune.builds.source import (
-    SourceCopy,
-    SourceError,
-    copy_source,
-    list_source,
-    open_source,
-    unchanged_digest,
-)
+from hakobune.builds.source import SourceError, open_source
+from hakobune.builds.source_copy import SourceCopy, copy_source, unchanged_digest
+from hakobune.builds.source_listing import list_source
 
 UID, GID = os.getuid(), os.getgid()
 
@@ -338,7 +333,7 @@ def test_a_file_that_never_rests_is_named(copies: Copies) -> None:
             grow(0)
             return status
 
-        patch.setattr("hakobune.builds.source.os.fstat", fstat)
+        patch.setattr("hakobune.builds.source_file_copy.os.fstat", fstat)
         with pytest.raises(SourceError, match="cannot copy") as failure:
             copies.copy(pause=lambda _: None)
 
