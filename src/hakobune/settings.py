@@ -19,6 +19,9 @@ _MIRROR = re.compile(r"([A-Za-z0-9][A-Za-z0-9.-]*(?::\d{1,5})?)=([a-z0-9._-]+)/(
 DEFAULT_LISTEN = "localhost:8080"
 SERVICE_PORTS = 100
 REGISTRY_GRACE_S = 24 * 3600.0
+REGISTRY_HISTORY_DAYS = (
+    400  # as Cloud Audit Logs keep admin activity: a year, and time to look at it
+)
 REGISTRY_PORT_DISTANCE = 10100  # just above the service ports
 NOWHERE = "off"
 RUNTIMES = ("crun", "runc")
@@ -78,6 +81,12 @@ SETTINGS = (
         "pushes that take longer may fail, so it is 600 or more except in tests",
     ),
     Setting(
+        variable="HAKO_REGISTRY_HISTORY_DAYS",
+        default="400",
+        meaning="days for which the registry's audit trail and the history of its tags are kept; 0: for ever. "
+        "400 is what Cloud Audit Logs keep of changes: a year, and time to look at it",
+    ),
+    Setting(
         variable="HAKO_REGISTRY_MIRRORS",
         default="",
         meaning="host names and namespaces that stand for a repository, NAME=PROJECT/REPOSITORY with spaces between them: "
@@ -100,6 +109,7 @@ class Settings:
     registry_database: str = ""
     registry_storage: str = ""
     registry_grace_s: float = REGISTRY_GRACE_S
+    registry_history_days: int = REGISTRY_HISTORY_DAYS  # 0: for ever
     registry_mirrors: tuple[tuple[str, str, str], ...] = ()  # name, project, repository
 
     @classmethod
@@ -125,6 +135,7 @@ class Settings:
             ),
             registry_storage=_parse_storage(env.get("HAKO_REGISTRY_STORAGE") or f"{home}/registry"),
             registry_grace_s=_parse_grace(env.get("HAKO_REGISTRY_GRACE")),
+            registry_history_days=_parse_history_days(env.get("HAKO_REGISTRY_HISTORY_DAYS")),
             registry_mirrors=_parse_mirrors(env.get("HAKO_REGISTRY_MIRRORS") or ""),
         )
 
@@ -277,6 +288,18 @@ def _parse_grace(text: str | None) -> float:
             fix="HAKO_REGISTRY_GRACE=86400",
         )
     return seconds
+
+
+def _parse_history_days(text: str | None) -> int:
+    if not text:
+        return REGISTRY_HISTORY_DAYS
+    if not text.isascii() or not text.isdecimal() or len(text) > 6:
+        raise UsageError(
+            f"cannot keep the registry's audit trail for {text!r}",
+            why="HAKO_REGISTRY_HISTORY_DAYS is a whole number of days, or 0 for ever",
+            fix=f"HAKO_REGISTRY_HISTORY_DAYS={REGISTRY_HISTORY_DAYS}",
+        )
+    return int(text)
 
 
 def _parse_mirrors(text: str) -> tuple[tuple[str, str, str], ...]:

@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import ssl
 import subprocess
 import tempfile
@@ -177,7 +178,8 @@ def test_an_ordinary_user_pushes_pulls_and_manages_repositories_without_ceremony
     pulled = alone.hako("image", "pull", name)
     repositories = alone.hako("artifacts", "repositories", "list", "--format", "json")
     audit = json.loads(alone.hako("audit", "--format", "json").stdout)
-    one = alone.hako("audit", "projects/hako", "--limit", "1").stdout.splitlines()
+    told = alone.hako("audit", "projects/hako", "--limit", "1")
+    one = told.stdout.splitlines()
     other = alone.hako("audit", "projects/other").stdout.splitlines()
 
     assert pushed.stdout == pulled.stdout
@@ -190,9 +192,35 @@ def test_an_ordinary_user_pushes_pulls_and_manages_repositories_without_ceremony
     ]
     assert [line.split()[2:4] for line in one[1:]] == [["owner", "manifest.put"]]
     assert len(other) == 1
+    begun = min(e["time"] for e in audit)[:19].replace("T", " ")
+    assert told.stderr.strip() == (
+        f"the audit trail: it begins at {begun} UTC; what is older than 400 days goes "
+        "(HAKO_REGISTRY_HISTORY_DAYS)"
+    )
     assert max(path.stat().st_nlink for path in blobs) == 2, "layers are hard links"
     assert alone.stop() == 0
     assert alone.pids() == []
+
+
+def test_the_keeper_forgets_what_is_older_than_it_is_to_be_kept(alone: Alone) -> None:
+    alone.serve()
+    name = f"{alone.host}/hako/apps/web:1"
+    alone.hako("image", "push", "web", name)
+    assert alone.stop() == 0
+    with contextlib.closing(sqlite3.connect(alone.home / "registry/meta.db")) as database:
+        with database:
+            for table in ("audit", "tag_history"):
+                database.execute(f"UPDATE {table} SET at = at - 31 * 86400000000")
+
+    alone.env["HAKO_REGISTRY_HISTORY_DAYS"] = "30"
+    alone.serve()
+
+    begins = "the audit trail: it has not begun; what is older than 30 days goes"
+    wait_until(lambda: begins in alone.hako("audit").stderr, what="the keeper's first round")
+    history = alone.hako(
+        "artifacts", "docker", "tags", "history", "localhost:8080/hako/apps/web:1"
+    ).stdout.splitlines()
+    assert len(history) == 2, "what the tag is stays"
 
 
 def test_with_a_certificate_it_speaks_tls(alone: Alone) -> None:

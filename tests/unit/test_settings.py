@@ -104,3 +104,11 @@ def test_the_registry_knows_its_own_addresses():
         "localhost:9000",
         "127.0.0.1:9000",
     )
+
+
+def test_the_past_is_kept_for_as_long_as_is_said() -> None:
+    assert read().registry_history_days == 400
+    assert read(HAKO_REGISTRY_HISTORY_DAYS="0").registry_history_days == 0
+    for text in ("-1", "1.5", "a year", "²"):
+        with pytest.raises(UsageError, match="audit trail"):
+            read(HAKO_REGISTRY_HISTORY_DAYS=text)

@@ -29,7 +29,13 @@ async def serve(settings: Settings) -> None:
     try:
         registry = open_artifacts(state, settings, env=os.environ)
         server = f"http://{settings.host}:{settings.port}"
-        app = make_app(run_v2_routes(controller), state, registry, server=server)
+        app = make_app(
+            run_v2_routes(controller),
+            state,
+            registry,
+            server=server,
+            history_days=settings.registry_history_days,
+        )
         await serve_until_told(app, settings, state)
     finally:
         await controller.stop()

@@ -42,12 +42,18 @@ logger = logging.getLogger(__name__)
 
 
 def make_app(
-    routes: Sequence[BaseRoute], state: RegistryState, registry: Registry, *, server: str
+    routes: Sequence[BaseRoute],
+    state: RegistryState,
+    registry: Registry,
+    *,
+    server: str,
+    history_days: int,
 ) -> Starlette:
     """The APIs of the registry and of IAM, and *routes*; who calls is found out around it.
 
     Args:
         server: this installation's URL, for callers who have come by a socket.
+        history_days: how long the audit trail is kept; 0 for ever.
     """
     app = Starlette(
         routes=[
@@ -55,7 +61,7 @@ def make_app(
             *routes,
             *artifacts_v1_routes(registry),
             *iam_v1_routes(state.iam.store),
-            *audit_v1_routes(state.sql),
+            *audit_v1_routes(state.sql, kept_days=history_days),
         ],
         exception_handlers={
             HakoError: answer_hako_error,

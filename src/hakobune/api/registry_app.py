@@ -28,7 +28,9 @@ async def serve(settings: Settings, *, scheme: str) -> None:
     try:
         registry = open_artifacts(state, settings, env=os.environ)
         server = f"{scheme}://{settings.host}:{settings.port}"
-        app = make_app((), state, registry, server=server)
+        app = make_app(
+            (), state, registry, server=server, history_days=settings.registry_history_days
+        )
         await serve_until_told(app, settings, state)
     finally:
         await state.close()

@@ -20,11 +20,16 @@ class ArtifactsClient(Client):
 
     def each(self, path: str, field: str, **query: str) -> Iterator[Document]:
         """All items of a list, page by page."""
+        for page in self.pages(path, **query):
+            yield from page.get(field, [])
+
+    def pages(self, path: str, **query: str) -> Iterator[Document]:
+        """All pages of a list."""
         query = {"pageSize": PAGE, **query}
         token = ""
         while True:
             page = self.get(path, **query, **({"pageToken": token} if token else {}))
-            yield from page.get(field, [])
+            yield page
             token = page.get("nextPageToken", "")
             if not token:
                 return

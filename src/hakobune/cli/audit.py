@@ -1,11 +1,11 @@
-"""`hako audit`: who did what to repositories, images and rights."""
+"""`hako audit`: who did what to repositories, images and rights, and from when on that is known."""
 
 from __future__ import annotations
 
 import argparse
-from itertools import islice
 
 from hakobune.cli.artifacts_client import ArtifactsClient
+from hakobune.cli.client import Document
 from hakobune.cli.main import Context
 from hakobune.cli.output import add_format, print_document
 from hakobune.cli.table import print_table
@@ -30,15 +30,34 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace, context: Context) -> int:
     if arguments.limit < 1:
         raise UsageError(f"--limit {arguments.limit}: at least one")
-    client = ArtifactsClient(context)
     query = {"resource": arguments.resource, "pageSize": str(min(arguments.limit, 1000))}
-    entries = list(islice(client.each("auditEntries", "auditEntries", **query), arguments.limit))
+    entries: list[Document] = []
+    page: Document = {}
+    for page in ArtifactsClient(context).pages("auditEntries", **query):
+        entries += page["auditEntries"]
+        if len(entries) >= arguments.limit:
+            break
+    entries = entries[: arguments.limit]
     if arguments.format != "table":
         print_document(entries, arguments.format, context.out)
         return 0
     rows = [
-        (entry["time"][:19].replace("T", " "), entry["actor"], entry["verb"], entry["resource"], entry["detail"])
+        (_second(entry["time"]), entry["actor"], entry["verb"], entry["resource"], entry["detail"])
         for entry in entries
-    ]  # fmt: skip
+    ]
     print_table(("TIME (UTC)", "WHO", "WHAT", "RESOURCE", "DETAIL"), rows, context.out)
+    print(_how_far(page), file=context.err)
     return 0
+
+
+def _how_far(page: Document) -> str:
+    """From when on the trail knows, and how long it will."""
+    days = page.get("keptDays")
+    kept = f"what is older than {days} days goes" if days else "nothing of it goes"
+    known = page.get("knownSince")
+    begins = f"it begins at {_second(known)} UTC" if known else "it has not begun"
+    return f"the audit trail: {begins}; {kept} (HAKO_REGISTRY_HISTORY_DAYS)"
+
+
+def _second(time: str) -> str:
+    return time[:19].replace("T", " ")

@@ -27,6 +27,7 @@ from hakobune.registry.collect import Collector
 from hakobune.registry.generation import Generation
 from hakobune.registry.metadata import Metadata
 from hakobune.registry.repository import Repository
+from hakobune.registry.retention import forget
 from hakobune.registry.rows import SECOND
 from hakobune.registry.scrub import Scrubber
 from hakobune.registry.storages import open_storage
@@ -100,6 +101,14 @@ def duties(
                 "blobs collected", extra={"blobs": done.removed, "bytes": done.removed_bytes}
             )
 
+    async def forget_old() -> None:
+        gone = await forget(metadata, days=settings.registry_history_days)
+        if gone.acts or gone.tag_changes:
+            logger.info(
+                "the past was forgotten",
+                extra={"acts": gone.acts, "tag_changes": gone.tag_changes},
+            )
+
     async def scrub() -> None:
         for problem in (await scrubber.run()).problems:
             logger.error(
@@ -117,6 +126,7 @@ def duties(
         Duty("note built", 10.0, lambda: note_built(metadata, storage)),
         Duty("sweep", 3600.0, sweep),
         Duty("scrub", 3600.0, scrub),
+        Duty("forget", 24 * 3600.0, forget_old),
     )
 
 

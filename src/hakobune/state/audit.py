@@ -33,6 +33,12 @@ async def record(
     )
 
 
+async def oldest_act(sql: Sql) -> int:
+    """When the trail begins, in microseconds since 1970; 0 if nothing is in it."""
+    row = await sql.fetch_row("SELECT at FROM audit ORDER BY id LIMIT 1")
+    return 0 if row is None else int(row[0])
+
+
 async def read_audit(
     sql: Sql, *, resource: str = "", before: int = 0, limit: int = 100
 ) -> tuple[AuditRow, ...]:

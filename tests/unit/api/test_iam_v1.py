@@ -106,7 +106,7 @@ def test_every_route_of_the_controller_wants_a_permission_that_some_role_holds(t
         try:
             run_routes = run_v2_routes(None)  # type: ignore[arg-type] # only the table is read
             registry = open_artifacts(state, settings, env=env)
-            return make_app(run_routes, state, registry, server="").routes
+            return make_app(run_routes, state, registry, server="", history_days=400).routes
         finally:
             await state.close()
 
