@@ -7,30 +7,13 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hakobune.cli.assignments import SHELL_NAME, parse_variables
-from hakobune.cli.build import (
-    add_build_arguments,
-    build_from_arguments,
-    count_of,
-    describe_build,
-    describe_source,
-    list_paths,
-    read_sources,
-    with_tilde,
-)
-from hakobune.cli.client import (
-    PARENT,
-    Client,
-    Document,
-    condition,
-    service_name,
-    short_name,
-)
+from hakobune.cli.build_description import describe_build
+from hakobune.cli.build_options import add_build_arguments, build_from_arguments
+from hakobune.cli.client import PARENT, Client, Document, service_name
 from hakobune.cli.deploy_dockerfile import (
     add_deploy_dockerfile,
     build_with_dockerfile,
@@ -44,24 +27,23 @@ from hakobune.cli.deploy_failure import (
     with_log_command,
 )
 from hakobune.cli.deploy_lines import DeployLines
+from hakobune.cli.deploy_options import add_run_arguments, wish_from_arguments
+from hakobune.cli.deploy_outcome import describe_start, keeps, next_commands, serving
+from hakobune.cli.deploy_target import choose_service, read_target, require_folder
 from hakobune.cli.deploy_watch import Parting, StartWatch
 from hakobune.cli.main import Context
 from hakobune.cli.pull_option import pull_policy
 from hakobune.cli.serve import ensure_running
-from hakobune.cli.service_document import (
-    SOURCE_ANNOTATION,
-    Wish,
-    check_wish,
-    default_service_name,
-    parse_cpu,
-    parse_memory,
-    parse_service_name,
-    parse_startup_probe,
-    parse_timeout,
-    wanted_service,
-)
+from hakobune.cli.service_document import wanted_service
 from hakobune.cli.services import first_url
-from hakobune.errors import HakoError, UsageError
+from hakobune.cli.source_folder import (
+    count_of,
+    describe_source,
+    list_paths,
+    read_sources,
+    with_tilde,
+)
+from hakobune.errors import HakoError
 from hakobune.settings import Settings
 
 if TYPE_CHECKING:  # a build imports it
@@ -92,54 +74,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="IMAGE",
         help="serve this image, from here or its registry; nothing is built",
     )
-    runs = parser.add_argument_group("how it runs (what is not given stays as it was)")
-    runs.add_argument(
-        "--port",
-        type=int,
-        metavar="N",
-        help="the port the app listens on, given to it as PORT (default: 8080)",
-    )
-    runs.add_argument(
-        "-e",
-        "--env",
-        action="append",
-        default=[],
-        metavar="K=V",
-        help="set a variable; K alone copies the caller's value",
-    )
-    runs.add_argument(
-        "--remove-env", action="append", default=[], metavar="K", help="take a variable away"
-    )
-    runs.add_argument("--clear-env", action="store_true", help="take all variables away first")
-    runs.add_argument("--memory", metavar="SIZE", help="memory limit (default: 512Mi)")
-    runs.add_argument("--cpu", metavar="N", help="CPU limit (default: 1)")
-    runs.add_argument(
-        "--concurrency",
-        type=int,
-        metavar="N",
-        help="requests an instance takes at a time (default: 80)",
-    )
-    runs.add_argument(
-        "--timeout", metavar="TIME", help="how long a request may take (default: 300s)"
-    )
-    runs.add_argument(
-        "--startup-probe",
-        metavar="K=V,…",
-        help="when an instance counts as ready, as gcloud takes it: tcpSocket.port, httpGet.path, httpGet.port, "
-        "initialDelaySeconds, timeoutSeconds, periodSeconds, failureThreshold (default: it listens within 240 s)",
-    )
-    runs.add_argument(
-        "--min-instances", type=int, metavar="N", help="instances kept running (default: 0)"
-    )
-    runs.add_argument(
-        "--max-instances", type=int, metavar="N", help="instances at most (default: 100)"
-    )
+    add_run_arguments(parser)
     add_build_arguments(parser.add_argument_group("how it is built"))
     add_deploy_dockerfile(parser)
     parser.add_argument(
         "-v", "--verbose", action="store_true", help="show all that the build prints"
     )
-    parser.set_defaults(run=_run)  # fmt: skip
+    parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace, context: Context) -> int:
@@ -147,7 +88,7 @@ def _run(arguments: argparse.Namespace, context: Context) -> int:
     given, folder = read_target(
         arguments.target, source=arguments.source, image=arguments.image, is_folder=os.path.isdir
     )
-    wish = _wish(arguments, context)
+    wish = wish_from_arguments(arguments, context)
     if folder is not None:
         require_folder(folder)
     lines = DeployLines(context.err, context.env, verbose=arguments.verbose)
@@ -165,7 +106,7 @@ def _run(arguments: argparse.Namespace, context: Context) -> int:
             error,
             arguments,
             folder,
-            keeps=_keeps(current),
+            still=keeps(current),
             home=context.settings.home,
             image=app_image(name),
         ) from error
@@ -176,103 +117,10 @@ def _run(arguments: argparse.Namespace, context: Context) -> int:
         service = _wait(client, operation, current, lines, context.settings)
     except HakoError as error:
         raise explain_start(error, name, folder) from error
-    _describe_start(client, service, current, lines, parting)
+    describe_start(client, service, current, lines, parting)
     print(first_url(service), file=context.out, flush=True)
-    lines.hint(f"next: {_next(name, current, service)}")
+    lines.hint(f"next: {next_commands(name, current, service)}")
     return 0
-
-
-def _wish(arguments: argparse.Namespace, context: Context) -> Wish:
-    """The flags of the command line, checked before anything is done; the image may come later."""
-    wish = Wish(
-        image=arguments.image or "",
-        port=arguments.port,
-        env=parse_variables(arguments.env, context.env, "--env", name=SHELL_NAME, must_exist=True),
-        removed_env=tuple(arguments.remove_env),
-        clear_env=arguments.clear_env,
-        memory=None if arguments.memory is None else parse_memory(arguments.memory),
-        cpu=None if arguments.cpu is None else parse_cpu(arguments.cpu),
-        concurrency=arguments.concurrency,
-        timeout=None if arguments.timeout is None else parse_timeout(arguments.timeout),
-        startup_probe=None
-        if arguments.startup_probe is None
-        else parse_startup_probe(arguments.startup_probe),
-        min_instances=arguments.min_instances,
-        max_instances=arguments.max_instances,
-    )
-    check_wish(wish)
-    return wish
-
-
-def read_target(
-    target: str | None, *, source: str | None, image: str | None, is_folder: Callable[[str], bool]
-) -> tuple[str | None, Path | None]:
-    """The service's name and the folder that the command line means; the folder is `None` for an image.
-
-    A target with a slash, or one that is a folder here, is the folder; with `--source` or `--image` it is a name.
-
-    Raises:
-        UsageError: it is neither a folder nor a service's name.
-    """
-    if target is None or source is not None or image is not None:
-        name = None if target is None else parse_service_name(target)
-        return name, None if image is not None else _absolute(source or ".")
-    if "/" in target or is_folder(target):
-        return None, _absolute(target)
-    return parse_service_name(target), _absolute(".")
-
-
-def _absolute(folder: str) -> Path:
-    return Path(os.path.abspath(folder))
-
-
-def require_folder(folder: Path) -> None:
-    """Refuse early what cannot be a source.
-
-    Raises:
-        UsageError: there is no such folder, or it is a file.
-    """
-    if folder.is_dir():
-        return
-    why = "it is a file" if folder.exists() else "there is no such folder"
-    raise UsageError(f"cannot deploy {folder}", why=why, fix="hako deploy --source FOLDER")
-
-
-def choose_service(given: str | None, folder: Path | None, services: Sequence[Document]) -> str:
-    """The short name of the service to deploy (pure).
-
-    A name given wins; else the service that was deployed from this folder; else the folder's own name, if no
-    other folder's service has it.
-
-    Raises:
-        UsageError: a name must be given.
-    """
-    if given:
-        return given
-    if folder is None:
-        raise UsageError(
-            "hako deploy --image needs the service's name", fix="hako deploy NAME --image IMAGE"
-        )
-    sources = {
-        short_name(s["name"]): s.get("annotations", {}).get(SOURCE_ANNOTATION) for s in services
-    }
-    same = [name for name, source in sources.items() if source == str(folder)]
-    if len(same) > 1:
-        raise UsageError(
-            f"several services were deployed from {folder}: {', '.join(sorted(same))}",
-            fix=f"hako deploy {sorted(same)[0]}",
-        )
-    if same:
-        return same[0]
-    name = default_service_name(folder)
-    if name in sources:
-        owner = sources[name] or "an image"
-        raise UsageError(
-            f"the service {name} is there already, deployed from {owner}",
-            why=f"{folder} would take its place",
-            fix=f"hako deploy {name} (to replace it) or hako deploy ANOTHER-NAME",
-        )
-    return name
 
 
 def _have_image(arguments: argparse.Namespace, context: Context, lines: DeployLines) -> str:
@@ -305,7 +153,7 @@ def _build(
 ) -> str:
     """Build the folder; returns the image by digest."""
     assert folder is not None  # without --image there is a folder
-    state = "new service" if current is None else _serving(name, current)
+    state = "new service" if current is None else serving(name, current)
     lines.row(name, f"{state} · {describe_source(folder)}")
     if arguments.dockerfile is None:
         from hakobune.lifecycle.errors import NoGroupPassedError  # a build imports it anyway
@@ -367,59 +215,9 @@ def _wait(
         return client.wait(operation, meanwhile=look)
     except KeyboardInterrupt:
         client.cancel(operation)
-        state = _keeps(current) or "nothing serves yet"
+        state = keeps(current) or "nothing serves yet"
         lines.note(f"cancelled: {state}", warning=True)
         raise
-
-
-def _describe_start(
-    client: Client,
-    service: Document,
-    before: Document | None,
-    lines: DeployLines,
-    parting: Parting,
-) -> None:
-    latest = short_name(service.get("latestReadyRevision", ""))
-    if before is not None and short_name(before.get("latestReadyRevision", "")) == latest:
-        lines.total("live", f"{latest} serves on · nothing changed")
-        return
-    revision = client.find(service.get("latestReadyRevision", "")) or {}
-    message = condition(revision, "ContainerHealthy").get("message") or "ready"
-    seconds = lines.spent("start")
-    left = parting.describe(service)
-    lines.row("start", " · ".join(filter(None, (latest, message, left))), seconds=seconds)
-    shares = [
-        f"{short_name(target.get('revision', '')) or latest} gets {target.get('percent', 0)} %"
-        for target in service.get("trafficStatuses", [])
-        if target.get("percent")
-    ]
-    lines.total("live", ", ".join(shares) or f"{latest} gets no traffic yet")
-
-
-def _serving(name: str, current: Document) -> str:
-    revision = short_name(current.get("latestReadyRevision", ""))
-    return f"{revision} serves" if revision else f"{name} has never been ready"
-
-
-def _keeps(current: Document | None) -> str:
-    """Who serves in spite of a failure: `shop-00002 keeps 100 %`; empty if nobody does."""
-    return ", ".join(
-        f"{short_name(target.get('revision', ''))} keeps {target['percent']} %"
-        for target in (current or {}).get("trafficStatuses", [])
-        if target.get("percent") and target.get("revision")
-    )
-
-
-def _next(name: str, before: Document | None, service: Document) -> str:
-    """What people do after a deploy."""
-    old = short_name((before or {}).get("latestReadyRevision", ""))
-    changed = old and old != short_name(service.get("latestReadyRevision", ""))
-    latest = short_name(service.get("latestReadyRevision", ""))
-    shares = [t for t in service.get("trafficStatuses", []) if t.get("percent")]
-    if shares and not any(short_name(t.get("revision", "")) in ("", latest) for t in shares):
-        return f"hako services update-traffic {name} --to-latest gives {latest} the traffic"
-    undo = f" · undo: hako rollback {name}"
-    return f"hako logs -f {name} · hako services describe {name}{undo if changed else ''}"
 
 
 def explain(
@@ -427,7 +225,7 @@ def explain(
     arguments: argparse.Namespace,
     folder: Path | None,
     *,
-    keeps: str,
+    still: str,
     home: Path,
     image: str,
 ) -> HakoError:
@@ -435,7 +233,7 @@ def explain(
     from hakobune.builds.history import BuildHistory
     from hakobune.lifecycle.errors import BuildpackFailedError, NoGroupPassedError
 
-    state = f". {keeps}, caches kept." if keeps else ""
+    state = f". {still}, caches kept." if still else ""
     shown: tuple[str, ...]
     if isinstance(error, NoGroupPassedError) and folder is not None:
         files = list_paths(folder)

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from hakobune.cli.deploy import choose_service, read_target
+from hakobune.cli.deploy_target import choose_service, read_target
 from hakobune.errors import UsageError
 
 HERE = Path.cwd()
