@@ -142,7 +142,7 @@ _TITLES: Final = {
     "roles/artifactregistry.createOnPushWriter": "writer, whose first push makes the repository",
     "roles/artifactregistry.createOnPushRepoAdmin": "repoAdmin, whose first push makes the repository",
     "roles/artifactregistry.serviceAgent": "read the upstreams of a project's repositories (its own agent)",
-    "roles/run.invoker": "call services",
+    "roles/run.invoker": "call services (granted for later: so far services answer whoever reaches them)",
     "roles/run.viewer": "see services, revisions and logs",
     "roles/run.developer": "deploy and delete services",
     "roles/run.admin": "everything about services, grants included",
