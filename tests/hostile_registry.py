@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 import socket
 import ssl
@@ -51,6 +52,13 @@ class HostileRegistry:
     rules: list[_Rule] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
     ended: threading.Event = field(default_factory=threading.Event)
+    numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    def new_session(self) -> str:
+        """Begin an upload."""
+        session = f"u{next(self.numbers)}"
+        self.uploads[session] = bytearray()
+        return session
 
     def fail(
         self, method: str, path: str, fault: Fault, *, times: int = 1_000_000, first: bool = False
@@ -182,9 +190,7 @@ class Handler(BaseHTTPRequestHandler):
         registry, session = self.registry, path.rsplit("/", 1)[-1]
         match self.command:
             case "POST":
-                session = f"u{len(registry.uploads)}"
-                registry.uploads[session] = bytearray()
-                self.reply(202, Location=f"{path}{session}")
+                self.reply(202, Location=f"{path}{registry.new_session()}")
             case "GET":
                 size = len(registry.uploads[session])
                 self.reply(204, Location=path, Range=f"0-{max(size - 1, 0)}")
@@ -208,15 +214,20 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def hostile_registry(tls: tuple[Path, Path] | None = None) -> Iterator[HostileRegistry]:
+def hostile_registry(
+    tls: tuple[Path, Path] | None = None, *, address: str = "127.0.0.1"
+) -> Iterator[HostileRegistry]:
     """A registry on a free port of loopback, until the block ends.
 
     Args:
         tls: certificate and key.
+        address: where it listens; an IPv6 address has no brackets.
     """
     registry = HostileRegistry()
     handler = type("Bound", (Handler,), {"registry": registry})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    kind = type("Server", (ThreadingHTTPServer,), {"address_family": family})
+    server = kind((address, 0), handler)
     server.daemon_threads = True
     if tls is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -224,7 +235,8 @@ def hostile_registry(tls: tuple[Path, Path] | None = None) -> Iterator[HostileRe
         server.socket = context.wrap_socket(server.socket, server_side=True)
         registry.scheme = "https"
     server.handle_error = lambda *_: None  # type: ignore[method-assign] # clients that go away are the subject
-    registry.host = f"127.0.0.1:{server.server_port}"
+    registry.host = f"[{address}]" if ":" in address else address
+    registry.host += f":{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:

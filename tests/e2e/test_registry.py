@@ -230,7 +230,7 @@ def test_progress_for_programs_is_one_object_a_line(here: Installation, host: st
         ("pull WRONG/x:1:2", 1, ["is not an image name"]),
         ("push nothing", 1, ["there is no image 'nothing' here", "`hako image pull`"]),
         ("delete HOST/x", 2, ["which one?", "fix: HOST/x:TAG, or HOST/x@DIGEST"]),
-        ("tags HOST/nothing", 1, ["it is not there (404 NAME_UNKNOWN)"]),
+        ("tags HOST/nothing", 1, ["has no such repository (404 NAME_UNKNOWN"]),
         ("pull --platform nonsense HOST/x", 1, ["'nonsense' is not a platform"]),
         ("copy HOST/x:1 HOST/y:1", 1, ["cannot copy HOST/x:1 to HOST/y:1", "it is not there"]),
     ],

@@ -91,7 +91,7 @@ class Authorizer:
             for challenge in challenges:
                 if challenge.scheme == "bearer":
                     return self._token(challenge, base, scopes, credentials, send, what)
-                if challenge.scheme == "basic" and credentials.basic != refused:
+                if challenge.scheme == "basic" and credentials.basic not in ("", refused):
                     self._known[(base, "")] = _Known(credentials.basic, float("inf"))
                     return credentials.basic
             return ""
@@ -211,11 +211,21 @@ def _fetch(
 
 def _read_token(answer: Answer, credentials: Credentials, what: str) -> tuple[str, float]:
     host = urlsplit(answer.url).netloc
+    if credentials.refresh_token and answer.status in (400, 401, 403):
+        raise RegistryError(
+            what,
+            host=host,
+            status=401,
+            why=f"{host} does not accept the token of an earlier login any more ({answer.status})",
+            fix=f"log in again: {login_hint(host)}",
+        )
     if answer.status != 200:
-        user = credentials.user or ("(by token)" if credentials.refresh_token else "")
-        status = 401 if answer.status in (400, 403) and credentials.refresh_token else answer.status
         raise describe_answer(
-            what, host=host, status=status, body=answer.start_of_body(), user=user
+            what,
+            host=host,
+            status=answer.status,
+            body=answer.start_of_body(),
+            user=credentials.user,
         )
     try:
         document = msgspec.json.decode(answer.read(_ANSWER_LIMIT), type=_TokenAnswer)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import quote, urljoin
 
 import msgspec
 
 from hakobune.distribution.connections import Answer
 from hakobune.distribution.errors import NotThereError, RegistryError, WrongContentError
+from hakobune.distribution.link_header import next_page
 from hakobune.distribution.registries import Endpoint
 from hakobune.distribution.session import Body, Request, Session, plain_scopes
 from hakobune.oci import descriptor as media
@@ -23,6 +24,8 @@ ACCEPT: Final = ", ".join(
 )
 _LIST_LIMIT: Final = 8 << 20
 _PAGES: Final = 10_000
+# What registries answer to HEAD that have only GET. A 403 comes without its reason: the GET tells it.
+_NO_HEAD: Final = frozenset({400, 403, 405, 501})
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,17 @@ class RegistryClient:
                 return _describe_head(answer, reference)
         except NotThereError:
             return None
+        except RegistryError as error:
+            if error.status not in _NO_HEAD:
+                raise
+        return self._describe_by_get(reference)
+
+    def _describe_by_get(self, reference: str) -> Descriptor | None:
+        try:
+            found = self.get_manifest(reference)
+        except NotThereError:
+            return None
+        return Descriptor(media_type=found.media_type, digest=found.digest, size=len(found.raw))
 
     def check_manifest(self, reference: str, *, known: Digest | None) -> Digest | None:
         """What a tag names now, asked for as cheaply as can be (end-3); `None` if only the content tells.
@@ -97,9 +111,12 @@ class RegistryClient:
         headers = {"Accept": ACCEPT}
         if known is not None:
             headers["If-None-Match"] = f'"{known}"'
+        expected = {200, 304, *_NO_HEAD}
         with self.call(
-            "HEAD", self._path("manifests", reference), headers=headers, expected=(200, 304)
+            "HEAD", self._path("manifests", reference), headers=headers, expected=expected
         ) as answer:
+            if answer.status in _NO_HEAD:
+                return None
             if answer.status == 304:
                 return known
             found = _describe_head(answer, reference)
@@ -123,6 +140,10 @@ class RegistryClient:
         media_type = _media_type(answer, raw)
         if len(raw) > DOCUMENT_LIMIT:
             raise self.wrong(f"the manifest {reference} is longer than 4 MiB")
+        if media_type == "text/html":
+            raise self.wrong(
+                "a web page instead of a manifest; maybe of a network that wants a login first"
+            )
         digest = _digest_of(raw, reference, announced)
         try:
             digest.verify(raw)
@@ -161,10 +182,11 @@ class RegistryClient:
         return self.describe_blob(digest) is not None
 
     def describe_blob(self, digest: Digest) -> Mapping[str, str] | None:
-        """What the registry says of the blob, by small names; `None` if it is not there (end-2)."""
+        """What the registry says of the blob, by small names; `None` if it is not there, or it does not say (end-2)."""
+        expected = {200, *_NO_HEAD}
         try:
-            with self.call("HEAD", self._path("blobs", str(digest))) as answer:
-                return answer.headers
+            with self.call("HEAD", self._path("blobs", str(digest)), expected=expected) as answer:
+                return None if answer.status in _NO_HEAD else answer.headers
         except NotThereError:
             return None
 
@@ -174,8 +196,9 @@ class RegistryClient:
         Raises:
             NotThereError: the repository does not have it.
         """
-        with self.call("HEAD", self._path("blobs", str(digest))) as answer:
-            return answer.length
+        expected = {200, 405, 501}
+        with self.call("HEAD", self._path("blobs", str(digest)), expected=expected) as answer:
+            return answer.length if answer.status == 200 else None
 
     def get_blob(self, digest: Digest, *, offset: int = 0) -> Answer:
         """The answer whose body is the blob from *offset* on (206), or all of it (200) (end-2, "Pulling blobs").
@@ -216,9 +239,9 @@ class RegistryClient:
         Raises:
             NotThereError: the repository is not there.
         """
-        for answer in self._pages(self._path("tags", "list")):
+        for page in self._pages(self._path("tags", "list")):
             try:
-                yield from msgspec.json.decode(answer, type=_Tags).tags or ()
+                yield from msgspec.json.decode(page, type=_Tags).tags or ()
             except msgspec.DecodeError as error:
                 raise self.wrong("its list of tags is not JSON") from error
 
@@ -248,7 +271,7 @@ class RegistryClient:
         while path and path not in seen and len(seen) < _PAGES:
             seen.add(path)
             answer = self.call("GET", path, read_limit=_LIST_LIMIT)
-            raw, path = answer.body, _next_page(answer, path)
+            raw, path = answer.body, next_page(answer.header_values("link"), answer.url)
             if len(raw) > _LIST_LIMIT:
                 raise self.wrong("a page of its list is longer than 8 MiB")
             yield raw
@@ -357,14 +380,3 @@ def _media_type(answer: Answer, raw: bytes) -> str:
     if not said or said in ("application/json", "text/plain", "application/octet-stream"):
         return media.INDEX if bytes(kind.manifests) else media.MANIFEST
     return said
-
-
-def _next_page(answer: Answer, path: str) -> str:
-    """The path in `Link: <…>; rel="next"`, if it stays on this host."""
-    for link in answer.header_values("link"):
-        target, _, rest = link.partition(">")
-        if 'rel="next"' in rest or "rel=next" in rest:
-            url = urljoin(answer.url, target.strip().removeprefix("<"))
-            if urlsplit(url)[:2] == urlsplit(answer.url)[:2]:
-                return urlsplit(url).path + "?" + urlsplit(url).query
-    return ""

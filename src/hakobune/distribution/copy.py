@@ -12,7 +12,7 @@ from hakobune.distribution.parallel import StopSign, run_all
 from hakobune.distribution.push import blobs_of
 from hakobune.distribution.session import Session
 from hakobune.distribution.sources import clients_for_pull, first_of, wanted
-from hakobune.distribution.upload import upload_blob
+from hakobune.distribution.upload import Neighbour, upload_blob
 from hakobune.oci.descriptor import INDEX, Descriptor, encode_document
 from hakobune.oci.digest import Digest
 from hakobune.oci.manifest import Index, PlatformUnknownError, decode_index, decode_manifest
@@ -38,19 +38,13 @@ class Copy:
         what = f"cannot copy {source.short} to {target.short}"
         self._from = clients_for_pull(session, source, what)
         endpoint = session.access.registries.endpoints(target, pull=False)[0]
-        own = self._from[-1].endpoint
-        self._neighbour = (
-            own.repository
-            if own.host == endpoint.host and own.repository != endpoint.repository
-            else ""
-        )
-        self._to = RegistryClient(
-            session,
-            endpoint,
-            what=what,
-            actions="pull,push",
-            also=(self._neighbour,) if self._neighbour else (),
-        )
+        self._to = RegistryClient(session, endpoint, what=what, actions="pull,push")
+        own, self._neighbour = self._from[-1].endpoint, None
+        if own.host == endpoint.host and own.repository != endpoint.repository:
+            mounting = RegistryClient(
+                session, endpoint, what=what, actions="pull,push", also=(own.repository,)
+            )
+            self._neighbour = Neighbour(mounting, own.repository)
 
     def run(self, platform: Platform | None, *, referrers: bool) -> Digest:
         """Copy all platforms of an index, or the image for *platform* alone; gives the digest that the target has now.
@@ -145,7 +139,7 @@ class Copy:
         if self._to.has_blob(blob.digest):
             return
         self._meter.expect(blob.size)
-        if upload_blob(self._to, blob, lambda at: self._read(blob, at), mount_from=self._neighbour):
+        if upload_blob(self._to, blob, lambda at: self._read(blob, at), neighbour=self._neighbour):
             self._meter.advance(blob.size)
 
     def _read(self, blob: Descriptor, offset: int) -> Iterator[bytes]:

@@ -128,7 +128,7 @@ class CredentialFiles:
                 return None
             raise CredentialsError(
                 f"cannot get the credentials for {key}",
-                why=f"{program} failed with exit code {done.returncode}",
+                why=f"{program} failed with exit code {done.returncode}{_says(said)}",
                 fix=f"try `echo {key} | {program} get`",
             )
         return _parse_answer(done.stdout, program, key)
@@ -224,6 +224,14 @@ def _decode_auth(entry: Mapping[str, Any], key: str, path: Path) -> tuple[str, s
         ) from error
     user, _, password = text.partition(":")
     return user, password.rstrip("\0")
+
+
+def _says(text: str) -> str:
+    """What a helper that failed says; nothing if that could be a credential after all."""
+    from hakobune.distribution.errors import one_line
+
+    said = "" if "{" in text else one_line(text)
+    return f": {said}" if said else ""
 
 
 def _parse_answer(data: bytes, program: str, key: str) -> Credentials:

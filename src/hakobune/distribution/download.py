@@ -67,7 +67,7 @@ def _fetch_from(
         stop.check()
         error: BaseException
         try:
-            with client.get_blob(blob.digest, offset=at) as answer:
+            with _open(client, blob, at) as answer:
                 for data in _body(client, answer, blob, at):
                     stop.check()
                     at += len(data)
@@ -85,6 +85,25 @@ def _fetch_from(
         if seconds is None:
             raise why from error
         client.session.pause(seconds)
+
+
+def _open(client: RegistryClient, blob: Descriptor, at: int) -> Answer:
+    """The blob from *at* on, or all of it from who gives no parts, or others than were asked for."""
+    try:
+        answer = client.get_blob(blob.digest, offset=at)
+    except RegistryError as error:
+        if error.status != 416 or not at:
+            raise
+        return client.get_blob(blob.digest)
+    if answer.status == 206 and _start_of(answer) != at:
+        answer.close()
+        return client.get_blob(blob.digest)
+    return answer
+
+
+def _start_of(answer: Answer) -> int | None:
+    found = _CONTENT_RANGE.match(answer.headers.get("content-range", ""))
+    return None if found is None else int(found[1])
 
 
 def _body(client: RegistryClient, answer: Answer, blob: Descriptor, at: int) -> Iterator[bytes]:
@@ -111,7 +130,7 @@ def _check_lengths(client: RegistryClient, answer: Answer, blob: Descriptor, at:
     """How many bytes of the body are known already (a server that ignores Range sends all)."""
     skip = at if answer.status == 200 else 0
     found = _CONTENT_RANGE.match(answer.headers.get("content-range", ""))
-    if answer.status == 206 and (found is None or int(found[1]) != at):
+    if answer.status == 206 and _start_of(answer) != at:
         raise client.wrong("it sent another range than was asked for")
     if found is not None and found[3] not in ("*", str(blob.size)):
         raise client.wrong(

@@ -75,7 +75,13 @@ class _Item(msgspec.Struct):
 
 
 class _Body(msgspec.Struct):
-    errors: tuple[_Item, ...] = ()
+    """The specification's, or what token servers and proxies of APIs have instead of it."""
+
+    errors: tuple[_Item, ...] | None = None
+    message: str = ""
+    error_description: str = ""
+    error: str = ""
+    details: str = ""
 
 
 def describe_answer(
@@ -112,6 +118,15 @@ def describe_answer(
                 code=code,
                 why=f"{host} does not allow it to {who} (403 {code or 'DENIED'}{': ' + message if message else ''})",
                 fix="ask the owner of the repository for access" if user else login_hint(host),
+            )
+        case 404 if code == "NAME_UNKNOWN":
+            return NotThereError(
+                what,
+                host=host,
+                status=status,
+                code=code,
+                why=f"{host} has no such repository (404 {code}{': ' + message if message else ''})",
+                fix="check the name; some registries want a repository to be made before the first push",
             )
         case 404:
             return NotThereError(
@@ -152,6 +167,15 @@ def describe_answer(
                 status=status,
                 code=code,
                 why=f"{host} does not allow this operation (405{': ' + message if message else ''})",
+            )
+        case 413:
+            return RegistryError(
+                what,
+                host=host,
+                status=status,
+                code=code,
+                why=f"{host}, or a proxy before it, does not take so much at once (413)",
+                fix="its operator can raise the limit (nginx: `client_max_body_size 0;`)",
             )
         case _:
             return RegistryError(
@@ -249,14 +273,20 @@ def _last(chain: tuple[BaseException, ...]) -> str:
 def _parse_body(body: bytes) -> tuple[str, str]:
     """Code and message of the first error, as one line of plain text."""
     try:
-        items = msgspec.json.decode(body, type=_Body).errors
+        found = msgspec.json.decode(body, type=_Body)
     except msgspec.DecodeError:
         return "", ""
-    if not items:
-        return "", ""
-    message = "".join(c if c.isprintable() else " " for c in items[0].message)[:_LONGEST_MESSAGE]
-    code = items[0].code if items[0].code.replace("_", "").isalnum() else ""
-    return code[:60], " ".join(message.split())
+    if found.errors:
+        code, message = found.errors[0].code, found.errors[0].message
+        return code[:60] if code.replace("_", "").isalnum() else "", one_line(message)
+    others = (found.message, found.error_description, found.details, found.error)
+    return "", one_line(next(filter(None, others), ""))
+
+
+def one_line(text: str) -> str:
+    """What a server or program says, short enough for a message and without what a terminal might obey."""
+    plain = "".join(c if c.isprintable() else " " for c in text)[:_LONGEST_MESSAGE]
+    return " ".join(plain.split())
 
 
 def _duration(seconds: float) -> str:

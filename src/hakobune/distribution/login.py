@@ -19,6 +19,7 @@ from hakobune.distribution.credentials import (
     Credentials,
     CredentialsError,
 )
+from hakobune.distribution.errors import one_line
 from hakobune.distribution.session import Session
 from hakobune.oci.reference import Reference
 from hakobune.support.files import write_atomically
@@ -69,7 +70,7 @@ def keep_login(path: Path, env: Mapping[str, str], host: str, credentials: Crede
             "Username": credentials.user,
             "Secret": credentials.password,
         }
-        _run(helper, "store", json.dumps(secret), env)
+        _run(helper, "store", json.dumps(secret), env, secret=credentials.password)
         auths[_key(host)] = {}
     else:
         text = f"{credentials.user}:{credentials.password}"
@@ -132,8 +133,8 @@ def _write(path: Path, document: Mapping[str, Any]) -> None:
     write_atomically(target, json.dumps(document, indent="\t").encode(), mode=0o600)
 
 
-def _run(helper: str, verb: str, text: str, env: Mapping[str, str]) -> None:
-    """docker's "Credential helper protocol"; what it prints may hold a secret and is not told."""
+def _run(helper: str, verb: str, text: str, env: Mapping[str, str], *, secret: str = "") -> None:
+    """docker's "Credential helper protocol"; what it says is told, unless it holds the *secret*."""
     program = f"docker-credential-{helper}"
     try:
         done = subprocess.run(
@@ -147,4 +148,8 @@ def _run(helper: str, verb: str, text: str, env: Mapping[str, str]) -> None:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise CredentialsError(f"{program} does not answer", why=type(error).__name__) from None
     if done.returncode:
-        raise CredentialsError(f"{program} {verb} failed", why=f"exit code {done.returncode}")
+        said = one_line((done.stdout + done.stderr).decode(errors="replace"))
+        if secret and secret in said:
+            said = ""
+        why = f"exit code {done.returncode}{': ' + said if said else ''}"
+        raise CredentialsError(f"{program} {verb} failed", why=why)

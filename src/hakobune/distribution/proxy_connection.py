@@ -76,7 +76,7 @@ class ProxyConnection(http.client.HTTPConnection):
 
 def refusal(proxy: Proxy, host: str, status: int, reason: str) -> ProxyError:
     """The error for a proxy's answer that is no connection (pure)."""
-    said = " ".join("".join(c if c.isprintable() else " " for c in reason).split())[:100]
+    said = "".join(c if c.isprintable() else " " for c in reason)[:100].strip()
     begin = f"the proxy {proxy.address} did not connect us to {host}"
     if status == 407 and proxy.user:
         return ProxyError(

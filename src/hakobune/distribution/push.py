@@ -10,7 +10,7 @@ from hakobune.distribution.own_registry import push_by_link
 from hakobune.distribution.parallel import StopSign, run_all
 from hakobune.distribution.session import Session
 from hakobune.distribution.sources import wanted
-from hakobune.distribution.upload import upload_blob
+from hakobune.distribution.upload import Neighbour, upload_blob
 from hakobune.distribution.upload_notes import UploadNotes
 from hakobune.errors import HakoError
 from hakobune.oci.blobs import COPY_SIZE
@@ -80,14 +80,14 @@ class Push:
         for blob in blobs:
             self._store.blob_path(blob.digest)  # before anything is sent
         sources = find_neighbours(self._store, self._reference, {blob.digest for blob in blobs})
-        client = self._open(sorted(set(sources.values())))
-        run_all(
-            lambda blob: self._send_blob(client, blob, sources.get(blob.digest)), blobs, self._stop
-        )
+        mounting = self._open(sorted(set(sources.values())))
+        neighbours = {d: Neighbour(mounting, source) for d, source in sources.items()}
+        run_all(lambda blob: self._send_blob(blob, neighbours.get(blob.digest)), blobs, self._stop)
         self._meter.finish()
 
-    def _send_blob(self, client: RegistryClient, blob: Descriptor, neighbour: str | None) -> None:
+    def _send_blob(self, blob: Descriptor, neighbour: Neighbour | None) -> None:
         self._stop.check()
+        client = self._client
         if self._own is not None and push_by_link(
             client, blob.digest, self._store.blob_path(blob.digest), self._own.incoming
         ):
@@ -100,12 +100,12 @@ class Push:
             client,
             blob,
             lambda offset: self._read(blob, offset),
-            mount_from=neighbour,
+            neighbour=neighbour,
             notes=UploadNotes(self._store.home / "cache" / "uploads"),
         )
-        if mounted:
+        if mounted and neighbour is not None:
             self._meter.advance(blob.size)
-            self._meter.step(f"{blob.digest.short} is taken over from {neighbour}")
+            self._meter.step(f"{blob.digest.short} is taken over from {neighbour.repository}")
 
     def _read(self, blob: Descriptor, offset: int) -> Iterator[bytes]:
         with open(self._store.blob_path(blob.digest), "rb", buffering=0) as file:

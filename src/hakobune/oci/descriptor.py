@@ -24,6 +24,7 @@ DOCKER_LAYER_GZIP: Final = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 
 INDEX_TYPES: Final = frozenset({INDEX, DOCKER_INDEX})
 MANIFEST_TYPES: Final = frozenset({MANIFEST, DOCKER_MANIFEST})
+CONFIG_TYPES: Final = frozenset({CONFIG, DOCKER_CONFIG})
 
 # image-spec annotations.md: the name of an image in the index.json of a layout.
 REF_NAME: Final = "org.opencontainers.image.ref.name"

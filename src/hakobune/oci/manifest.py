@@ -14,7 +14,7 @@ import msgspec
 from hakobune.errors import HakoError
 from hakobune.oci import descriptor as media
 from hakobune.oci.config import ImageConfig, decode_config
-from hakobune.oci.descriptor import Descriptor, document_decoder
+from hakobune.oci.descriptor import Descriptor, DocumentFormatError, document_decoder
 from hakobune.oci.digest import Digest
 from hakobune.oci.platform import Platform
 
@@ -89,7 +89,16 @@ def decode_manifest(raw: bytes) -> Manifest:
         DocumentFormatError, ManifestError: it is none; a document that is manifest and index at once is refused.
     """
     _check_size(raw, "manifest")
-    manifest = _decode_manifest(raw)
+    try:
+        manifest = _decode_manifest(raw)
+    except DocumentFormatError as error:
+        if _has_schema_1(raw):
+            raise ManifestError(
+                "the image is in docker's old format",
+                why="its manifest has schemaVersion 1, which says neither what its layers contain nor how long they are",
+                fix="`skopeo copy --format v2s2` converts it; docker 1.10 and later push the new one",
+            ) from error
+        raise
     _check_kind(
         raw, manifest.schema_version, manifest.media_type, media.MANIFEST_TYPES, "manifests"
     )
@@ -176,7 +185,7 @@ class Image(msgspec.Struct, frozen=True):
         manifest = decode_manifest(raw)
         digest = Digest.of(raw, algorithm)
         manifest.config.digest.verify(raw_config)
-        config = decode_config(raw_config)
+        config = _decode_image_config(manifest, raw_config)
         if len(config.rootfs.diff_ids) != len(manifest.layers):
             raise ManifestError(
                 f"the image {digest} contradicts itself",
@@ -194,6 +203,32 @@ class Image(msgspec.Struct, frozen=True):
     def diff_ids(self) -> tuple[Digest, ...]:
         """One a layer, base first."""
         return self.config.rootfs.diff_ids
+
+
+def _decode_image_config(manifest: Manifest, raw_config: bytes) -> ImageConfig:
+    """The config, or what the manifest is instead of an image's: a chart, a signature, a model."""
+    try:
+        return decode_config(raw_config)
+    except DocumentFormatError as error:
+        kind = manifest.artifact_type or manifest.config.media_type
+        if manifest.config.media_type in media.CONFIG_TYPES:
+            raise
+        raise ManifestError(
+            "this is no image that can be run",
+            why=f"it is an artefact of the type {kind}",
+            fix="`hako image copy` takes it from registry to registry as it is",
+        ) from error
+
+
+class _Version(msgspec.Struct, rename="camel"):
+    schema_version: int = 2
+
+
+def _has_schema_1(raw: bytes) -> bool:
+    try:
+        return msgspec.json.decode(raw, type=_Version).schema_version == 1
+    except msgspec.DecodeError:
+        return False
 
 
 def _is_real(platform: Platform | None) -> bool:

@@ -111,12 +111,13 @@ def test_a_store_holds_what_the_file_does_not(tmp_path: Path):
 @pytest.mark.parametrize(
     ("script", "why"),
     [
-        ("echo boom; exit 3", "failed with exit code 3"),
+        ("echo 'pass not initialized'; exit 3", "failed with exit code 3: pass not initialized"),
+        (f'echo \'{{"Secret":"{SECRET}"}}\'; exit 3', "failed with exit code 3"),
         ("echo nonsense", "gave something that is no credential"),
         (f'echo \'{{"Username":"{SECRET}"}}\'', "gave something that is no credential"),
     ],
 )
-def test_a_helper_that_does_not_work_is_named_and_its_answer_is_not_told(
+def test_a_helper_that_does_not_work_is_named_with_its_message_and_no_credential(
     tmp_path: Path, script: str, why: str
 ):
     env = helper(tmp_path, "bad", script)

@@ -1,7 +1,9 @@
 import json
 from pathlib import Path
 
-from hakobune.distribution.credentials import CredentialFiles, Credentials
+import pytest
+
+from hakobune.distribution.credentials import CredentialFiles, Credentials, CredentialsError
 from hakobune.distribution.login import forget_login, keep_login
 
 CI = Credentials(user="ci", password="s3cret:with colon")
@@ -52,3 +54,25 @@ def test_a_store_gets_the_secret_and_the_file_does_not(tmp_path: Path):
     assert CI.password not in path.read_text()
     assert forget_login(path, env, "r.test")
     assert (tmp_path / "erase").read_text() == "r.test"
+
+
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [
+        ("echo 'pass not initialized'", "exit code 1: pass not initialized"),
+        ("cat", "exit code 1"),  # what it was given, with the secret
+    ],
+)
+def test_a_store_that_does_not_take_it_is_told_with_its_message_and_no_secret(
+    tmp_path: Path, script: str, why: str
+):
+    program = tmp_path / "docker-credential-bad"
+    program.write_text(f"#!/bin/sh\n{script}\nexit 1\n")
+    program.chmod(0o755)
+    path = tmp_path / "config.json"
+    path.write_text('{"credsStore": "bad"}')
+
+    with pytest.raises(CredentialsError, match="docker-credential-bad store failed") as error:
+        keep_login(path, {"PATH": f"{tmp_path}:/bin:/usr/bin"}, "r.test", CI)
+
+    assert error.value.why == why
