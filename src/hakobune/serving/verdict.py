@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 
 from hakobune.serving.document import parse_duration
-from hakobune.serving.fleet import Fleet, Wanted
+from hakobune.serving.fleet import Fleet
+from hakobune.serving.instance_acts import Wanted
 from hakobune.serving.waiters import GO
 from hakobune.serving.wake import Question
 
