@@ -266,11 +266,15 @@ def _registry(start: StartUp) -> str:
     errors = "\n".join(
         f"  errorfile {code} {start.folder}/registry.http" for code in (502, 503, 504)
     )
+    # docker sends a manifest once: if the worker that had it is killed, another gets it (the same again changes
+    # nothing). HAProxy can only repeat what it has whole.
     return f"""\
 backend registry
 {errors}
   retry-on conn-failure empty-response
-  http-request disable-l7-retry if !{{ method GET HEAD }}
+  http-request set-var(txn.again) bool(true) if {{ method GET HEAD }} or {{ method PUT }} {{ path_reg /manifests/[^/]+$ }}
+  http-request wait-for-body time 60s if {{ method PUT }} {{ var(txn.again) -m bool }}
+  http-request disable-l7-retry if !{{ var(txn.again) -m bool }}
   server registry unix@{start.registry_socket} maxconn 1000
 """
 
