@@ -40,6 +40,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     build.add_argument("-q", "--quiet", action="store_true", help="print the result alone")
     build.add_argument("--iidfile", metavar="FILE", help="write the image's digest into this file")
+    build.add_argument(
+        "--check", action="store_true",
+        help="build nothing: print what is worth saying about the Dockerfile; exit code 1 if there is something",
+    )  # fmt: skip
+    build.add_argument(
+        "--format", choices=("text", "json"), default="text", help="how --check prints (default: text)"
+    )  # fmt: skip
     build.set_defaults(run=_build)
 
 
@@ -148,6 +155,10 @@ def _build(arguments: argparse.Namespace, context: Context) -> int:
         names=arguments.tag,
         several=True,
     )
+    if arguments.check:
+        from hakobune.cli.dockerfile_check import check_request
+
+        return check_request(request, arguments.format, context)
     progress = choose_progress(arguments.progress, context.err, context.env, quiet=arguments.quiet)
     platforms = parse_platforms(arguments.platform)
     if len(platforms) == 1:

@@ -26,13 +26,12 @@ from hakobune.dockerfile.graph import (
     ScratchSource,
     Source,
     StageSource,
-    plan,
 )
-from hakobune.dockerfile.ignore_file import read_ignore_file
+from hakobune.dockerfile.ignore_file import IgnoreFile, read_ignore_file
 from hakobune.dockerfile.image_config import begin_stage, scratch_config
-from hakobune.dockerfile.instructions import Dockerfile, Instruction
+from hakobune.dockerfile.instructions import Dockerfile
 from hakobune.dockerfile.named_contexts import NamedContexts
-from hakobune.dockerfile.parse import parse, parse_triggers
+from hakobune.dockerfile.parse import parse
 from hakobune.dockerfile.rehearse import all_warnings, rehearse
 from hakobune.dockerfile.report import Report
 from hakobune.dockerfile.request import DockerfileRequest
@@ -40,6 +39,7 @@ from hakobune.dockerfile.rooms import Rooms
 from hakobune.dockerfile.source_tree import SourceTree
 from hakobune.dockerfile.stage_state import StageState
 from hakobune.dockerfile.step_layers import StageLayers
+from hakobune.dockerfile.triggers import plan_with_triggers
 from hakobune.dockerfile.workshop import CancelledError, Workshop
 from hakobune.errors import HakoError
 from hakobune.oci.manifest import Image, Layer
@@ -77,21 +77,42 @@ def build(
         from dataclasses import replace as with_changes
 
         request = with_changes(request, epoch=int(epoch))
-    dockerfile = _read(request)
+    dockerfile = read_dockerfile(request)
     report = Report(progress)
     bases = _Bases(request, store, settings, progress)
-    planned = _plan(dockerfile, request, bases)
-    check_emulation(planned)
-    rehearsed = rehearse(
-        planned, lambda one: _environment(one, bases), request.args, dockerfile.escape
+    planned = plan_with_triggers(
+        dockerfile,
+        request,
+        bases.contexts.names,
+        lambda one, source: _base_image(one, source, bases).config.config.on_build,
     )
-    for warning in all_warnings(dockerfile, planned, rehearsed):
-        report.note(str(warning), warning=True)
-    with _open_context(request, store) as context:
-        return _Build(dockerfile, planned, request, store, settings, report, bases, context).run()
+    check_emulation(planned)
+    ignore = read_ignore_file(request.context, request.dockerfile)
+    rehearsed = rehearse(
+        planned,
+        lambda one: _environment(one, bases),
+        request.args,
+        dockerfile.escape,
+        left_out=ignore.left_out,
+    )
+    warnings = all_warnings(dockerfile, planned, rehearsed, platform=request.platform)
+    try:
+        with _open_context(request, ignore, store) as context:
+            return _Build(
+                dockerfile, planned, request, store, settings, report, bases, context
+            ).run()
+    finally:  # where they are still seen after a long build
+        for warning in warnings:
+            report.note(str(warning), warning=True)
 
 
-def _read(request: DockerfileRequest) -> Dockerfile:
+def read_dockerfile(request: DockerfileRequest) -> Dockerfile:
+    """The request's file, parsed.
+
+    Raises:
+        DockerfileError: it cannot be understood.
+        HakoError: it cannot be read.
+    """
     path = request.dockerfile
     text = request.text
     if text is None:
@@ -164,32 +185,6 @@ class _Bases:
             return self._found[key]
 
 
-def _plan(dockerfile: Dockerfile, request: DockerfileRequest, bases: _Bases) -> Plan:
-    """The plan with the triggers of all base images in it; a trigger may bring in further stages."""
-    triggers: dict[int, tuple[Instruction, ...]] = {}
-    while True:
-        planned = plan(
-            dockerfile,
-            target=request.target,
-            args=request.args,
-            build_platform=Platform.host(),
-            target_platform=request.platform,
-            named_contexts=bases.contexts.names,
-            triggers=triggers,
-        )
-        fresh = [one for one in planned.stages if one.stage.index not in triggers]
-        found = False
-        for one in fresh:
-            triggers[one.stage.index] = ()
-            if isinstance(one.base, ImageSource | ContextSource):
-                image = _base_image(one, one.base, bases)
-                expressions = image.config.config.on_build
-                triggers[one.stage.index] = parse_triggers(expressions, one.stage, one.base.name)
-                found = found or bool(expressions)
-        if not found:
-            return planned
-
-
 def _environment(planned: PlannedStage, bases: _Bases) -> tuple[str, ...]:
     """What a stage starts with that is made from no other stage."""
     if isinstance(planned.base, ImageSource | ContextSource):
@@ -210,14 +205,15 @@ def _base_image(planned: PlannedStage, source: ImageSource | ContextSource, base
 
 
 @contextmanager
-def _open_context(request: DockerfileRequest, store: Store) -> Iterator[SourceTree]:
+def _open_context(
+    request: DockerfileRequest, ignore: IgnoreFile, store: Store
+) -> Iterator[SourceTree]:
     try:
         root = os.open(request.context, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise HakoError(
             f"cannot read the build context {request.context}", why=error.strerror or str(error)
         ) from error
-    ignore = read_ignore_file(request.context, request.dockerfile)
     digests = FileDigests(store.home, request.context)
     try:
         yield SourceTree(

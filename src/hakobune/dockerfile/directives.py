@@ -27,7 +27,7 @@ class DirectiveReader:
         """Whether the line is a directive.
 
         Raises:
-            TextError: given twice, or an escape that is neither a backslash nor a backquote.
+            TextError: given twice, an escape that is neither a backslash nor a backquote, an unknown check option.
         """
         if not self._open:
             return False
@@ -40,6 +40,10 @@ class DirectiveReader:
             raise TextError(f"the directive {name!r} is given twice", fix="delete one of them")
         value = match[2]
         self.found[name] = value
+        if name == "check":
+            from hakobune.dockerfile.checks import Checks  # few files have the directive
+
+            Checks.parse(value)
         if name == "escape":
             if value not in ("\\", "`"):
                 raise TextError(

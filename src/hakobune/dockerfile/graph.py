@@ -22,7 +22,6 @@ from hakobune.dockerfile.instructions import (
     Run,
     Stage,
 )
-from hakobune.dockerfile.lint import Checks
 from hakobune.dockerfile.scope import global_args, platform_args
 from hakobune.oci.platform import Platform, PlatformError
 from hakobune.oci.reference import Reference, ReferenceFormatError
@@ -123,9 +122,7 @@ def plan(
     )
     needed = builder.reach(index)
     stages = tuple(builder.planned(one) for one in sorted(needed))
-    warnings = Checks.from_directives(dockerfile.directives).wanted(
-        [warning for one in sorted(needed) for warning in builder.warnings(one)]
-    )
+    warnings = tuple(warning for one in sorted(needed) for warning in builder.warnings(one))
     return Plan(stages=stages, target=index, global_args=values, warnings=warnings)
 
 
@@ -358,9 +355,10 @@ class _Planner(Struct, kw_only=True):
     def warnings(self, index: int) -> Iterator[LintWarning]:
         """About a stage's FROM line."""
         stage = self.dockerfile.stages[index]
+        declared = {one.key for arg in self.dockerfile.meta_args for one in arg.variables}
         for text in filter(None, (stage.base, stage.platform)):
             missing = expansion(text, self.values, self.dockerfile.escape).missing
-            for name in sorted(missing):
+            for name in sorted(missing - declared):
                 hint = did_you_mean(name, self.values)
                 yield LintWarning(
                     rule="UndefinedArgInFrom",

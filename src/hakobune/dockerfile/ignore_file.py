@@ -38,6 +38,10 @@ class IgnoreFile(Struct, frozen=True):
         pattern = self.patterns.deciding(path)
         return f"{self.file}:{pattern.line} ({pattern.text})" if pattern else ""
 
+    def left_out(self, path: str) -> str:
+        """`reason`, if it is sure that nothing below the path is taken in again."""
+        return "" if self.may_return else self.reason(path)
+
     @classmethod
     def parse(cls, text: str, file: str) -> IgnoreFile:
         """Read an ignore file's text.

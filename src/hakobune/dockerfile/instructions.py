@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 
 class Position(Struct, frozen=True):
@@ -374,6 +374,7 @@ class Dockerfile(Struct, frozen=True, kw_only=True):
         escape: `\\` or a backquote.
         meta_args: the ARGs before the first FROM.
         stages: at least one.
+        line_checks: by the line of an instruction, what a comment `# check=…` above it says.
         warnings: what is legal and still worth saying.
     """
 
@@ -382,4 +383,5 @@ class Dockerfile(Struct, frozen=True, kw_only=True):
     escape: str
     meta_args: tuple[Arg, ...]
     stages: tuple[Stage, ...]
+    line_checks: Mapping[int, str] = field(default_factory=dict)
     warnings: tuple[LintWarning, ...] = ()

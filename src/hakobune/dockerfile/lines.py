@@ -24,14 +24,16 @@ class LogicalLine(Struct, frozen=True, kw_only=True):
     Attributes:
         text: without blanks around it; heredoc bodies are in `heredocs`.
         split: the same, taken apart.
-        has_empty_continuation: an empty line stands within (legal, but it will not stay so).
+        empty_line: number of the first empty line within (legal, but it will not stay so); 0 for none.
+        comments: what stands in comments between it and the instruction before, with their lines.
     """
 
     at: Position
     text: str
     split: Split
     heredocs: tuple[Heredoc, ...]
-    has_empty_continuation: bool = False
+    empty_line: int = 0
+    comments: tuple[tuple[int, str], ...] = ()
 
 
 class LineReader:
@@ -55,26 +57,31 @@ class LineReader:
         Raises:
             DockerfileError: a bad directive, or a heredoc without its end.
         """
+        comments: list[tuple[int, str]] = []
         while self._next < len(self._lines):
             start = self._next
             line = self._take().lstrip()
-            self._look_for_directive(line)
+            is_directive = self._look_for_directive(line)
             if line.startswith("#"):
+                if not is_directive:
+                    comments.append((self._next, line[1:].strip()))
                 continue
             first, is_continued = self._without_continuation(line)
             if not first and not is_continued:
                 continue
-            rest, has_empty = self._read_continuation() if is_continued else ("", False)
-            yield self._finish((first + rest).strip(), start, has_empty)
+            rest, empty_line = self._read_continuation() if is_continued else ("", 0)
+            finished = self._finish((first + rest).strip(), start, empty_line)
+            yield replace(finished, comments=tuple(comments)) if comments else finished
+            comments.clear()
 
     def _take(self) -> str:
         line = self._lines[self._next].rstrip("\r")
         self._next += 1
         return line
 
-    def _look_for_directive(self, line: str) -> None:
+    def _look_for_directive(self, line: str) -> bool:
         try:
-            self.directives.take(line)
+            return self.directives.take(line)
         except TextError as error:
             raise DockerfileError(
                 error.problem, file=self._file, line=self._next, fix=error.fix
@@ -86,23 +93,23 @@ class LineReader:
         match = re.search(pattern, line)
         return (line[: match.end(1)], True) if match else (line, False)
 
-    def _read_continuation(self) -> tuple[str, bool]:
+    def _read_continuation(self) -> tuple[str, int]:
         """What follows up to the first line that does not go on; comments and empty lines do not end it."""
         parts: list[str] = []
-        has_empty = False
+        empty_line = 0
         is_continued = True
         while is_continued and self._next < len(self._lines):
             line = self._take()
             if line.lstrip().startswith("#"):
                 continue
             if not line.strip():
-                has_empty = True
+                empty_line = empty_line or self._next
                 continue
             part, is_continued = self._without_continuation(line)
             parts.append(part)
-        return "".join(parts), has_empty
+        return "".join(parts), empty_line
 
-    def _finish(self, text: str, start: int, has_empty: bool) -> LogicalLine:
+    def _finish(self, text: str, start: int, empty_line: int) -> LogicalLine:
         split = split_line(text, self.directives.escape)
         at = Position(self._file, start + 1, self._next)
         try:
@@ -115,7 +122,7 @@ class LineReader:
             text=text,
             split=split,
             heredocs=heredocs,
-            has_empty_continuation=has_empty,
+            empty_line=empty_line,
         )
 
     def _may_have_heredocs(self, split: Split) -> bool:

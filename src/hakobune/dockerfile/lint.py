@@ -1,13 +1,14 @@
 """What is legal in a Dockerfile and still worth saying, named as BuildKit's build checks are.
 
-Rules that need values (undefined variables, base images) are reported by `graph.py` and `substitute.py`.
+Rules that need values (undefined variables, base images, the context) are in `graph.py`, `lint_values.py` and `substitute.py`;
+`checks.py` knows which are wanted.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from msgspec import Struct
 
@@ -30,7 +31,7 @@ from hakobune.dockerfile.instructions import (
 from hakobune.dockerfile.lines import LogicalLine
 from hakobune.dockerfile.parse_config import is_legacy_pair
 from hakobune.dockerfile.ports import split_host
-from hakobune.dockerfile.words import split_blanks
+from hakobune.dockerfile.words import split_blanks, split_words
 
 _SECRET = re.compile(
     r"(?:_|^)(?:apikey|auth|credentials?|key|password|pword|passwd|secret|token)(?:_|$)", re.I
@@ -38,61 +39,51 @@ _SECRET = re.compile(
 _PUBLIC = re.compile(r"(?:_|^)(?:public|file|version)(?:_|$)", re.I)
 
 
-class Checks(Struct, frozen=True):
-    """`# check=skip=RULE,RULE;error=true`: which warnings are wanted, and whether one fails the build."""
-
-    skipped: frozenset[str] = frozenset()
-    skip_all: bool = False
-    error: bool = False
-
-    @classmethod
-    def from_directives(cls, directives: Mapping[str, str]) -> Checks:
-        """What the `check` directive says; unknown parts of it mean nothing."""
-        skipped: set[str] = set()
-        error = False
-        for part in directives.get("check", "").split(";"):
-            key, _, value = part.strip().partition("=")
-            if key == "skip":
-                skipped |= {name.strip() for name in value.split(",")}
-            elif key == "error":
-                error = value.strip().lower() in ("true", "1", "t")
-        return cls(frozenset(skipped), "all" in skipped, error)
-
-    def wanted(self, warnings: Iterable[LintWarning]) -> tuple[LintWarning, ...]:
-        """Those that are not skipped, in order of their lines."""
-        if self.skip_all:
-            return ()
-        kept = (one for one in warnings if one.rule not in self.skipped)
-        return tuple(sorted(kept, key=lambda one: one.at.line))
-
-
 def lint(dockerfile: Dockerfile, lines: Sequence[LogicalLine]) -> tuple[LintWarning, ...]:
-    """All that the text alone can tell; what the `check` directive skips is left out."""
+    """All that the text alone can tell, whether it is wanted or not."""
     found: list[LintWarning] = []
     for line in lines:
         found.extend(_about_line(line, dockerfile.escape))
     found.extend(_about_casing(lines))
     names: set[str] = set()
+    settled: dict[str, _Settled] = {}
     for stage in dockerfile.stages:
+        base = settled.get(stage.base.lower(), _Settled())
         found.extend(_about_stage_name(stage, names))
         names.add(stage.name)
         found.extend(_about_repetition(stage))
-        found.extend(_about_shell_form(stage))
+        found.extend(_about_shell_form(stage, has_shell=base.shell))
         for instruction in stage.instructions:
             found.extend(_about_instruction(instruction))
-        found.extend(_about_working_dir(stage))
+        if not base.workdir:
+            found.extend(_about_working_dir(stage))
+        if stage.name:
+            settled[stage.name] = base.after(stage)
     for arg in dockerfile.meta_args:
         found.extend(_about_instruction(arg))
-    return Checks.from_directives(dockerfile.directives).wanted(found)
+    return tuple(found)
+
+
+class _Settled(Struct, frozen=True):
+    """What a stage hands on to those made from it."""
+
+    shell: bool = False
+    workdir: bool = False
+
+    def after(self, stage: Stage) -> _Settled:
+        return _Settled(
+            self.shell or any(isinstance(one, Shell) for one in stage.instructions),
+            self.workdir or any(isinstance(one, Workdir) for one in stage.instructions),
+        )
 
 
 def _about_line(line: LogicalLine, escape: str) -> Iterator[LintWarning]:
     keyword = line.split.keyword.upper()
-    if line.has_empty_continuation:
+    if line.empty_line:
         yield LintWarning(
             rule="NoEmptyContinuation",
             message="an empty line within a continued instruction: builders will refuse it one day",
-            at=line.at,
+            at=Position(line.at.file, line.empty_line, line.empty_line),
         )
     if keyword in ("ENV", "LABEL") and is_legacy_pair(line.split.rest, escape):
         yield LintWarning(
@@ -102,6 +93,8 @@ def _about_line(line: LogicalLine, escape: str) -> Iterator[LintWarning]:
         )
     if keyword == "FROM":
         yield from _about_from(line)
+    if keyword in ("FROM", "ARG"):
+        yield from _about_description(line, keyword, escape)
 
 
 def _about_from(line: LogicalLine) -> Iterator[LintWarning]:
@@ -122,6 +115,23 @@ def _about_from(line: LogicalLine) -> Iterator[LintWarning]:
                 message=f"{words[1]!r} and {keyword!r} differ in case",
                 at=line.at,
             )
+
+
+def _about_description(line: LogicalLine, keyword: str, escape: str) -> Iterator[LintWarning]:
+    if not line.comments or line.comments[-1][0] != line.at.line - 1:
+        return
+    if keyword == "ARG":
+        names = [word.partition("=")[0] for word in split_words(line.split.rest, escape)]
+    else:
+        names = [words[2].lower()] if len(words := split_blanks(line.split.rest)) == 3 else []
+    text = line.comments[-1][1]
+    if names and text and text.partition(" ")[0] not in names:
+        yield LintWarning(
+            rule="InvalidDefinitionDescription",
+            message=f"the comment above describes {keyword} {names[0]} if it begins with that name; "
+            "else put an empty line between",
+            at=line.at,
+        )
 
 
 def _about_casing(lines: Sequence[LogicalLine]) -> Iterator[LintWarning]:
@@ -171,8 +181,7 @@ def _about_repetition(stage: Stage) -> Iterator[LintWarning]:
             last[keyword] = instruction.at
 
 
-def _about_shell_form(stage: Stage) -> Iterator[LintWarning]:
-    has_shell = False
+def _about_shell_form(stage: Stage, *, has_shell: bool) -> Iterator[LintWarning]:
     for instruction in stage.instructions:
         if isinstance(instruction, Shell):
             has_shell = True

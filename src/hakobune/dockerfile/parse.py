@@ -93,6 +93,13 @@ def parse(text: str, file: str) -> Dockerfile:
         meta_args=tuple(meta_args),
         stages=tuple(stages),
     )
+    line_checks = {
+        line.at.line: text.removeprefix("check=").partition(" ")[0]
+        for line in lines
+        for _, text in line.comments
+        if text.startswith("check=")
+    }
+    dockerfile = replace(dockerfile, line_checks=line_checks)
     return replace(dockerfile, warnings=lint(dockerfile, lines))
 
 

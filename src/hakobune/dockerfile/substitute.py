@@ -7,7 +7,7 @@ RUN, SHELL, HEALTHCHECK and MAINTAINER do not; ARG does when it is declared (`sc
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -26,6 +26,7 @@ from hakobune.dockerfile.instructions import (
     KeyValue,
     Label,
     LintWarning,
+    Position,
     Run,
     Stopsignal,
     User,
@@ -78,17 +79,17 @@ def substitute(
         raise DockerfileError(
             error.problem, file=instruction.at.file, line=instruction.at.line, fix=error.fix
         ) from error
-    warnings = tuple(
-        LintWarning(
-            rule="UndefinedVar",
-            message=" ".join(
-                part for part in (f"${name} is not set;", did_you_mean(name, variables)) if part
-            ).rstrip(";"),
-            at=instruction.at,
-        )
-        for name in sorted(words.missing - declared)
-    )
+    missing = sorted(words.missing - declared)
+    warnings = tuple(undefined(name, variables, instruction.at) for name in missing)
     return Substituted(result, frozenset(words.used), warnings)
+
+
+def undefined(name: str, variables: Iterable[str], at: Position) -> LintWarning:
+    """That *name* is used at that place and has no value."""
+    parts = (f"${name} is not set;", did_you_mean(name, variables))
+    return LintWarning(
+        rule="UndefinedVar", message=" ".join(filter(None, parts)).rstrip(";"), at=at
+    )
 
 
 class _Words(Struct):

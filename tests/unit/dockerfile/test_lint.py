@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from hakobune.dockerfile.checks import wanted
 from hakobune.dockerfile.parse import parse
 
 
 def rules(text: str) -> list[tuple[str, int]]:
-    return [(one.rule, one.at.line) for one in parse(text, "Dockerfile").warnings]
+    dockerfile = parse(text, "Dockerfile")
+    return [(one.rule, one.at.line) for one in wanted(dockerfile, dockerfile.warnings)]
 
 
 @pytest.mark.parametrize(
@@ -27,7 +29,7 @@ def rules(text: str) -> list[tuple[str, int]]:
         ("from a\nrun x\nRun y\n", [("ConsistentInstructionCasing", 3)]),
         ("FROM a AS x\nFROM b AS x\n", [("DuplicateStageName", 2)]),
         ("FROM a AS scratch\n", [("ReservedStageName", 1)]),
-        ("FROM a\nRUN x \\\n\n y\n", [("NoEmptyContinuation", 2)]),
+        ("FROM a\nRUN x \\\n\n y\n", [("NoEmptyContinuation", 3)]),
         ('FROM a\nCMD ["x"]\nCMD ["y"]\n', [("MultipleInstructionsDisallowed", 2)]),
         ('FROM a\nCMD ["x"]\nFROM b\nCMD ["y"]\n', []),
         ("FROM a\nWORKDIR app\nWORKDIR sub\n", [("WorkdirRelativePath", 2)]),
@@ -35,6 +37,7 @@ def rules(text: str) -> list[tuple[str, int]]:
         ("ARG API_KEY\nFROM a\nENV DB_PASSWORD=x\nARG PUBLIC_KEY\nARG MONKEY\n", [("SecretsUsedInArgOrEnv", 1), ("SecretsUsedInArgOrEnv", 3)]),
         ("FROM a\nEXPOSE 80/TCP\n", [("ExposeProtoCasing", 2)]),
         ("FROM a\nEXPOSE 8080:80\n", [("ExposeInvalidFormat", 2)]),
+        ("FROM a AS b\nWORKDIR /x\nSHELL [\"/x\"]\nFROM b\nWORKDIR y\nCMD z\n", []),
         ("FROM a\nRUN x\n", []),
     ],
 )  # fmt: skip
@@ -47,6 +50,27 @@ def test_the_check_directive_turns_rules_off():
         ("MaintainerDeprecated", 4)
     ]
     assert rules("# check=skip=all\nFROM a\nCMD x\n") == []
+
+
+def test_a_comment_above_an_instruction_turns_rules_off_for_it_alone():
+    text = "FROM a\n# check=skip=JSONArgsRecommended\nCMD x\nENTRYPOINT y\n"
+
+    assert rules(text) == [("JSONArgsRecommended", 4)]
+    assert rules(text.replace("skip=JSONArgsRecommended", "skip=all why")) == [
+        ("JSONArgsRecommended", 4)
+    ]
+    assert rules("FROM a\n# check=nonsense\nCMD x\n") == [("JSONArgsRecommended", 3)]
+
+
+def test_descriptions_are_judged_only_if_that_is_wanted():
+    text = "# the base\nFROM a AS base\n# X is it\nARG X\n# what it is\nARG Y=1 Z\n# far away\n\nARG Q\n"
+
+    assert rules(text) == []
+    for which in ("all", "InvalidDefinitionDescription"):
+        assert rules(f"# check=experimental={which}\n{text}") == [
+            ("InvalidDefinitionDescription", 3),
+            ("InvalidDefinitionDescription", 7),
+        ]
 
 
 def test_a_warning_reads_as_one_line():
@@ -64,6 +88,6 @@ def test_every_rule_is_documented():
     page = (root / "docs/reference/dockerfile.md").read_text()
     table = page.partition("## Warnings")[2].partition("## Errors")[0]
 
-    documented = re.findall(r"`([A-Z]\w+)`", table.partition("| --- | --- |")[2])
-    named = set(re.findall(r"`(CMD|ENTRYPOINT|HEALTHCHECK|WORKDIR|EXPOSE)`", table))
-    assert set(documented) - named == set(re.findall(r'rule="(\w+)"', code))
+    rows = table.partition("| --- | --- |")[2].partition("\n\n")[0].splitlines()
+    documented = [name for row in rows[1:] for name in re.findall(r"`(\w+)`", row.split("|")[1])]
+    assert sorted(documented) == sorted(set(re.findall(r'rule="(\w+)"', code)))

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from hakobune.dockerfile.errors import DockerfileError
 from hakobune.dockerfile.graph import plan
+from hakobune.dockerfile.ignore_file import IgnoreFile
 from hakobune.dockerfile.instructions import LintWarning
 from hakobune.dockerfile.parse import parse
 from hakobune.dockerfile.rehearse import all_warnings, rehearse
@@ -19,7 +20,7 @@ def rehearsed(text: str, **args: str) -> tuple[LintWarning, ...]:
     dockerfile = parse(text, "Dockerfile")
     planned = plan(dockerfile, args=args, build_platform=AMD64, target_platform=AMD64)
     found = rehearse(planned, lambda one: ["PATH=/bin", "BASE=b"], args, dockerfile.escape)
-    return all_warnings(dockerfile, planned, found)
+    return all_warnings(dockerfile, planned, found, platform=AMD64)
 
 
 def messages(text: str, **args: str) -> list[str]:
@@ -51,6 +52,55 @@ def test_a_build_arg_can_mend_it():
 
 def test_a_stage_nobody_needs_is_not_looked_at():
     assert rehearsed("FROM a\nSTOPSIGNAL NONE\nFROM b\n") == ()
+
+
+def test_a_default_that_uses_what_is_not_set_is_told():
+    text = "FROM a\nARG A=$NOPE_AT_ALL\nARG B=$A C=$B$BASE D=$X1 X1\n"
+
+    assert messages(text) == ["2 $NOPE_AT_ALL is not set", "3 $X1 is not set"]
+    assert messages(text, A="1", D="1") == []
+
+
+def test_a_base_that_is_none_without_build_args_is_told():
+    text = "ARG BASE\nARG TAG=1\nFROM $BASE AS x\nFROM a:$TAG\nFROM x\n"
+
+    found = rehearsed(text, BASE="b")
+
+    assert [(one.rule, one.at.line) for one in found] == [("InvalidDefaultArgInFrom", 3)]
+    assert "${" not in found[0].message
+    assert rehearsed(text.replace("ARG BASE", "ARG BASE=b")) == ()
+
+
+def test_a_variable_of_a_declared_arg_may_be_empty_in_from():
+    assert rehearsed("ARG DEBUG\nFROM a${DEBUG:+-debug}\n") == ()
+    assert [one.rule for one in rehearsed("FROM a${DEBUG:+-debug}\n")] == ["UndefinedArgInFrom"]
+
+
+def test_a_source_that_the_ignore_file_leaves_out_is_told():
+    text = (
+        "FROM a AS b\nARG D=dist\nCOPY --from=0 dist /\nFROM b\n"
+        "COPY ./$D/ x /\nADD https://h/dist dist/a /\nCOPY . /\n"
+    )
+    ignore = IgnoreFile.parse("dist\n", ".dockerignore")
+    dockerfile = parse(text.replace("--from=0 ", ""), "Dockerfile")
+    planned = plan(dockerfile, args={}, build_platform=AMD64, target_platform=AMD64)
+
+    found = rehearse(planned, lambda one: (), {}, dockerfile.escape, left_out=ignore.left_out)
+
+    assert [str(one) for one in found] == [
+        "Dockerfile:3: COPY dist: .dockerignore:1 (dist) leaves it out (CopyIgnoredFile)",
+        "Dockerfile:5: COPY ./dist/: .dockerignore:1 (dist) leaves it out (CopyIgnoredFile)",
+        "Dockerfile:6: ADD dist/a: .dockerignore:1 (dist) leaves it out (CopyIgnoredFile)",
+    ]
+    some = IgnoreFile.parse("dist\n!dist/a\n", ".dockerignore")
+    assert rehearse(planned, lambda one: (), {}, dockerfile.escape, left_out=some.left_out) == ()
+
+
+def test_nothing_is_said_about_variables_on_a_base_that_nobody_knows():
+    dockerfile = parse("FROM a AS b\nENV A=$NOPE_AT_ALL\nFROM b\nENV B=$NOR_THIS\n", "Dockerfile")
+    planned = plan(dockerfile, args={}, build_platform=AMD64, target_platform=AMD64)
+
+    assert rehearse(planned, lambda one: None, {}, dockerfile.escape) == ()
 
 
 def test_warnings_are_in_order_of_lines_and_can_be_turned_off():
