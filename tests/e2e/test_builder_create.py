@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import tarfile
+import threading
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -200,10 +203,25 @@ def a_package(here: Installation) -> None:
         store.publish_image(config=config, layers=[layer], names=[Reference.parse("mine/package")])
 
 
-@pytest.mark.parametrize("kind", ["docker://mine/package", "package.cnb", "packed.tgz"])
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[str]:
+    """The test's folder as a web site; its URL."""
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    "place", ["docker://mine/package", "package.cnb", "packed.tgz", "SITE/package.cnb", "SITE/packed.tgz"]
+)  # fmt: skip
 def test_buildpacks_come_as_packages_and_archives(
-    here: Installation, tmp_path: Path, kind: str
+    here: Installation, tmp_path: Path, site: str, place: str
 ) -> None:
+    kind = place.removeprefix("SITE/")
     if kind == "packed.tgz":
         with tarfile.open(tmp_path / kind, "w:gz") as archive:
             archive.add(a_buildpack(tmp_path, "packed"), arcname=".")
@@ -213,7 +231,7 @@ def test_buildpacks_come_as_packages_and_archives(
         file = str(tmp_path / kind)
         here.hako("image", "save", "mine/package", "--format", "oci-archive", "-o", file)
         here.hako("image", "rm", "mine/package")
-    config = str(a_builder(tmp_path, kind, name="packed"))
+    config = str(a_builder(tmp_path, place.replace("SITE", site), name="packed"))
 
     here.hako("builder", "create", "mine/builder", "-c", config)
     here.hako("build", "mine/app", "--builder", "mine/builder", "--path", str(tmp_path / "app"))
@@ -251,7 +269,10 @@ def test_inspect_says_what_a_builder_holds(here: Installation, tmp_path: Path) -
         (("USER ${CNB_USER_ID}:${CNB_GROUP_ID}\n", ""), ("mine/build is no build image", "it runs as root")),
         (("RUN echo $MARK", "RUNN echo"), ("Dockerfile:4:1: RUNN: unknown instruction",)),
         (('uri = "hello"', 'uri = "helo"'), ("there is no buildpack helo",)),
-        (('uri = "hello"', 'uri = "https://x.test/a.tgz"'), ("cannot be fetched", "download it")),
+        (('uri = "hello"', 'uri = "s3://x/a.tgz"'), ("cannot be fetched", "download it")),
+        (('uri = "hello"', 'uri = "https://x.test/a.tgz"'), ("cannot download https://x.test/a.tgz", "no host is called x.test")),
+        (('uri = "hello"', 'uri = "urn:cnb:registry:a/b"'), ("cannot be looked up", "docker://NAME")),
+        (('[[order]]', '[[extensions]]\nuri = "x"\n[[order]]'), ("builders have no image extensions here",)),
         (('uri = "hello"', 'uri = "app"'), ("app is no buildpack", "it has no buildpack.toml")),
         (('id = "mine/hello"', 'id = "mine/other"'), ("the order of buildpacks cannot be used",)),
         (('target = "run"', 'target = "runn"'), ("there is no stage 'runn'", "did you mean")),

@@ -199,6 +199,9 @@ def parse_builder_toml(data: bytes, *, name: str) -> BuilderToml:
     """
     document = TomlDocument.parse(data, name=name)
     document.values.setdefault("order", [])
+    for key in ("extensions", "order-extensions"):
+        if document.values.pop(key, None) is not None:
+            document.complain((key,), "builders have no image extensions here: a run.Dockerfile or build.Dockerfile beside the source extends its images")  # fmt: skip
     document.check(BuilderToml, unknown_keys=False)
     _check_base(document)
     _check_targets(document)

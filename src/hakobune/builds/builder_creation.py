@@ -88,6 +88,7 @@ def create_builder(request: CreationRequest, world: World, progress: Progress) -
             platform=request.platform,
             pull=request.pull,
             progress=progress,
+            env=world.env,
         )
         progress.phase("Buildpacks")
         packed = shelf.take(definition.buildpacks)

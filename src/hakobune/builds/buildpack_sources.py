@@ -1,13 +1,18 @@
-"""Where `[[buildpacks]]` of a builder.toml come from: folders, archives of folders, packages as images or `.cnb` files."""
+"""Where `[[buildpacks]]` of a builder.toml come from: folders, archives of folders, packages as images or `.cnb` files.
+
+Archives and `.cnb` files may lie on the web (`distribution.web_file`).
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import stat
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
+from urllib.parse import unquote
 
 import msgspec
 
@@ -16,7 +21,9 @@ from hakobune.buildpack.descriptor import Buildpack
 from hakobune.builds.builder import read_buildpack
 from hakobune.builds.builder_image import buildpack_layer, stage_buildpack
 from hakobune.builds.scratch import scratch
+from hakobune.distribution.access import Access
 from hakobune.distribution.transfer import Policy, find_or_pull
+from hakobune.distribution.web_file import fetch_file
 from hakobune.errors import HakoError
 from hakobune.oci.archive import load_images
 from hakobune.oci.layer import Layer
@@ -31,6 +38,8 @@ from hakobune.progress import Progress
 _NOT_SHIPPED: Final = frozenset({".git", "__pycache__"})
 _EXECUTABLES: Final = ("detect", "build")
 _LAYOUT: Final = "oci-layout"
+# Below HAKO_HOME; `hako image prune --build-cache` removes it.
+DOWNLOADS: Final = "cache/downloads"
 
 Packed = tuple[Buildpack, Layer]
 
@@ -40,7 +49,8 @@ class BuildpackShelf(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         folder: what relative paths are relative to.
-        home: `HAKO_HOME`, for folders that live as long as a copy; the caller holds the lock of all builders.
+        home: `HAKO_HOME`, for downloads, and for folders that live as long as a copy; the caller holds the lock of all builders.
+        env: says which proxies and authorities downloads go by.
     """
 
     store: Store
@@ -49,6 +59,7 @@ class BuildpackShelf(msgspec.Struct, frozen=True, kw_only=True):
     platform: Platform
     pull: Policy
     progress: Progress
+    env: Mapping[str, str]
 
     def take(self, sources: Sequence[BuildpackSource]) -> tuple[Packed, ...]:
         """Every buildpack that *sources* name, each once, with its layer in the store.
@@ -73,17 +84,17 @@ class BuildpackShelf(msgspec.Struct, frozen=True, kw_only=True):
 
     def _take(self, source: BuildpackSource) -> Iterator[Packed]:
         uri = source.uri
-        name = source.image or (uri.removeprefix("docker://") if "docker://" in uri else "")
+        name = source.image or image_name(uri)
         if name:
             image = find_or_pull(
                 self.store, Reference.parse(name), self.platform, self.progress, self.pull
             )
             yield from self._packaged(image, name)
             return
-        path = self._path(uri)
+        path = self._download(uri) if is_on_the_web(uri) else self._path(uri)
         if path.is_dir() and not (path / _LAYOUT).exists():
             yield self._from_folder(path, uri)
-        elif path.is_dir() or _is_layout(path):
+        elif path.is_dir() or _is_layout(path, uri):
             for loaded in load_images(self.store, path, self.platform, naming=False):
                 yield from self._packaged(loaded.image, uri)
         else:
@@ -91,14 +102,13 @@ class BuildpackShelf(msgspec.Struct, frozen=True, kw_only=True):
                 unpack_layer(path, folder, privileged=os.geteuid() == 0)
                 yield self._from_folder(folder, uri)
 
+    def _download(self, uri: str) -> Path:
+        access = Access.read(self.env, self.home, uid=os.geteuid())
+        folder = self.home / DOWNLOADS
+        return fetch_file(uri, folder, access, self.progress, offline=self.pull == "never")
+
     def _path(self, uri: str) -> Path:
-        if ":" in uri and not uri.startswith("file://"):
-            raise HakoError(
-                f"the buildpack {uri} cannot be fetched",
-                why="folders, archives (.tgz, .cnb) and images (docker://NAME) can be named",
-                fix="download it and name the file, or name its image",
-            )
-        path = self.folder / uri.removeprefix("file://")
+        path = self.folder / local_path(uri)
         if not path.exists():
             raise HakoError(
                 f"there is no buildpack {uri}", why=f"{path} is not there", fix="check its uri"
@@ -139,6 +149,39 @@ class BuildpackShelf(msgspec.Struct, frozen=True, kw_only=True):
                 yield read_buildpack(trees, buildpack_id, version, name), layer
 
 
+def image_name(uri: str) -> str:
+    """The image that `docker://NAME` (pack also writes `docker:/NAME`) means; empty for every other uri (pure)."""
+    return uri.removeprefix("docker:").lstrip("/") if uri.startswith("docker:/") else ""
+
+
+def is_on_the_web(uri: str) -> bool:
+    return uri.startswith(("https://", "http://"))
+
+
+def local_path(uri: str) -> str:
+    """The path that a uri is, or says as `file://` (pure).
+
+    Raises:
+        HakoError: it is of a kind that cannot be had.
+    """
+    if uri.startswith("file://"):
+        return unquote(uri.removeprefix("file://"))
+    if uri.startswith("urn:cnb:registry:"):
+        raise HakoError(
+            f"the buildpack {uri} cannot be looked up",
+            why="such names stand in an index on GitHub that says which image they mean, and hako does not read it",
+            fix="name the image: docker://NAME (registry.buildpacks.io shows it as the buildpack's address)",
+        )
+    scheme = re.match(r"[a-z][a-z0-9+.-]+:", uri)
+    if scheme:
+        raise HakoError(
+            f"the buildpack {uri} cannot be fetched",
+            why=f"hako knows no {scheme[0]} uris; folders, archives (.tgz, .cnb), https:// and images (docker://NAME) can be named",
+            fix="download it and name the file, or name its image",
+        )
+    return uri
+
+
 def _check_executables(folder: Path, name: str) -> None:
     for executable in _EXECUTABLES:
         path = folder / "bin" / executable
@@ -173,7 +216,7 @@ def _check_identity(source: BuildpackSource, taken: Sequence[Packed]) -> None:
     )
 
 
-def _is_layout(path: Path) -> bool:
+def _is_layout(path: Path, name: str) -> bool:
     """Whether an archive is a `.cnb` file: a tar of an OCI layout.
 
     Raises:
@@ -184,7 +227,7 @@ def _is_layout(path: Path) -> bool:
             return any(member.name.removeprefix("./") == _LAYOUT for member in archive)
     except (tarfile.TarError, OSError) as error:
         raise HakoError(
-            f"{path} is no buildpack",
+            f"{name} is no buildpack",
             why=f"it is neither a folder nor a tar archive ({error})",
             fix="name a folder, a .tgz of one, or a .cnb file",
         ) from error

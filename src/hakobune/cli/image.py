@@ -60,7 +60,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     prune.add_argument(
         "--build-cache",
         action="store_true",
-        help="also what builds from Dockerfiles keep: steps, cache mounts, downloads",
+        help="also what builds from Dockerfiles keep (steps, cache mounts, downloads), and downloaded buildpacks",
     )
     add_format(prune)
     prune.set_defaults(run=_prune)
@@ -291,8 +291,12 @@ def _prune(arguments: argparse.Namespace, context: Context) -> int:
                 store.untag(name)
                 print(f"removed {name.short}", file=context.err)
     if arguments.build_cache:
+        from shutil import rmtree
+
+        from hakobune.builds.buildpack_sources import DOWNLOADS
         from hakobune.dockerfile.prune import forget_build_cache
 
+        rmtree(context.settings.home / DOWNLOADS, ignore_errors=True)
         print(f"forgot {forget_build_cache(store)} steps of Dockerfiles", file=context.err)
     store.close()
     collected = store.collect()
