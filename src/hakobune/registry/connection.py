@@ -7,17 +7,17 @@ through `receive`. Bytes that come too early are held, and reading stops when th
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import re
 import time
-from typing import Final, Protocol, cast
+from typing import Final, cast
 
 from hakobune.registry.answer import Answer, FilePart, error_answer, write_head
 from hakobune.registry.arriving import ArrivingBody, BodyError, ClientGoneError
 from hakobune.registry.body import Sink
+from hakobune.registry.connection_server import Server
 from hakobune.registry.head import HEAD_LIMIT, Fields, Head, HeadError, join_head, parse_fields
-from hakobune.registry.limits import Limits, Phase, Watch
+from hakobune.registry.limits import Phase, Watch
 from hakobune.registry.outlet import Outlet
 from hakobune.registry.peer import Peer, PeerOf
 from hakobune.registry.route import OTHER, Route
@@ -25,37 +25,8 @@ from hakobune.registry.route import OTHER, Route
 _HELD_LIMIT: Final = 256 * 1024
 _ADDRESS: Final = re.compile(r"[0-9a-fA-F.:]{2,45}")  # what the nearest proxy has added
 _CLIENT_GONE: Final = 499  # in the log: nobody was there to be answered
-_NO_LENGTH: Final = (204, 304)
 
 logger = logging.getLogger(__name__)
-
-
-class Server(Protocol):
-    """What a connection needs of the worker it belongs to."""
-
-    loop: asyncio.AbstractEventLoop
-    connections: set[Connection]
-    tasks: set[asyncio.Task[None]]
-    limits: Limits
-    stopping: bool
-
-    def find_route(self, path: str, host: str) -> Route: ...
-
-    def answer_repeat(self, connection: Connection, data: bytes) -> bool:
-        """Answer *data* at once if it is one whole request that was answered before; whether it was."""
-        ...
-
-    def answer_hot(self, connection: Connection, head: Head, route: Route) -> bool:
-        """Answer at once, by `Connection.write_hot` or `send_hot`, if that is possible; whether it was."""
-        ...
-
-    async def answer(self, connection: Connection, head: Head, route: Route) -> Answer:
-        """The answer to any request. Raises only `ClientGoneError`."""
-        ...
-
-    def record(self, connection: Connection, status: int) -> None:
-        """Count and log the connection's request, which has been answered or broken off."""
-        ...
 
 
 class Connection(asyncio.Protocol):
@@ -350,26 +321,11 @@ class Connection(asyncio.Protocol):
         assert body is not None
         if self._ended or not body.is_small_rest:
             self._close_after = True
-        part = answer.body
-        if isinstance(part, bytes):
-            length = len(part) if answer.length is None else answer.length
-        else:
-            length = part.count
-        known = None if answer.status in _NO_LENGTH else length
-        block = write_head(answer.status, answer.headers, length=known, close=self._close_after)
-        if isinstance(part, bytes):
-            content = b"" if head.method == "HEAD" else part
-            self.sent = len(content)
-            self.outlet.write(block, content)
+        self.sent = await self.outlet.send_answer(
+            answer, with_body=head.method != "HEAD", close=self._close_after
+        )
+        if isinstance(answer.body, bytes):
             await self.outlet.drain()
-        else:
-            with contextlib.closing(part):
-                if head.method == "HEAD":
-                    self.outlet.write(block)
-                elif isinstance(part, FilePart):
-                    self.sent = await self.outlet.send_file(part, block)
-                else:
-                    self.sent = await self.outlet.send_stream(part, block)
         if not self._close_after and not body.finished:
             await self.receive(_forget)
 

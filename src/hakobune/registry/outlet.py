@@ -6,18 +6,20 @@ Order is kept: a file starts when everything before it has left the transport.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
-from hakobune.registry.answer import FilePart, StreamPart
+from hakobune.registry.answer import Answer, FilePart, StreamPart, write_head
 from hakobune.registry.arriving import ClientGoneError
 from hakobune.registry.limits import Phase, Watch
 from hakobune.registry.send import FileSender
 
 _COPY: Final = 256 * 1024
+_NO_LENGTH: Final = (204, 304)
 _JOINED: Final = 64 * 1024  # a body up to here goes out in one piece with its head
 
 Done = Callable[[OSError | None], None]
@@ -118,6 +120,35 @@ class Outlet:
             done=self._file_done,
         )
         self._sender.turn()
+
+    async def send_answer(self, answer: Answer, *, with_body: bool, close: bool) -> int:
+        """Send a whole answer; how many bytes of its body. One that was in memory may be in the transport still.
+
+        Args:
+            close: the head says that the connection ends with it.
+
+        Raises:
+            ClientGoneError: the client is.
+            Exception: there is less to send than was promised: the connection must be cut.
+        """
+        part = answer.body
+        if isinstance(part, bytes):
+            length = len(part) if answer.length is None else answer.length
+        else:
+            length = part.count
+        known = None if answer.status in _NO_LENGTH else length
+        head = write_head(answer.status, answer.headers, length=known, close=close)
+        if isinstance(part, bytes):
+            content = part if with_body else b""
+            self.write(head, content)
+            return len(content)
+        with contextlib.closing(part):
+            if not with_body:
+                self.write(head)
+                return 0
+            if isinstance(part, FilePart):
+                return await self.send_file(part, head)
+            return await self.send_stream(part, head)
 
     async def send_file(self, part: FilePart, head: bytes) -> int:
         """Send *head* and *part*, waiting for what is still being written; how many bytes of the file.
