@@ -294,7 +294,8 @@ def test_an_image_stands_for_another_image_or_a_stage(world: Installation, tmp_p
     [
         ("lib=nowhere", "the build context nowhere is no folder"),
         ("lib", "--build-context lib cannot be understood"),
-        ("lib=https://x.test/a.git", "cannot be used"),
+        ("lib=https://x.test/a.git?brunch=x", "did you mean branch?"),
+        ("lib=ftp://x.test/a.git", "ftp:// is not understood"),
         ("lib=oci-layout://nowhere", "is no OCI layout"),
     ],
 )

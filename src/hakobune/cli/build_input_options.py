@@ -16,8 +16,8 @@ def add_build_inputs(group: argparse._ActionsContainer) -> None:
         help="what RUN --mount=type=secret shows; it is in no layer, log or cache key",
     )  # fmt: skip
     group.add_argument(
-        "--build-context", action="append", default=[], metavar="NAME=DIR|docker-image://…|oci-layout://…",
-        help="what FROM, COPY --from and RUN --mount read instead of an image or a stage of that name",
+        "--build-context", action="append", default=[], metavar="NAME=DIR|URL|docker-image://…|oci-layout://…",
+        help="what FROM, COPY --from and RUN --mount read instead of an image or a stage of that name; a URL is a git repository or one file",
     )  # fmt: skip
     group.add_argument(
         "--ssh", action="append", default=[], metavar="ID[=SOCKET|=KEYFILE,…]",

@@ -65,10 +65,12 @@ def build_with_dockerfile(
     Raises:
         DockerfileError: with the line that is meant.
     """
-    from hakobune.cli.dockerfile import build_from_request, request_from_arguments
+    from hakobune.cli.dockerfile import build_from_request, open_request
     from hakobune.cli.step_progress import what_was_made
 
-    request = request_from_arguments(
+    lines.phase("BUILDING")
+    steps = _Steps(lines)
+    with open_request(
         argparse.Namespace(
             target=arguments.stage,
             platform=arguments.platform or "",
@@ -83,13 +85,12 @@ def build_with_dockerfile(
             timestamp=None,
         ),
         context,
-        folder=folder,
+        where=str(folder.absolute()),
         file=arguments.dockerfile or None,
         names=(image,),
-    )
-    lines.phase("BUILDING")
-    steps = _Steps(lines)
-    built = build_from_request(request, context, steps)
+        tell=steps.step,
+    ) as request:
+        built = build_from_request(request, context, steps)
     made = what_was_made(built.made)
     kept = f" · {steps.cached} of {steps.steps} steps from the cache" if steps.steps else ""
     lines.row("build", f"{request.dockerfile.name} · {made}{kept}", seconds=lines.spent("BUILDING"))

@@ -1,10 +1,12 @@
-"""`hako dockerfile build`: a folder with a Dockerfile to an image; flags mean what they mean to docker."""
+"""`hako dockerfile build`: a folder, a repository or an archive with a Dockerfile to an image; flags mean what they mean to docker."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,12 +26,19 @@ if TYPE_CHECKING:  # the build's imports take longer than `--help` may
 def configure(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     build = verbs.add_parser("build", help="build an image as a Dockerfile says")
-    build.add_argument("context", metavar="DIR", help="the folder that COPY and ADD read")
+    build.add_argument(
+        "context", metavar="DIR|URL|-",
+        help="the folder that COPY and ADD read; a git repository (URL.git#REF:FOLDER), the URL of a tar archive or of a"
+        " Dockerfile; - is a tar archive or a Dockerfile on stdin",
+    )  # fmt: skip
     build.add_argument(
         "-t", "--tag", action="append", default=[], metavar="IMAGE", help="a name for the image"
     )
     build.add_argument(
-        "-f", "--file", metavar="FILE", help="the Dockerfile (default: DIR/Dockerfile; - is stdin)"
+        "-f",
+        "--file",
+        metavar="FILE",
+        help="the Dockerfile (default: DIR/Dockerfile; - is stdin, and it may be a URL); relative to the context if that comes from elsewhere",
     )
     add_dockerfile_arguments(build)
     build.add_argument(
@@ -83,46 +92,52 @@ def add_dockerfile_arguments(group: argparse._ActionsContainer) -> None:
     )  # fmt: skip
 
 
-def request_from_arguments(
+@contextmanager
+def open_request(
     arguments: argparse.Namespace,
     context: Context,
     *,
-    folder: Path,
+    where: str,
     file: str | None,
     names: Iterable[str],
+    tell: Callable[[str], None],
     several: bool = False,
-) -> DockerfileRequest:
-    """What the arguments of `add_dockerfile_arguments` ask for.
+) -> Iterator[DockerfileRequest]:
+    """What the arguments of `add_dockerfile_arguments` ask for; what had to be fetched is there while the block lasts.
 
     Args:
-        file: the Dockerfile, `-` for stdin, `None` for the folder's own.
+        where: the build context: a folder, a git repository, a URL, `-` for stdin.
+        file: the Dockerfile, `-` for stdin, `None` for the context's own.
+        tell: what is fetched.
         several: `--platform` may name more than one; the request is for the first.
 
     Raises:
         UsageError: an argument cannot be understood.
+        HakoError: the context cannot be had.
     """
     from hakobune.cli.platforms import parse_platforms
+    from hakobune.dockerfile.build_context import open_build_context
+    from hakobune.dockerfile.git_access import git_environment
     from hakobune.dockerfile.request import DockerfileRequest
     from hakobune.oci.reference import Reference
 
-    if not folder.is_dir():
-        raise UsageError(f"{folder} is no folder", fix="name the folder that COPY and ADD read")
     platform, *others = parse_platforms(arguments.platform)
     if others and not several:
         raise UsageError(
             f"--platform {arguments.platform}: one image is needed here",
             fix=f"--platform {platform}",
         )
-    text = sys.stdin.read() if file == "-" else None
-    return DockerfileRequest(
-        context=folder.absolute(),
-        dockerfile=folder / "Dockerfile" if file in (None, "-") else Path(str(file)),
-        text=text,
+    args = parse_variables(arguments.build_arg, context.env, "--build-arg")
+    secrets = read_secrets(arguments.secret, context.env)
+    agents = read_agents(arguments.ssh, context.env)
+    request = DockerfileRequest(
+        context=Path(),
+        dockerfile=Path(),
         target=arguments.target,
-        args=parse_variables(arguments.build_arg, context.env, "--build-arg"),
-        secrets=read_secrets(arguments.secret, context.env),
+        args=args,
+        secrets=secrets,
         contexts=read_contexts(arguments.build_context),
-        ssh=read_agents(arguments.ssh, context.env),
+        ssh=agents,
         platform=platform,
         names=tuple(map(Reference.parse, names)),
         no_cache=arguments.no_cache,
@@ -130,8 +145,22 @@ def request_from_arguments(
         network=arguments.run_network,
         labels=parse_pairs(arguments.label, "--label"),
         epoch=_timestamp(arguments.timestamp),
-        env=context.env,
     )
+    home = context.settings.home
+    with (
+        git_environment(context.env, agents.get("default"), secrets) as env,
+        open_build_context(
+            where, file, home=home, stdin=sys.stdin.buffer, env=env, args=args, tell=tell
+        ) as place,
+    ):
+        yield replace(
+            request,
+            context=place.folder,
+            dockerfile=place.dockerfile,
+            text=place.text,
+            ignore=place.ignore,
+            env=env,
+        )
 
 
 def build_from_request(request: DockerfileRequest, context: Context, progress: Progress) -> Built:
@@ -147,25 +176,26 @@ def _build(arguments: argparse.Namespace, context: Context) -> int:
     from hakobune.cli.platforms import parse_platforms
     from hakobune.cli.step_progress import choose_progress
 
-    request = request_from_arguments(
-        arguments,
-        context,
-        folder=Path(arguments.context),
-        file=arguments.file,
-        names=arguments.tag,
-        several=True,
-    )
-    if arguments.check:
-        from hakobune.cli.dockerfile_check import check_request
-
-        return check_request(request, arguments.format, context)
     progress = choose_progress(arguments.progress, context.err, context.env, quiet=arguments.quiet)
     platforms = parse_platforms(arguments.platform)
-    if len(platforms) == 1:
-        built = build_from_request(request, context, progress)
-        made, digest = built.made, str(built.image.digest)
-    else:
-        made, digest = _build_several(request, platforms, context, progress)
+    with open_request(
+        arguments,
+        context,
+        where=arguments.context,
+        file=arguments.file,
+        names=arguments.tag,
+        tell=progress.step,
+        several=True,
+    ) as request:
+        if arguments.check:
+            from hakobune.cli.dockerfile_check import check_request
+
+            return check_request(request, arguments.format, context)
+        if len(platforms) == 1:
+            built = build_from_request(request, context, progress)
+            made, digest = built.made, str(built.image.digest)
+        else:
+            made, digest = _build_several(request, platforms, context, progress)
     progress.finish(made)
     if arguments.iidfile:
         try:
@@ -184,8 +214,6 @@ def _build_several(
     progress: Progress,
 ) -> tuple[int, str]:
     """One image a platform, and the index of them, which alone gets the names; how many layers were made, its digest."""
-    from dataclasses import replace
-
     from hakobune.cli.platforms import publish_index
     from hakobune.dockerfile.build import build
     from hakobune.oci.store import Store

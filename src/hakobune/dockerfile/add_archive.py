@@ -65,10 +65,32 @@ def _open(file: IO[bytes]) -> tarfile.TarFile:
     file.seek(0)
     if magic != _ZSTD:
         return tarfile.open(fileobj=file, mode="r:*", tarinfo=_Member, format=tarfile.PAX_FORMAT)
-    import zstandard
+    return tarfile.open(fileobj=cast("IO[bytes]", Zstd(file)), mode="r|")
 
-    plain = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
-    return tarfile.open(fileobj=cast("IO[bytes]", plain), mode="r|", tarinfo=_Member)
+
+class Zstd:
+    """What a zstd stream says; it has nothing but `read`.
+
+    Args:
+        file: it needs nothing but `read`, too.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        import zstandard
+
+        self._error = zstandard.ZstdError
+        self._plain = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
+
+    def read(self, size: int = -1) -> bytes:
+        """As a file's.
+
+        Raises:
+            tarfile.ReadError: the stream is damaged.
+        """
+        try:
+            return self._plain.read(size)
+        except self._error as error:
+            raise tarfile.ReadError(f"its zstd stream is damaged: {error}") from error
 
 
 def unpack_archive(

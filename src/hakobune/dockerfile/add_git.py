@@ -16,6 +16,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec.structs import replace
+
+from hakobune.dockerfile.git_access import split_access
 from hakobune.dockerfile.git_source import GitSource
 from hakobune.errors import HakoError
 from hakobune.support.locks import open_lock, try_exclusive
@@ -59,12 +62,14 @@ def check_out(source: GitSource, folder: Path, env: Mapping[str, str]) -> Checko
     """The files of what *source* names, kept below *folder* for later builds.
 
     Args:
-        env: for `PATH`, keys (`SSH_AUTH_SOCK`, `HOME`) and proxies.
+        env: for `PATH`, keys (`SSH_AUTH_SOCK`, `HOME`) and proxies; of `git_access.git_environment` also tokens.
 
     Raises:
         GitError: git is not here, the repository does not answer, or the commit is not the expected one.
     """
-    git = _Git(_environment(env))
+    remote, access = split_access(source.remote, env)
+    source = replace(source, remote=remote)
+    git = _Git(_environment(env, access))
     commit = source.ref if source.is_commit else _look_up(git, source)
     if source.commit and not commit.startswith(source.commit):
         raise GitError(
@@ -103,7 +108,9 @@ def _name(source: GitSource, commit: str) -> str:
     return hashlib.sha256(told.encode()).hexdigest()[:32]
 
 
-def _environment(env: Mapping[str, str]) -> dict[str, str]:
+def _environment(
+    env: Mapping[str, str], access: tuple[tuple[str, str], ...] = ()
+) -> dict[str, str]:
     kept = ("PATH", "HOME", "SSH_AUTH_SOCK", "LANG", "SSL_CERT_FILE", "GIT_SSL_CAINFO")
     ours = {name: env[name] for name in kept if name in env}
     ours |= {name: value for name, value in env.items() if name.lower().endswith("_proxy")}
@@ -112,9 +119,9 @@ def _environment(env: Mapping[str, str]) -> dict[str, str]:
         "GIT_CONFIG_NOSYSTEM": "1",
         "GIT_LFS_SKIP_SMUDGE": "1",
         "GIT_SSH_COMMAND": "ssh -o BatchMode=yes -o StrictHostKeyChecking=accept-new",
-        "GIT_CONFIG_COUNT": str(len(_SAFE)),
+        "GIT_CONFIG_COUNT": str(len(_SAFE) + len(access)),
     }
-    for number, (key, value) in enumerate(_SAFE):
+    for number, (key, value) in enumerate((*_SAFE, *access)):
         ours |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
     return ours
 

@@ -9,14 +9,19 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from posixpath import basename
-from typing import IO
+from typing import IO, TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 import msgspec
 
+from hakobune.dockerfile.remote_url import shown, split_credentials
 from hakobune.errors import HakoError
 from hakobune.oci.digest import Digest
 from hakobune.support.files import write_atomically
+from hakobune.support.room import is_full
+
+if TYPE_CHECKING:
+    from urllib.request import Request
 
 _TIMEOUT_S = 60
 _BLOCK = 1 << 20
@@ -62,7 +67,7 @@ def download(url: str, folder: Path, *, checksum: str = "") -> Download:
         write_atomically(notes, msgspec.json.encode(seen))
     if checksum and checksum != seen.digest:
         raise DownloadError(
-            f"{url} is not what --checksum says",
+            f"{shown(url)} is not what --checksum says",
             why=f"its digest is {seen.digest}",
             fix="check where it comes from; if it is right, write that digest",
         )
@@ -82,29 +87,44 @@ def _read(path: Path) -> _Seen | None:
 
 
 def _fetch(url: str, data: Path, seen: _Seen | None) -> _Seen:
+    from http.client import HTTPException
     from urllib.error import HTTPError, URLError
-    from urllib.request import Request, urlopen
+    from urllib.request import urlopen
 
-    headers = {"User-Agent": "hakobune"}
-    if seen is not None and seen.etag:
-        headers["If-None-Match"] = seen.etag
-    elif seen is not None and seen.modified:
-        headers["If-Modified-Since"] = seen.modified
+    what = f"cannot download {shown(url)}"
     try:
         # The scheme is http or https: `substitute.is_url` decides what is a URL.
-        with urlopen(Request(url, headers=headers), timeout=_TIMEOUT_S) as answer:
+        with urlopen(_request(url, seen), timeout=_TIMEOUT_S) as answer:
             return _keep(answer, answer.headers, data)
     except HTTPError as error:
         code, reason = error.code, error.reason
         error.close()
         if code == 304 and seen is not None:
             return seen
-        raise DownloadError(
-            f"cannot download {url}", why=f"the server answered {code} {reason}"
-        ) from error
+        raise DownloadError(what, why=f"the server answered {code} {reason}") from error
     except (URLError, OSError) as error:
-        why = str(getattr(error, "reason", error))
-        raise DownloadError(f"cannot download {url}", why=why) from error
+        if is_full(error):
+            raise
+        raise DownloadError(what, why=str(getattr(error, "reason", error))) from error
+    except HTTPException as error:
+        why = str(error) or "the server does not speak HTTP"
+        raise DownloadError(what, why=why) from error
+    except ValueError as error:
+        raise DownloadError(what, why=str(error), fix="check how the URL is written") from error
+
+
+def _request(url: str, seen: _Seen | None) -> Request:
+    from urllib.request import Request
+
+    url, header = split_credentials(url)
+    request = Request(url, headers={"User-Agent": "hakobune"})
+    if header:
+        request.add_unredirected_header("Authorization", header)
+    if seen is not None and seen.etag:
+        request.add_header("If-None-Match", seen.etag)
+    elif seen is not None and seen.modified:
+        request.add_header("If-Modified-Since", seen.modified)
+    return request
 
 
 def _keep(answer: IO[bytes], headers: Mapping[str, str], data: Path) -> _Seen:
@@ -115,6 +135,7 @@ def _keep(answer: IO[bytes], headers: Mapping[str, str], data: Path) -> _Seen:
             while block := answer.read(_BLOCK):
                 summary.update(block)
                 file.write(block)
+            _check_length(file.tell(), headers)
             os.fchmod(file.fileno(), 0o600)
         modified = _time(headers.get("Last-Modified", ""))
         os.utime(temporary, (modified, modified))
@@ -126,6 +147,13 @@ def _keep(answer: IO[bytes], headers: Mapping[str, str], data: Path) -> _Seen:
         modified=headers.get("Last-Modified", ""),
         digest=str(Digest("sha256", summary.hexdigest())),
     )
+
+
+def _check_length(size: int, headers: Mapping[str, str]) -> None:
+    """A connection that ends early is not seen otherwise."""
+    told = headers.get("Content-Length", "")
+    if told.isdecimal() and int(told) != size:
+        raise OSError(f"the connection ended after {size} of {told} bytes")
 
 
 def _time(text: str) -> int:

@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from threading import Event, Lock, Thread
 
 from msgspec import Struct
@@ -31,11 +30,12 @@ from hakobune.dockerfile.ignore_file import IgnoreFile, read_ignore_file
 from hakobune.dockerfile.image_config import begin_stage, scratch_config
 from hakobune.dockerfile.instructions import Dockerfile
 from hakobune.dockerfile.named_contexts import NamedContexts
-from hakobune.dockerfile.parse import parse
+from hakobune.dockerfile.parse import decode, parse
 from hakobune.dockerfile.rehearse import all_warnings, rehearse
 from hakobune.dockerfile.report import Report
 from hakobune.dockerfile.request import DockerfileRequest
 from hakobune.dockerfile.rooms import Rooms
+from hakobune.dockerfile.source_places import source_places
 from hakobune.dockerfile.source_tree import SourceTree
 from hakobune.dockerfile.stage_state import StageState
 from hakobune.dockerfile.step_layers import StageLayers
@@ -87,7 +87,9 @@ def build(
         lambda one, source: _base_image(one, source, bases).config.config.on_build,
     )
     check_emulation(planned)
-    ignore = read_ignore_file(request.context, request.dockerfile)
+    ignore = request.ignore
+    if ignore is None:
+        ignore = read_ignore_file(request.context, request.dockerfile)
     rehearsed = rehearse(
         planned,
         lambda one: _environment(one, bases),
@@ -125,16 +127,8 @@ def read_dockerfile(request: DockerfileRequest) -> Dockerfile:
             ) from error
         except OSError as error:
             raise HakoError(f"cannot read {path}", why=error.strerror or str(error)) from error
-        text = _decode(data, path)
+        text = decode(data, path.name)
     return parse(text, path.name)
-
-
-def _decode(data: bytes, path: Path) -> str:
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise DockerfileError("this is not UTF-8 text", file=path.name, line=line) from error
 
 
 class _Bases:
@@ -274,6 +268,7 @@ class _Build:
             for one in planned.stages
             for name, source in one.sources.items()
         }
+        self._places = source_places(planned)
         self._stages = {one.stage.index: _Outcome() for one in planned.stages}
         self._errors: list[BaseException] = []
         self._workshop = Workshop(
@@ -370,12 +365,18 @@ class _Build:
             case StageSource(index):
                 return self._stages[index].wait()
             case ImageSource() | ContextSource():
-                image = self._bases.image(source, platform)
+                image = self._image(name, source, platform)
                 return StageState.on_image(
                     name, image.config, self._workshop.layers.of_image(image)
                 )
             case ScratchSource():
                 return StageState.on_image(name, scratch_config(platform), ())
+
+    def _image(self, name: str, source: ImageSource | ContextSource, platform: Platform) -> Image:
+        try:
+            return self._bases.image(source, platform)
+        except HakoError as error:
+            raise DockerfileError.at(self._places[name], error) from error
 
     def _publish(self, stage: StageState) -> Image:
         request = self._request

@@ -25,8 +25,7 @@ class FileDigests:
     """The digests of one folder's files. Threads may share it."""
 
     def __init__(self, home: Path, folder: Path) -> None:
-        name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:32]
-        self._path = home / "dockerfile" / "digests" / name
+        self._path = _path(home, folder)
         self._old: _Known | None = None
         self._new: _Known = {}
         self._changed = False
@@ -60,3 +59,13 @@ class FileDigests:
             return msgspec.json.decode(self._path.read_bytes(), type=_Known)
         except (FileNotFoundError, msgspec.DecodeError, msgspec.ValidationError):
             return {}
+
+
+def forget_digests(home: Path, folder: Path) -> None:
+    """The folder is gone for good."""
+    _path(home, folder).unlink(missing_ok=True)
+
+
+def _path(home: Path, folder: Path) -> Path:
+    name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:32]
+    return home / "dockerfile" / "digests" / name

@@ -1,4 +1,4 @@
-"""What ADD of a git repository names: remote, ref, folder and options (Docker's build context reference "Git repositories")."""
+"""What ADD of a git repository, or a build context, names: remote, ref, folder and options (Docker's build context reference "Git repositories")."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from hakobune.dockerfile.errors import TextError, did_you_mean
+from hakobune.dockerfile.remote_url import shown
 
 _URL = re.compile(r"(https?|git|ssh)://[^/?#]+/[^?#]*", re.IGNORECASE)
 _SCP = re.compile(r"[a-zA-Z0-9._-]+@[a-zA-Z0-9.-]+:[^?#]+")
@@ -27,7 +28,8 @@ _QUERY = (
     "mtime",
     "fetch-by-commit",
 )
-_BOOLS = {"": True, "1": True, "true": True, "0": False, "false": False}
+_MAY_BE_EMPTY = ("keep-git-dir", "submodules", "fetch-by-commit")
+_BOOLS = {"": True, "1": True, "t": True, "true": True, "0": False, "f": False, "false": False}
 
 
 class GitSource(Struct, frozen=True, kw_only=True):
@@ -74,7 +76,8 @@ def read_git_source(source: str) -> GitSource:
     remote, _, query = rest.partition("?")
     ref, _, folder = fragment.partition(":")
     found = GitSource(remote=remote, ref=ref, folder=_clean(folder))
-    options = dict(parse_qsl(query, keep_blank_values=True))
+    pairs = parse_qsl(query, keep_blank_values=True)
+    options = dict(pairs)
     for name in options:
         if name not in _QUERY:
             raise TextError(
@@ -82,6 +85,18 @@ def read_git_source(source: str) -> GitSource:
                 near=source,
                 fix=did_you_mean(name, _QUERY) or "it knows " + ", ".join(_QUERY),
             )
+    for name, value in pairs:
+        if not value and name not in _MAY_BE_EMPTY:
+            raise TextError(f"{name}= has no value", near=source, fix="leave it out")
+        if value != options[name]:
+            raise TextError(f"{name}= is written twice", near=source, fix="leave one out")
+    if options.get("mtime", "commit") not in ("commit", "checkout"):
+        raise TextError(
+            f"mtime is commit or checkout, not {options['mtime']!r}",
+            near=source,
+            fix="write mtime=commit",
+        )
+    _bool(options, "fetch-by-commit", source)
     found = _with_options(found, options, source)
     if found.ref.startswith("-"):
         raise TextError(f"{found.ref!r} is no ref", near=source, fix="refs begin with a letter")
@@ -104,7 +119,9 @@ def _with_options(found: GitSource, options: Mapping[str, str], source: str) -> 
     for ref in refs:
         if found.ref not in ("", ref):
             raise TextError(
-                f"{source} names two refs: {found.ref} and {ref}", near=source, fix="leave one out"
+                f"{shown(source)} names two refs: {found.ref} and {ref}",
+                near=source,
+                fix="leave one out",
             )
         found = replace(found, ref=ref)
     return replace(

@@ -6,18 +6,26 @@ found in the cache by their content.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import Lock
+from typing import assert_never
 
+from hakobune.dockerfile.build_context import git_source
+from hakobune.dockerfile.errors import DockerfileError
+from hakobune.dockerfile.git_source import is_git
 from hakobune.dockerfile.graph import context_key
 from hakobune.dockerfile.request import (
     DockerfileRequest,
+    EmptyContext,
     FolderContext,
     ImageContext,
     LayoutContext,
     NamedContext,
+    RemoteContext,
 )
+from hakobune.dockerfile.substitute import is_url
 from hakobune.errors import HakoError, UsageError
 from hakobune.oci.manifest import Image
 from hakobune.oci.platform import Platform
@@ -28,7 +36,7 @@ _WHOLE = "FROM scratch\nCOPY . /\n"
 
 
 def parse_context(text: str, *, folder: Path) -> NamedContext:
-    """What stands behind `NAME=`: a path, `docker-image://NAME`, `oci-layout://PATH[:TAG][@DIGEST]`.
+    """What stands behind `NAME=`: a path, `docker-image://NAME`, `oci-layout://PATH[:TAG][@DIGEST]`, a git repository or a URL.
 
     Args:
         folder: what a path is relative to.
@@ -37,14 +45,12 @@ def parse_context(text: str, *, folder: Path) -> NamedContext:
         UsageError: it is something else, or not there.
         ReferenceFormatError: the image's name is none.
     """
-    kind, separator, rest = text.partition("://")
-    if not separator:
-        path = folder / text
-        if not path.is_dir():
-            raise UsageError(f"the build context {text} is no folder")
+    path = folder / text
+    if path.is_dir():
         return FolderContext(path)
+    kind, separator, rest = text.partition("://")
     if kind == "docker-image":
-        return ImageContext(Reference.parse(rest))
+        return ImageContext(Reference.parse(rest)) if rest != "scratch" else EmptyContext()
     if kind == "oci-layout":
         rest, _, digest = rest.partition("@")
         whole = folder / rest
@@ -52,10 +58,17 @@ def parse_context(text: str, *, folder: Path) -> NamedContext:
         if not (path / "oci-layout").exists():
             raise UsageError(f"{text} is no OCI layout", why=f"{path}/oci-layout is not there")
         return LayoutContext(path, tag, digest)
+    if is_git(text):
+        git_source(text, {})
+        return RemoteContext(text)
+    if is_url(text):
+        return RemoteContext(text)
     raise UsageError(
-        f"the build context {text} cannot be used",
-        why="a folder, docker-image://NAME or oci-layout://PATH can",
-        fix="clone or download it, and name the folder",
+        f"the build context {text} is no folder"
+        if not separator
+        else f"the build context {text} cannot be used",
+        why="" if not separator else f"{kind}:// is not understood",
+        fix="name a folder, docker-image://NAME, oci-layout://PATH, a git repository or a URL",
     )
 
 
@@ -101,7 +114,14 @@ class NamedContexts:
         with self._lock:
             key = (name, str(platform))
             if key not in self._found:
-                self._found[key] = self._make(self._contexts[name], platform)
+                try:
+                    self._found[key] = self._make(self._contexts[name], platform)
+                except DockerfileError as error:  # of a Dockerfile that nobody has written
+                    raise HakoError(
+                        f"the build context {name} cannot be had: {error.problem}",
+                        why=error.why,
+                        fix=error.fix,
+                    ) from error
             return self._found[key]
 
     def _make(self, context: NamedContext, platform: Platform) -> Image:
@@ -110,16 +130,29 @@ class NamedContexts:
                 return self._find_image(str(reference), platform)
             case LayoutContext():
                 return self._load(context, platform)
-            case FolderContext(path):
-                return self._build(
-                    DockerfileRequest(
-                        context=path.absolute(),
-                        dockerfile=path.absolute() / "Dockerfile",
-                        text=_WHOLE,
-                        platform=platform,
-                        epoch=self._request.epoch,
-                    )
+            case EmptyContext():
+                return self._build(self._request_for(Path("/"), "FROM scratch\n", platform))
+            case RemoteContext(url):
+                # ADD of this room does it all: what it fetches is looked up anew, and found in the cache by its content.
+                target = "/" if is_git(url) else "/context"
+                text = (
+                    f"FROM scratch\nADD {json.dumps([url.replace('$', chr(92) + '$'), target])}\n"
                 )
+                return self._build(self._request_for(Path("/"), text, platform))
+            case FolderContext(path):
+                return self._build(self._request_for(path.absolute(), _WHOLE, platform))
+            case _:
+                assert_never(context)
+
+    def _request_for(self, folder: Path, text: str, platform: Platform) -> DockerfileRequest:
+        return DockerfileRequest(
+            context=folder,
+            dockerfile=folder / "Dockerfile",
+            text=text,
+            platform=platform,
+            epoch=self._request.epoch,
+            env=self._request.env,
+        )
 
     def _load(self, context: LayoutContext, platform: Platform) -> Image:
         from hakobune.oci.archive import load_images

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hakobune.dockerfile.add_git import forget_checkouts
 from hakobune.dockerfile.cache import ROOM, StepCache
+from hakobune.dockerfile.context_archive import forget_contexts
 from hakobune.oci.store import Store
 from hakobune.support.locks import try_exclusive
 
@@ -20,6 +21,7 @@ def forget_build_cache(store: Store) -> int:
     for name in ("downloads", "digests"):
         rmtree(folder / name, ignore_errors=True)
     forget_checkouts(folder / "git")
+    forget_contexts(store.home)
     for mount in _folders(folder / "mounts"):
         lock = try_exclusive(mount / "lock")
         if lock is not None:

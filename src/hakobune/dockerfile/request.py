@@ -11,6 +11,7 @@ from hakobune.oci.platform import Platform
 from hakobune.oci.reference import Reference
 
 if TYPE_CHECKING:  # a build without an agent does without its module
+    from hakobune.dockerfile.ignore_file import IgnoreFile
     from hakobune.dockerfile.ssh_agent import Agent
 
 
@@ -37,7 +38,19 @@ class LayoutContext:
     digest: str = ""
 
 
-NamedContext = FolderContext | ImageContext | LayoutContext
+@dataclass(frozen=True, slots=True)
+class EmptyContext:
+    """`docker-image://scratch`."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteContext:
+    """The files of a git repository; or the file of a URL, by the name `context`, as BuildKit has it."""
+
+    url: str
+
+
+NamedContext = FolderContext | ImageContext | LayoutContext | EmptyContext | RemoteContext
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +59,8 @@ class DockerfileRequest:
 
     Attributes:
         context: the folder that COPY and ADD read.
-        dockerfile: the file's path; its text is `text` if that is given (stdin).
+        dockerfile: the file's path; its text is `text` if that is given (stdin, or a context from elsewhere).
+        ignore: what of the context does not exist; `None`: what its ignore file says.
         target: the stage to build; empty: the last one.
         args: `--build-arg`.
         secrets: by id. The values go nowhere but into the RUNs that mount them.
@@ -63,6 +77,7 @@ class DockerfileRequest:
     context: Path
     dockerfile: Path
     text: str | None = None
+    ignore: IgnoreFile | None = None
     target: str = ""
     args: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, bytes] = field(default_factory=dict)

@@ -57,6 +57,10 @@ def test_a_source_has_a_ref_a_folder_and_options(source: str, expected: GitSourc
         (f"{URL}?tag=a&branch=b", "names two refs"),
         (f"{URL}?ref=a#b", "names two refs"),
         (f"{URL}?submodules=some", "submodules is true or false, not 'some'"),
+        (f"{URL}?ref=", "ref= has no value"),
+        (f"{URL}?subdir=a&subdir=b", "subdir= is written twice"),
+        (f"{URL}?mtime=now", "mtime is commit or checkout, not 'now'"),
+        (f"{URL}?fetch-by-commit=x", "fetch-by-commit is true or false, not 'x'"),
         (f"{URL}#--upload-pack=x", "'--upload-pack=x' is no ref"),
     ],
 )
