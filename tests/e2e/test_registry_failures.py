@@ -275,6 +275,24 @@ def test_a_killed_worker_and_a_killed_keeper_are_started_again(registry: HakoReg
         assert http.send("GET", "/v2/").status == 200
 
 
+def test_a_migration_that_is_killed_is_made_again() -> None:
+    with hako_registry() as registry, ThreadPoolExecutor(1) as threads:
+        registry.stop()
+        starting = threads.submit(registry.start)
+        killed = 0
+        while not killed and not starting.done():
+            with contextlib.suppress(OSError, AssertionError):
+                for pid in registry.children():
+                    if b"hakobune.state.migrate" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                        os.kill(pid, signal.SIGKILL)
+                        killed += 1
+
+        starting.result(30)
+        assert killed == 1
+        with registry.as_owner() as http:
+            assert http.send("GET", "/v2/").status == 200
+
+
 # Order of what is written
 
 

@@ -43,6 +43,7 @@ _SOON_S: Final = 5.0  # who dies sooner is started again later
 _LONGEST_WAIT_S: Final = 10.0
 _GRACE_S: Final = 30.0
 _APOLOGY_S: Final = 5.0
+_MIGRATION_TRIES: Final = 3
 
 Run = Callable[[], None]
 Serve = Callable[[Plan, Sockets, MetricsPage, int], Coroutine[Any, Any, None]]
@@ -167,16 +168,18 @@ def migrate(settings: Settings) -> None:
     Raises:
         HakoError: that failed; its words have gone to stderr.
     """
-    done = subprocess.run(
-        [
-            *(sys.executable, "-I", "-m", "hakobune.state.migrate"),
-            str(settings.registry / "migrate.lock"),
-        ],
-        input=settings.registry_database.encode(),
-        check=False,
-    )
-    if done.returncode:
-        raise HakoError("the registry's database cannot be used", why="see above")
+    command = [
+        *(sys.executable, "-I", "-m", "hakobune.state.migrate"),
+        str(settings.registry / "migrate.lock"),
+    ]
+    for left in reversed(range(_MIGRATION_TRIES)):
+        code = subprocess.run(
+            command, input=settings.registry_database.encode(), check=False
+        ).returncode
+        if code == 0:
+            return
+        if code > 0 or not left:  # else it was killed, and has changed all or nothing
+            raise HakoError("the registry's database cannot be used", why="see above")
 
 
 def run(plan: Plan, *, workers: int, env: MutableMapping[str, str]) -> None:
