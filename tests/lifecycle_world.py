@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hakobune.buildpack.builder import RunImage
 from hakobune.buildpack.descriptor import (
     BUILDPACKS_DIRECTORY,
     GroupElement,
@@ -17,6 +16,7 @@ from hakobune.buildpack.descriptor import (
     parse_buildpack,
 )
 from hakobune.buildpack.order import Catalog
+from hakobune.buildpack.run_image import RunImage
 from hakobune.lifecycle.analyze import Analyzed, analyze, write_analyzed
 from hakobune.lifecycle.build import Built, build
 from hakobune.lifecycle.detect import Detected, detect

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from hakobune.buildpack.builder import RunImage, builder_labels
+from hakobune.buildpack.builder_labels import builder_labels
 from hakobune.buildpack.descriptor import Buildpack, BuildpackTable, GroupElement, OrderGroup
+from hakobune.buildpack.run_image import RunImage
 from hakobune.oci.config import ContainerConfig, ImageConfig, RootFs
 from hakobune.oci.layer import Directory, File, Layer, Owner, write_layer
 from hakobune.oci.manifest import Image

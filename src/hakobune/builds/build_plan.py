@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import msgspec
 
 from hakobune import __version__
-from hakobune.buildpack.builder import RunImage, choose_run_image
+from hakobune.buildpack.run_image import RunImage, choose_run_image
 from hakobune.builds.added_buildpacks import Chosen, choose_buildpacks
 from hakobune.builds.builder import Builder, read_builder
 from hakobune.builds.extension_files import extension_files

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from hakobune.buildpack.builder import RunImage, read_builder_labels
+from hakobune.buildpack.builder_labels import read_builder_labels
 from hakobune.buildpack.descriptor import (
     BUILDPACKS_DIRECTORY,
     Buildpack,
@@ -17,6 +17,7 @@ from hakobune.buildpack.descriptor import (
     parse_buildpack,
 )
 from hakobune.buildpack.order import Catalog, SystemBuildpacks, resolve_order
+from hakobune.buildpack.run_image import RunImage
 from hakobune.errors import HakoError
 from hakobune.oci.manifest import Image
 from hakobune.oci.merged import find

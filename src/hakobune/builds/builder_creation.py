@@ -11,7 +11,12 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
-from hakobune.buildpack.builder import BaseSource, BuilderToml, LifecycleSection, parse_builder_toml
+from hakobune.buildpack.builder_toml import (
+    BaseSource,
+    BuilderToml,
+    LifecycleSection,
+    parse_builder_toml,
+)
 from hakobune.buildpack.descriptor import Buildpack, ImageTarget, effective_targets
 from hakobune.builds.base import BUILD_IMAGE, RUN_IMAGE, TINY_IMAGE, ensure_base_images
 from hakobune.builds.builder import Builder, read_builder, user_id

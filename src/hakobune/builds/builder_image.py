@@ -16,18 +16,17 @@ import msgspec
 from msgspec.structs import replace
 
 from hakobune import __version__
-from hakobune.buildpack.builder import (
+from hakobune.buildpack.builder_files import (
     BUILD_CONFIG_PATH,
     ORDER_PATH,
     RUN_PATH,
     SYSTEM_PATH,
-    BuilderToml,
-    build_config_files,
-    builder_labels,
     encode_order,
     encode_run,
     encode_system,
 )
+from hakobune.buildpack.builder_labels import builder_labels
+from hakobune.buildpack.builder_toml import BuilderToml, build_config_files
 from hakobune.buildpack.descriptor import (
     BUILDPACKS_DIRECTORY,
     Buildpack,

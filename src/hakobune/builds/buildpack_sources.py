@@ -16,7 +16,8 @@ from urllib.parse import unquote
 
 import msgspec
 
-from hakobune.buildpack.builder import BuildpackSource, read_package_labels
+from hakobune.buildpack.builder_labels import read_package_labels
+from hakobune.buildpack.builder_toml import BuildpackSource
 from hakobune.buildpack.descriptor import Buildpack
 from hakobune.builds.builder import read_buildpack
 from hakobune.builds.builder_image import buildpack_layer, stage_buildpack

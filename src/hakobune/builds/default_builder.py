@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from hakobune import __version__
-from hakobune.buildpack.builder import BuilderToml, parse_builder_toml
+from hakobune.buildpack.builder_toml import BuilderToml, parse_builder_toml
 from hakobune.builds.base import ensure_base_images
 from hakobune.builds.base_definition import DEFINITION, base_inputs, check_architecture
 from hakobune.builds.base_tree import BUILD_UID, GROUP_ID

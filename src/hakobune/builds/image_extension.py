@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from hakobune.buildpack.builder import BUILDER_LABEL
+from hakobune.buildpack.builder_labels import BUILDER_LABEL
 from hakobune.builds.extension_files import BUILD_FILE, RUN_FILE
 from hakobune.builds.host_environment import proxies
 from hakobune.builds.request import BuildRequest, World

@@ -159,7 +159,7 @@ def _publish(
 
 
 def _inspect(arguments: argparse.Namespace, context: Context) -> int:
-    from hakobune.buildpack.builder import read_builder_labels
+    from hakobune.buildpack.builder_labels import read_builder_labels
     from hakobune.cli.builder_description import describe, order_lines, summary_lines
 
     name, image = _find(arguments, context)

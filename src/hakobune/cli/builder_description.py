@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from hakobune.buildpack.builder import BUILDER_LABEL, BuilderLabels, LayerInfo
+from hakobune.buildpack.builder_labels import BUILDER_LABEL, BuilderLabels, LayerInfo
 from hakobune.buildpack.descriptor import GroupElement, Order
 from hakobune.oci.manifest import Image
 

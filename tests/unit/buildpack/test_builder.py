@@ -3,25 +3,23 @@ import tomllib
 
 import pytest
 
-from hakobune.buildpack.builder import (
+from hakobune.buildpack.builder_files import (
+    encode_order,
+    encode_run,
+    encode_system,
+    parse_order_toml,
+    parse_run_toml,
+    parse_system_toml,
+)
+from hakobune.buildpack.builder_labels import (
     BUILDER_LABEL,
     LAYERS_LABEL,
     ORDER_LABEL,
     SYSTEM_LABEL,
-    BuildVariable,
-    RunImage,
-    build_config_files,
     builder_labels,
-    choose_run_image,
-    encode_order,
-    encode_run,
-    encode_system,
-    parse_builder_toml,
-    parse_order_toml,
-    parse_run_toml,
-    parse_system_toml,
     read_builder_labels,
 )
+from hakobune.buildpack.builder_toml import BuildVariable, build_config_files, parse_builder_toml
 from hakobune.buildpack.descriptor import (
     Buildpack,
     BuildpackTable,
@@ -31,6 +29,7 @@ from hakobune.buildpack.descriptor import (
 )
 from hakobune.buildpack.document import InvalidDocumentError
 from hakobune.buildpack.order import SystemBuildpacks, SystemSide
+from hakobune.buildpack.run_image import RunImage, choose_run_image
 from hakobune.errors import HakoError
 
 BUILDER = """

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from hakobune.buildpack.builder import RunImage, builder_labels
+from hakobune.buildpack.builder_labels import builder_labels
 from hakobune.buildpack.descriptor import Buildpack, BuildpackTable, GroupElement, OrderGroup
+from hakobune.buildpack.run_image import RunImage
 from hakobune.builds.builder import read_builder
 from hakobune.errors import HakoError
 from hakobune.oci.config import ContainerConfig, ImageConfig, RootFs

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hakobune.buildpack.builder import BaseSource, BuilderToml, parse_builder_toml
+from hakobune.buildpack.builder_toml import BaseSource, BuilderToml, parse_builder_toml
 from hakobune.buildpack.descriptor import (
     Buildpack,
     BuildpackTable,
