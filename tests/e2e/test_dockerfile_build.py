@@ -516,6 +516,26 @@ def test_what_a_stage_gives_unchanged_takes_no_room_again(
     assert (changed.tree / "b/f").read_text() == "changed\n"
 
 
+def test_a_stage_that_was_only_read_becomes_an_image_without_a_run(
+    world: Installation, tmp_path: Path
+) -> None:
+    fill(
+        tmp_path,
+        {
+            "Dockerfile": f"FROM {BASE} AS tools\nRUN date +%N >/made\n"
+            f"FROM {BASE}\nCOPY --from=tools /made /copied\n"
+        },
+    )
+    build(world, tmp_path, "-t", "reads-tools")
+    copied = run_in(world, "reads-tools", "cat", "/copied")
+
+    shown = build(world, tmp_path, "-t", "tools", "--target", "tools")
+
+    assert "CACHED" in shown
+    assert run_in(world, "tools", "cat", "/made") == copied
+    world.hako("image", "save", "tools", "-o", str(tmp_path / "tools.tar"))
+
+
 def test_a_linked_copy_by_name_depends_on_whom_the_name_means(
     world: Installation, tmp_path: Path
 ) -> None:

@@ -23,6 +23,7 @@ from hakobune.oci.descriptor import (
     encode_document,
 )
 from hakobune.oci.digest import Digest
+from hakobune.oci.snapshot import diff_key
 from hakobune.oci.store import Store
 from hakobune.support.files import write_atomically
 
@@ -39,11 +40,12 @@ class StepRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a step gave.
 
     Attributes:
+        layer: its blob; `None` if no image has needed one: its snapshot is all there is then.
         created: when it ran (RFC 3339).
         what: the instruction, for people.
     """
 
-    layer: Descriptor
+    layer: Descriptor | None = None
     diff_id: Digest
     created: str
     what: str = ""
@@ -78,7 +80,7 @@ class StepCache:
                 age = time.time() - os.fstat(file.fileno()).st_mtime
         except (FileNotFoundError, DocumentFormatError):
             return None  # a damaged record is as good as none: power was lost
-        if not self._store.use_layer(record.layer, record.diff_id):
+        if not self._is_here(record):
             return None
         if age > _TOUCH_AFTER_S:
             os.utime(path)
@@ -86,7 +88,8 @@ class StepCache:
 
     def put(self, key: str, record: StepRecord) -> None:
         """Keep the step's layer for later builds."""
-        self._store.set_root(ROOM, key, (record.layer.digest, record.diff_id))
+        blob = () if record.layer is None else (record.layer.digest,)
+        self._store.set_root(ROOM, key, (*blob, record.diff_id))
         write_atomically(self._folder / key, encode_document(record))
 
     def records(self) -> Iterator[tuple[str, StepRecord, float]]:
@@ -108,6 +111,11 @@ class StepCache:
                 self._store.drop_root(ROOM, path.name)
                 dropped += 1
         return dropped
+
+    def _is_here(self, record: StepRecord) -> bool:
+        if record.layer is None:
+            return self._store.open_snapshot(diff_key(record.diff_id)) is not None
+        return self._store.use_layer(record.layer, record.diff_id)
 
 
 def _files(folder: Path) -> Iterator[Path]:

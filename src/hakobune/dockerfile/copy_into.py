@@ -85,6 +85,7 @@ class Copier(Struct, eq=False):
     replace: bool = False
     now_ns: int | None = None
     upper: str = ""
+    _is_new: bool = False  # nothing is in the root but what this copy has put there
     _shares: bool = False
     _inodes: dict[tuple[int, int], str] = field(default_factory=dict)
 
@@ -116,7 +117,12 @@ class Copier(Struct, eq=False):
         try:
             shares = self.owner is None and self.mode is None
             copier = Copier(
-                root, owner=self.owner, mode=self.mode, attributes=self.attributes, _shares=shares
+                root,
+                owner=self.owner,
+                mode=self.mode,
+                attributes=self.attributes,
+                _is_new=True,
+                _shares=shares,
             )
             copier._copy_entries(source, "")
         finally:
@@ -165,7 +171,7 @@ class Copier(Struct, eq=False):
             os.utime(path or ".", ns=(mtime_ns, mtime_ns), dir_fd=self.root)
 
     def _copy_directory(self, entry: Entry, path: str, *, is_top: bool) -> None:
-        present = _status(self.root, path)
+        present = None if self._is_new and path else _status(self.root, path)
         if present is not None and not stat.S_ISDIR(present.st_mode):
             if not self.replace:
                 raise _no_directory(path)
@@ -185,7 +191,8 @@ class Copier(Struct, eq=False):
             os.close(inner)
 
     def _copy_other(self, entry: Entry, path: str) -> None:
-        self._clear(path)
+        if not self._is_new:
+            self._clear(path)
         mode = entry.status.st_mode
         if stat.S_ISREG(mode):
             if self._shares and self._share(entry, path):

@@ -54,12 +54,21 @@ def execute_stage(
     Raises:
         HakoError: one of them failed; what is before it stays in the cache.
     """
+    _expect_room(workshop, stage, planned)
     steps = 1 + sum(isinstance(one, _WITH_BANNER) for one in planned.stage.instructions)
     number = 1
     for instruction in planned.stage.instructions:
         number += isinstance(instruction, _WITH_BANNER)
         _execute(workshop, stage, instruction, globals_, place=f"{number}/{steps}")
     workshop.rooms.leave(stage.label)
+
+
+def _expect_room(workshop: Workshop, stage: StageState, planned: PlannedStage) -> None:
+    first = next((one for one in planned.stage.instructions if isinstance(one, Run)), None)
+    if first is not None:
+        workshop.rooms.expect(stage.label, network=workshop.has_network(first))
+        if workshop.request.no_cache:
+            workshop.rooms.prepare(stage.label)
 
 
 def _execute(

@@ -87,6 +87,16 @@ class Plan(Struct, frozen=True, kw_only=True):
     global_args: Mapping[str, str]
     warnings: tuple[LintWarning, ...] = ()
 
+    def in_image(self) -> frozenset[int]:
+        """The stages whose layers the result has: the target, and what it is built on."""
+        bases = {one.stage.index: one.base for one in self.stages}
+        found = {self.target}
+        base = bases[self.target]
+        while isinstance(base, StageSource):
+            found.add(base.index)
+            base = bases[base.index]
+        return frozenset(found)
+
 
 def plan(
     dockerfile: Dockerfile,

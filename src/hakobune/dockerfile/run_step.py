@@ -82,7 +82,7 @@ def run_step(workshop: Workshop, stage: StageState, instruction: Run, banner: st
         hidden_env=proxy_environment(workshop.request.args),
         cwd=config.working_dir or "/",
         user=config.user,
-        network=_has_network(workshop, instruction),
+        network=workshop.has_network(instruction),
     )
 
     def make(top: Top, below: Sequence[StepLayer], report: StepReport) -> None:
@@ -126,12 +126,6 @@ def _refuse(instruction: Run) -> None:
             line=at.line,
             why="a build sees no devices of this machine",
         )
-
-
-def _has_network(workshop: Workshop, instruction: Run) -> bool:
-    if instruction.network is not None:
-        return instruction.network is Network.DEFAULT
-    return workshop.request.network == "default"
 
 
 def _inputs(workshop: Workshop, command: _Command, *, content: bool) -> Inputs | None:

@@ -21,6 +21,7 @@ from hakobune.oci.merged import find, is_whiteout
 from hakobune.oci.tree_walk import FOLDER_FLAGS
 
 Matches = Callable[[str], bool]
+_PIECE = 1 << 20
 
 
 class SourceMissingError(HakoError):
@@ -204,14 +205,24 @@ class SourceTree(Struct, frozen=True, eq=False):
             return known
         flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         descriptor = os.open(entry.name, flags, dir_fd=entry.folder)
-        with open(descriptor, "rb", buffering=0) as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
+        try:
+            content = _hash(descriptor, entry.status.st_size)
             if self.owners:
                 for name in sorted(filter(is_copied, os.listxattr(descriptor))):
                     content += f"\0{name}={os.getxattr(descriptor, name).hex()}"
+        finally:
+            os.close(descriptor)
         if self.digests is not None:
             self.digests.put(entry.status, content)
         return content
+
+
+def _hash(descriptor: int, size: int) -> str:
+    """The SHA-256 of an open file of about *size* bytes."""
+    summary = hashlib.sha256()
+    while data := os.read(descriptor, min(size, _PIECE) + 1):
+        summary.update(data)
+    return summary.hexdigest()
 
 
 class _OneFile(Struct, frozen=True, eq=False):

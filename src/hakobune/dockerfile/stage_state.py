@@ -18,6 +18,7 @@ class StageState(Struct, eq=False):
 
     Attributes:
         label: how banners call the stage.
+        in_image: its layers become the image's; those of other stages are only read.
         layers: base first, with those of the base image.
         base_layers, base_history: how many of them, and of the history's lines, came with the base image.
         base_created: when that was made (RFC 3339), empty if unknown.
@@ -32,6 +33,7 @@ class StageState(Struct, eq=False):
     base_history: int = 0
     base_created: str = ""
     cmd_is_set: bool = False
+    in_image: bool = False
 
     @classmethod
     def on_image(cls, label: str, base: ImageConfig, layers: Sequence[StepLayer]) -> StageState:

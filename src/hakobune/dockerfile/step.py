@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from hakobune.dockerfile.cache import Inputs, StepRecord, step_key
 from hakobune.dockerfile.image_config import with_history
@@ -63,17 +64,33 @@ def take(workshop: Workshop, stage: StageState, step: Step) -> None:
         for inputs in known[:-1]:
             workshop.cache.put(step_key(below, inputs), record)
         report.note("CACHED")
-        layer = workshop.layers.of_record(record.layer, record.diff_id, record.created)
+        layer = _take_over(workshop, stage, record, [step_key(below, inputs) for inputs in known])
     else:
         layer = _make(workshop, stage, step, known, report)
     stage.layers.append(layer)
     stage.config = with_history(stage.config, step.created_by, layer=True)
 
 
+def _take_over(
+    workshop: Workshop, stage: StageState, record: StepRecord, keys: Sequence[str]
+) -> StepLayer:
+    def completed(blob: Descriptor | None, diff_id: Digest) -> None:
+        for key in keys:
+            workshop.cache.put(key, replace(record, layer=blob))
+
+    return workshop.layers.of_record(
+        record.layer,
+        record.diff_id,
+        record.created,
+        completed=completed if stage.in_image else None,
+    )
+
+
 def _make(
     workshop: Workshop, stage: StageState, step: Step, known: Sequence[Inputs], report: StepReport
 ) -> StepLayer:
     begun = time.monotonic()
+    workshop.rooms.prepare(stage.label)
     under = () if step.alone else tuple(stage.layers)
     top = workshop.layers.new_top()
     try:
@@ -83,8 +100,8 @@ def _make(
         raise
     created = workshop.now()
 
-    def written(blob: Descriptor, diff_id: Digest) -> None:
-        below = [layer.wait()[1] for layer in under]
+    def written(blob: Descriptor | None, diff_id: Digest) -> None:
+        below = [layer.wait() for layer in under]
         record = StepRecord(layer=blob, diff_id=diff_id, created=created, what=step.banner)
         later = (ask() for ask in (() if known else step.inputs))
         asked = (_with_epoch(workshop, inputs) for inputs in later if inputs is not None)
@@ -92,7 +109,7 @@ def _make(
             workshop.cache.put(step_key(below, inputs), record)
 
     workshop.made += 1
-    made = workshop.layers.keep(top, created=created, written=written)
+    made = workshop.layers.keep(top, created=created, in_image=stage.in_image, written=written)
     report.note(f"DONE {time.monotonic() - begun:.1f}s")
     return made
 

@@ -1,6 +1,7 @@
 """The layers of stages while they are built: what lies under a step, the top that it writes, the layer made of that.
 
-A step's top is the next step's lower at once; its tar, digests and compression are made in the background meanwhile.
+A step's top is the next step's lower at once; its digest, and the compressed blob if an image needs it, are made in the
+background meanwhile.
 """
 
 from __future__ import annotations
@@ -16,19 +17,19 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from hakobune.errors import HakoError
 from hakobune.oci.descriptor import Descriptor
 from hakobune.oci.digest import Digest
-from hakobune.oci.manifest import Image
-from hakobune.oci.snapshot import LOCK, TREE, Snapshot
+from hakobune.oci.manifest import Image, Layer
+from hakobune.oci.snapshot import LOCK, TREE, Snapshot, diff_key
 from hakobune.oci.store import Store
 
 if TYPE_CHECKING:  # a build that finds everything in its cache writes no layer
     from concurrent.futures import Future, ThreadPoolExecutor
 
-    from hakobune.oci.layer import Layer
     from hakobune.oci.seal import Sealed
 
-Written = Callable[[Descriptor, Digest], None]
+Written = Callable[[Descriptor | None, Digest], None]
 
 
 class StepLayer(Struct, eq=False):
@@ -36,6 +37,7 @@ class StepLayer(Struct, eq=False):
 
     Attributes:
         created: when its step ran (RFC 3339); empty for a base image's.
+        blob: `None` while it is being written, and for good if no image has it.
     """
 
     created: str = ""
@@ -51,17 +53,26 @@ class StepLayer(Struct, eq=False):
         """Whether its digests are known already."""
         return self.diff_id is not None
 
-    def wait(self) -> tuple[Descriptor, Digest]:
-        """Its blob and diff_id, when they are there.
+    def wait(self) -> Digest:
+        """Its diff_id, when all of it is there.
 
         Raises:
             HakoError, OSError: it could not be written.
         """
         if self.writing is not None:
             self.writing.result()
-        assert self.blob is not None
         assert self.diff_id is not None
-        return self.blob, self.diff_id
+        return self.diff_id
+
+    def wait_for_blob(self) -> Layer:
+        """The layer of an image, when it is there.
+
+        Raises:
+            HakoError, OSError: it could not be written.
+        """
+        diff_id = self.wait()
+        assert self.blob is not None
+        return Layer(self.blob, diff_id)
 
 
 class Top(Struct, frozen=True):
@@ -105,9 +116,18 @@ class StageLayers:
         pairs = zip(image.manifest.layers, image.diff_ids, strict=True)
         return tuple(StepLayer(blob=blob, diff_id=diff_id) for blob, diff_id in pairs)
 
-    def of_record(self, blob: Descriptor, diff_id: Digest, created: str) -> StepLayer:
-        """A layer that an earlier build has made."""
-        return StepLayer(created=created, blob=blob, diff_id=diff_id)
+    def of_record(
+        self, blob: Descriptor | None, diff_id: Digest, created: str, *, completed: Written | None
+    ) -> StepLayer:
+        """A layer that an earlier build has made.
+
+        Args:
+            completed: an image needs its blob, which is made if it is missing, and this called as in `keep`.
+        """
+        layer = StepLayer(created=created, blob=blob, diff_id=diff_id)
+        if blob is None and completed is not None:
+            layer.writing = self._threads().submit(self._complete, layer, completed)
+        return layer
 
     @contextmanager
     def lowers(self, layers: Sequence[StepLayer]) -> Iterator[tuple[Path, ...]]:
@@ -135,10 +155,11 @@ class StageLayers:
         """Throw a top away, with what a failed step wrote."""
         self._store.discard_snapshot(top.begun)
 
-    def keep(self, top: Top, *, created: str, written: Written) -> StepLayer:
+    def keep(self, top: Top, *, created: str, in_image: bool, written: Written) -> StepLayer:
         """Make the layer of a top whose mount is gone; it can be a lower at once.
 
         Args:
+            in_image: it needs a blob, not only a name.
             written: called, in another thread, when the layer is in the store; layers given before are there by then.
         """
         from hakobune.oci.seal import seal
@@ -154,11 +175,9 @@ class StageLayers:
         fcntl.flock(lock, fcntl.LOCK_SH)
         self._holds.append(lock)
         layer = StepLayer(created=created, tree=tree)
-        if self._writer is None:
-            from concurrent.futures import ThreadPoolExecutor
-
-            self._writer = ThreadPoolExecutor(1, thread_name_prefix="layers")
-        layer.writing = self._writer.submit(self._write, layer, top, sealed, written)
+        layer.writing = self._threads().submit(
+            self._write, layer, top, sealed, written, in_image=in_image
+        )
         return layer
 
     def close(self) -> None:
@@ -169,25 +188,57 @@ class StageLayers:
             os.close(lock)
         self._holds.clear()
 
-    def _write(self, layer: StepLayer, top: Top, sealed: Sealed, written: Written) -> None:
+    def _threads(self) -> ThreadPoolExecutor:
+        if self._writer is None:
+            from concurrent.futures import ThreadPoolExecutor
+
+            self._writer = ThreadPoolExecutor(1, thread_name_prefix="layers")
+        return self._writer
+
+    def _write(
+        self, layer: StepLayer, top: Top, sealed: Sealed, written: Written, *, in_image: bool
+    ) -> None:
         from shutil import rmtree
 
-        from hakobune.oci.layer import write_base_layer
+        from hakobune.oci.layer import digest_base_layer, write_base_layer
 
         assert layer.tree is not None
-        made: Layer = write_base_layer(self._store, layer.tree, latest_mtime=self._epoch)
+        blob = None
+        if in_image:
+            made = write_base_layer(
+                self._store, layer.tree, latest_mtime=self._epoch, bare=sealed.bare
+            )
+            blob, diff_id = made.blob, made.diff_id
+        else:
+            diff_id = digest_base_layer(layer.tree, latest_mtime=self._epoch, bare=sealed.bare)
         rmtree(top.folder, ignore_errors=True)
         rmtree(top.begun / "scratch", ignore_errors=True)
         with self._moving:
             layer.snapshot = self._store.finish_snapshot(
                 top.begun,
-                diff_id=made.diff_id,
+                diff_id=diff_id,
                 entries=sealed.entries,
                 size_bytes=sealed.size_bytes,
             )
             layer.tree = None
-        layer.blob, layer.diff_id = made.blob, made.diff_id
-        written(made.blob, made.diff_id)
+        layer.blob, layer.diff_id = blob, diff_id
+        written(blob, diff_id)
+
+    def _complete(self, layer: StepLayer, completed: Written) -> None:
+        """Make the blob of a layer that has only a snapshot."""
+        from hakobune.oci.layer import write_base_layer
+
+        self._unpack([layer])
+        assert layer.snapshot is not None
+        made = write_base_layer(self._store, layer.snapshot.tree, latest_mtime=self._epoch)
+        if made.diff_id != layer.diff_id:
+            raise HakoError(
+                "a layer of an earlier build cannot be used",
+                why=f"the files in {layer.snapshot.tree} were changed since",
+                fix="build with --no-cache",
+            )
+        layer.blob = made.blob
+        completed(made.blob, made.diff_id)
 
     def _unpack(self, layers: Sequence[StepLayer]) -> None:
         """Find or make the snapshots of the layers that are in the store.
@@ -202,6 +253,10 @@ class StageLayers:
                 self._find([layer])
 
     def _find(self, layers: Sequence[StepLayer]) -> None:
+        if layers[0].blob is None:  # found by its snapshot, which is kept since
+            assert layers[0].diff_id is not None
+            layers[0].snapshot = self._store.open_snapshot(diff_key(layers[0].diff_id))
+            return
         blobs = [layer.blob for layer in layers if layer.blob is not None]
         diff_ids = [layer.diff_id for layer in layers if layer.diff_id is not None]
         for layer, snapshot in zip(

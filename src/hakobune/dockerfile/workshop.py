@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct, field
 
 from hakobune.dockerfile.cache import StepCache
+from hakobune.dockerfile.instructions import Network, Run
 from hakobune.dockerfile.report import Report
 from hakobune.dockerfile.request import DockerfileRequest
 from hakobune.dockerfile.rooms import Rooms
@@ -69,6 +70,12 @@ class Workshop(Struct, eq=False):
         nanoseconds = time.time_ns()
         whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(nanoseconds // 10**9))
         return f"{whole}.{nanoseconds % 10**9:09d}Z"
+
+    def has_network(self, run: Run) -> bool:
+        """Whether the command reaches the outside."""
+        if run.network is not None:
+            return run.network is Network.DEFAULT
+        return self.request.network == "default"
 
     def check_cancelled(self) -> None:
         """Go no further if another stage has failed.

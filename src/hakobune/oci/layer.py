@@ -6,6 +6,7 @@ written, `tar_stream` hashes and compresses, `unpack` is the way back.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from collections.abc import Generator, Iterable, Sequence
@@ -15,6 +16,7 @@ from typing import IO, Final, TypeAlias
 
 import msgspec
 
+from hakobune.oci.digest import Digest
 from hakobune.oci.manifest import Layer
 from hakobune.oci.plain_tar import PlainTar
 from hakobune.oci.tar_header import EntryType, encode_header, uniform_encoder
@@ -33,6 +35,7 @@ __all__ = [
     "Slice",
     "Symlink",
     "Tree",
+    "digest_base_layer",
     "write_base_layer",
     "write_layer",
     "write_tree",
@@ -150,6 +153,7 @@ def write_base_layer(
     *,
     latest_mtime: int | None = None,
     id_base: int = 0,
+    bare: bool = False,
 ) -> Layer:
     """Add what is in *tree*, as it is, to *sink*: a base image's root, or the top of an overlay.
 
@@ -160,6 +164,7 @@ def write_base_layer(
     Args:
         latest_mtime: later times become this one (reproducible images).
         id_base: subtracted from every owner, for trees seen through a container's id range.
+        bare: nothing in the tree has an extended attribute: none is looked for.
 
     Raises:
         OSError: something cannot be read or stored.
@@ -167,12 +172,30 @@ def write_base_layer(
         In all cases *sink* is left as it was.
     """
     with open_tar_stream(sink) as tar:
-        entries = _BaseEntries(tar, latest_mtime, id_base)
-        with closing(walk(tree, b"")) as found:
-            next(found)  # the root itself has no entry
-            for item in found:
-                entries.write(item)
+        _write_base(tar, tree, latest_mtime=latest_mtime, id_base=id_base, bare=bare)
         return tar.finish()
+
+
+def digest_base_layer(
+    tree: Path | int, *, latest_mtime: int | None = None, bare: bool = False
+) -> Digest:
+    """The diff_id that `write_base_layer` gives, without a blob.
+
+    Raises:
+        OSError: something cannot be read.
+        LayerError: a file became shorter while it was read, or a name cannot stand in a layer.
+    """
+    hashed = _Hashed()
+    tar = PlainTar(hashed)
+    _write_base(tar, tree, latest_mtime=latest_mtime, bare=bare)
+    tar.finish()
+    return Digest("sha256", hashed.sha256.hexdigest())
+
+
+class _Hashed:
+    def __init__(self) -> None:
+        self.sha256 = hashlib.sha256()
+        self.write = self.sha256.update
 
 
 def write_tree(out: IO[bytes], tree: Path | int) -> None:
@@ -183,12 +206,24 @@ def write_tree(out: IO[bytes], tree: Path | int) -> None:
         LayerError: a file became shorter while it was read, or a name cannot stand in a layer.
     """
     tar = PlainTar(out)
-    entries = _BaseEntries(tar, None, 0)
+    _write_base(tar, tree)
+    tar.finish()
+    out.flush()
+
+
+def _write_base(
+    tar: TarStream | PlainTar,
+    tree: Path | int,
+    *,
+    latest_mtime: int | None = None,
+    id_base: int = 0,
+    bare: bool = False,
+) -> None:
+    entries = _BaseEntries(tar, latest_mtime, id_base, bare)
     with closing(walk(tree, b"")) as found:
         next(found)  # the root itself has no entry
         for item in found:
             entries.write(item)
-    tar.finish()
 
 
 def _encode_part(
@@ -274,10 +309,13 @@ def _device(status: os.stat_result) -> tuple[int, int]:
 class _BaseEntries:
     """Writes entries with everything that the disk says about them."""
 
-    def __init__(self, tar: TarStream | PlainTar, latest_mtime: int | None, id_base: int) -> None:
+    def __init__(
+        self, tar: TarStream | PlainTar, latest_mtime: int | None, id_base: int, bare: bool
+    ) -> None:
         self._tar = tar
         self._latest_mtime = latest_mtime
         self._id_base = id_base
+        self._bare = bare
         self._first_names: dict[tuple[int, int], bytes] = {}
 
     def write(self, item: Found) -> None:
@@ -323,6 +361,9 @@ class _BaseEntries:
 
     def _write_directory(self, item: Found) -> None:
         folder, name, path, status = item
+        if self._bare:
+            self._tar.put(self._encode(path + b"/", EntryType.DIRECTORY, status))
+            return
         inner = os.open(name, FOLDER_FLAGS, dir_fd=folder)
         try:
             xattrs = _kept_xattrs(inner, self._id_base)
@@ -337,7 +378,7 @@ class _BaseEntries:
         folder, name, path, status = item
         descriptor = open_file(name, folder)
         try:
-            xattrs = _kept_xattrs(descriptor, self._id_base)
+            xattrs = {} if self._bare else _kept_xattrs(descriptor, self._id_base)
             size = status.st_size
             self._tar.put(self._encode(path, EntryType.FILE, status, size=size, xattrs=xattrs))
             self._tar.put_file(descriptor, size, path)

@@ -1,9 +1,9 @@
-"""A tar as it is, to a stream: for what is no layer and needs neither digest nor compression."""
+"""A tar as it is, piece by piece: for what needs no compression."""
 
 from __future__ import annotations
 
 import os
-from typing import IO
+from typing import Protocol
 
 from hakobune.oci.tar_header import BLOCK
 from hakobune.oci.tree_walk import LayerError
@@ -11,10 +11,16 @@ from hakobune.oci.tree_walk import LayerError
 _PIECE = 1 << 20
 
 
+class Out(Protocol):
+    """What takes the bytes."""
+
+    def write(self, data: bytes, /) -> object: ...
+
+
 class PlainTar:
     """Writes entries one after the other."""
 
-    def __init__(self, out: IO[bytes]) -> None:
+    def __init__(self, out: Out) -> None:
         self._out = out
 
     def put(self, header: bytes) -> None:
@@ -40,6 +46,5 @@ class PlainTar:
         self._out.write(bytes(-size % BLOCK))
 
     def finish(self) -> None:
-        """Close the archive; the stream stays open."""
+        """Close the archive; what it goes to stays open."""
         self._out.write(bytes(2 * BLOCK))
-        self._out.flush()

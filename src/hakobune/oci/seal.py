@@ -22,10 +22,17 @@ _OPAQUE = tuple(space + "opaque" for space in XATTR_SPACES)
 
 
 class Sealed(msgspec.Struct):
-    """What a sealed directory holds: entries of all kinds below it, and bytes of regular files."""
+    """What a sealed directory holds.
+
+    Attributes:
+        entries: of all kinds below it.
+        size_bytes: of its regular files.
+        bare: nothing in it has an extended attribute.
+    """
 
     entries: int = 0
     size_bytes: int = 0
+    bare: bool = True
 
 
 def seal(directory: str, owner: Owner | None, *, stacked: bool) -> Sealed:
@@ -56,10 +63,10 @@ def _seal_directory(directory: str, owner: Owner | None, stacked: bool, sealed: 
             continue
         if stat.S_ISREG(status.st_mode):
             sealed.size_bytes += status.st_size
-        _drop_attributes(entry.path, owner, stacked)
+        sealed.bare &= _drop_attributes(entry.path, owner, stacked)
         if owner is not None:
             _set_owner_and_time(entry.path, status, owner)
-    _drop_attributes(directory, owner, stacked)
+    sealed.bare &= _drop_attributes(directory, owner, stacked)
     if owner is not None:
         _set_owner_and_time(directory, os.lstat(directory), owner)
     else:
@@ -75,9 +82,13 @@ def _set_owner_and_time(path: str, status: os.stat_result, owner: Owner) -> None
         os.utime(path, ns=(SEALED_NS, SEALED_NS), follow_symlinks=False)
 
 
-def _drop_attributes(path: str, owner: Owner | None, stacked: bool) -> None:
+def _drop_attributes(path: str, owner: Owner | None, stacked: bool) -> bool:
+    """Remove what means nothing any more; whether that is all."""
+    bare = True
     for name in os.listxattr(path, follow_symlinks=False):
-        if stacked and name in _OPAQUE:
-            continue
-        if owner is not None or name.startswith(XATTR_SPACES):
+        meaningless = owner is not None or name.startswith(XATTR_SPACES)
+        if meaningless and not (stacked and name in _OPAQUE):
             os.removexattr(path, name, follow_symlinks=False)
+        else:
+            bare = False
+    return bare
