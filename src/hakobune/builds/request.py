@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -13,7 +12,6 @@ import msgspec
 from hakobune.buildpack.descriptor import GroupElement
 from hakobune.builds.record import BuildRecord
 from hakobune.distribution.transfer import Policy
-from hakobune.errors import UsageError
 from hakobune.lifecycle.fate import LayerFate
 from hakobune.oci.digest import Digest
 from hakobune.oci.manifest import Image
@@ -24,7 +22,6 @@ from hakobune.progress import Progress
 from hakobune.settings import Settings
 
 DEFAULT_BUILDER: Final = Reference.parse("hako/builder:13")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 
 
 class BuildRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -143,40 +140,3 @@ def folder_name(reference: Reference, platform: Platform) -> str:
     if platform.matches(Platform.host()):
         return name
     return f"{name}@{str(platform).replace('/', '-')}"
-
-
-def parse_variable(text: str, caller: Mapping[str, str]) -> tuple[str, str] | None:
-    """`NAME=VALUE`, or `NAME` alone for the caller's value; `None` if the caller has none.
-
-    Raises:
-        UsageError: it is no variable.
-    """
-    name, equals, value = text.partition("=")
-    if not _VARIABLE.fullmatch(name):
-        raise UsageError(
-            f"{text!r} is no variable",
-            why="it must look like NAME=VALUE or NAME",
-            fix="--env NAME=VALUE",
-        )
-    if equals:
-        return name, value
-    return (name, caller[name]) if name in caller else None
-
-
-def parse_env_file(text: str, caller: Mapping[str, str], *, name: str) -> dict[str, str]:
-    """Lines of `NAME=VALUE` or `NAME`, as docker reads them: no quotes, `#` starts a comment line.
-
-    Raises:
-        UsageError: a line is no variable; it is named with its number.
-    """
-    variables: dict[str, str] = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
-        try:
-            pair = parse_variable(line.lstrip(), caller)
-        except UsageError as error:
-            raise UsageError(f"{name}:{number}: {error.what}", why=error.why) from error
-        if pair:
-            variables[pair[0]] = pair[1]
-    return variables

@@ -41,6 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--env-file", dest="build_env_file", action="append", metavar="FILE",
         help="a file of such variables, one a line; --env goes before it",
     )  # fmt: skip
+    parser.set_defaults(env_option="--env")
     parser.add_argument(
         "--creation-time",
         metavar="SECONDS",

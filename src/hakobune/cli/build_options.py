@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hakobune.cli.assignments import BUILDPACK_NAME, parse_variables, read_env_file
 from hakobune.cli.main import Context
 from hakobune.cli.pull_option import add_pull_policy, pull_policy
 from hakobune.errors import UsageError
@@ -134,21 +135,14 @@ def build_from_arguments(
 
 
 def _variables(arguments: argparse.Namespace, context: Context) -> dict[str, str]:
-    from hakobune.builds.request import parse_env_file, parse_variable
-
+    """Of files first: what is on the command line goes before it."""
+    option = getattr(arguments, "env_option", "--build-env")
     variables: dict[str, str] = {}
-    for name in arguments.build_env_file or ():
-        try:
-            text = Path(name).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(
-                f"cannot read {name}", why=str(error), fix="check --env-file"
-            ) from error
-        variables |= parse_env_file(text, context.env, name=name)
-    for text in arguments.build_env or ():
-        if pair := parse_variable(text, context.env):
-            variables[pair[0]] = pair[1]
-    return variables
+    for path in arguments.build_env_file or ():
+        variables |= read_env_file(path, context.env, f"{option}-file", name=BUILDPACK_NAME)
+    return variables | parse_variables(
+        arguments.build_env or (), context.env, option, name=BUILDPACK_NAME
+    )
 
 
 def _creation_time(text: str | None) -> int | None:

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from hakobune.cli.assignments import SHELL_NAME, parse_pairs, parse_variables
+from hakobune.cli.assignments import (
+    BUILDPACK_NAME,
+    SHELL_NAME,
+    parse_env_file,
+    parse_pairs,
+    parse_variables,
+    read_env_file,
+)
 from hakobune.errors import UsageError
 
 
@@ -33,3 +42,28 @@ def test_a_label_may_have_any_name_and_no_value() -> None:
     assert parse_pairs(["a.b/c=d=e", "empty"], "--label") == {"a.b/c": "d=e", "empty": ""}
     with pytest.raises(UsageError, match="--label '=x'"):
         parse_pairs(["=x"], "--label")
+
+
+def test_a_file_of_variables_has_one_a_line_without_quotes() -> None:
+    text = "\ufeff# comment\n\nA=1=2\n  HOME\nB='x y' \r\nNOPE\nA.b-c=\n"
+
+    found = parse_env_file(text, {"HOME": "/root"}, "vars", name=BUILDPACK_NAME)
+
+    assert found == {"A": "1=2", "HOME": "/root", "B": "'x y' ", "A.b-c": ""}
+
+
+def test_a_file_and_an_option_are_refused_in_the_same_words(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as option:
+        parse_variables(["=x"], {}, "--env", name=BUILDPACK_NAME)
+    with pytest.raises(UsageError) as file:
+        parse_env_file("A=1\n=x\n", {}, "vars", name=BUILDPACK_NAME)
+
+    assert option.value.what == "--env '=x' does not begin with a variable's name"
+    assert option.value.fix == "--env NAME=VALUE"
+    assert file.value.what == "vars:2: '=x' does not begin with a variable's name"
+    assert file.value.fix == "NAME=VALUE"
+    (tmp_path / "latin").write_bytes(b"A=\xe9")
+    for path, what in (("latin", "is not UTF-8"), ("nowhere", "cannot read")):
+        with pytest.raises(UsageError, match=what) as refused:
+            read_env_file(str(tmp_path / path), {}, "--env-file")
+        assert refused.value.fix
