@@ -14,7 +14,7 @@ from hakobune.api.artifacts_documents import Attachment
 from hakobune.api.artifacts_listing import read_page
 from hakobune.api.artifacts_names import RepositoryName, image_of, split_image
 from hakobune.api.artifacts_views import attachment_document, attachment_id
-from hakobune.registry import metadata_listing as rows
+from hakobune.registry import metadata_packages as rows
 from hakobune.registry.blobs import commit_blob
 from hakobune.registry.manifest import (
     OCI_MANIFEST,

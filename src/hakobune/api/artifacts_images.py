@@ -9,7 +9,7 @@ from hakobune.api.artifacts_mask import apply_mask
 from hakobune.api.artifacts_names import image_of, split_image
 from hakobune.api.artifacts_packages import living
 from hakobune.api.artifacts_views import file_document, image_document
-from hakobune.registry import metadata_listing as rows
+from hakobune.registry import metadata_packages as rows
 from hakobune.registry.manifest import check_digest
 from hakobune.registry.repository import Mode, Repository
 from hakobune.serving.document import read_document, write_document

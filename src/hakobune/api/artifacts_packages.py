@@ -11,7 +11,7 @@ from hakobune.api.artifacts_mask import apply_mask
 from hakobune.api.artifacts_names import RepositoryName, escape_id, image_of
 from hakobune.api.artifacts_views import package_document, version_document
 from hakobune.errors import HakoError
-from hakobune.registry import metadata_listing as rows
+from hakobune.registry import metadata_packages as rows
 from hakobune.registry.manifest import check_digest
 from hakobune.registry.repository import Repository
 from hakobune.serving.document import read_document, write_document

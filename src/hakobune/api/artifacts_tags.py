@@ -10,7 +10,7 @@ from hakobune.api.artifacts_names import image_of
 from hakobune.api.artifacts_packages import package_unknown
 from hakobune.api.artifacts_repository import timestamp
 from hakobune.api.artifacts_views import tag_document
-from hakobune.registry import metadata_listing as rows
+from hakobune.registry import metadata_packages as rows
 from hakobune.registry.manifest import TAG, check_digest
 from hakobune.registry.repository import Mode, Repository
 from hakobune.serving.document import read_document, write_document

@@ -18,7 +18,7 @@ from hakobune.api.artifacts_documents import (
 )
 from hakobune.api.artifacts_names import RepositoryName
 from hakobune.api.artifacts_repository import timestamp
-from hakobune.registry import metadata_listing as rows
+from hakobune.registry import metadata_packages as rows
 
 MAX_RELATED_TAGS = 100
 

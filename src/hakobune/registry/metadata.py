@@ -9,6 +9,7 @@ from __future__ import annotations
 from hakobune.registry.metadata_blobs import StoredBlob as StoredBlob
 from hakobune.registry.metadata_listing import ListingRows
 from hakobune.registry.metadata_manifests import ManifestRows
+from hakobune.registry.metadata_packages import PackageRows
 from hakobune.registry.metadata_pulls import PullRows
 from hakobune.registry.metadata_remote import RemoteRows
 from hakobune.registry.metadata_remote import RemoteTag as RemoteTag
@@ -28,6 +29,7 @@ class Metadata(
     UploadRows,
     RemoteRows,
     ListingRows,
+    PackageRows,
 ):
     """`Metadata(sql, generation, clock=now_us, grace_s=24 h)`; one a process, on its loop.
 
