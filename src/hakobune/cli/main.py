@@ -8,6 +8,7 @@ A command module has `configure(parser)`, which declares its arguments and sets 
 from __future__ import annotations
 
 import argparse
+import errno
 import gc
 import importlib
 import os
@@ -15,12 +16,13 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
 from hakobune import __version__
 from hakobune.errors import HakoError, UsageError
 from hakobune.settings import SETTINGS, Setting, Settings
-from hakobune.support.room import how_to_make_room, is_full
+from hakobune.support.room import has_room, how_to_make_room, is_full
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,12 +76,18 @@ def run() -> NoReturn:
     It ends without taking the interpreter apart, which is 12 ms after a build.
     """
     gc.set_threshold(50_000)  # imports make many objects and no garbage
-    code = main()
+    try:
+        code = main()
+    except SystemExit as end:  # of --help
+        code = int(end.code or 0)
     try:
         sys.stdout.flush()
         sys.stderr.flush()
     except BrokenPipeError:
         code = 141
+    except OSError as error:
+        print(f"error: cannot write the output\n  why: {error.strerror}", file=sys.stderr)
+        code = 1
     os._exit(code)
 
 
@@ -99,19 +107,46 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:
-        if not is_full(error):
+        home = Settings.from_environment(os.environ, uid=os.geteuid()).home
+        explained = full_disk(error, home) if is_full(error) else unusable_home(error, home)
+        if explained is None:
             raise
-        print(f"error: {_full_disk(error)}", file=sys.stderr)
+        print(f"error: {explained}", file=sys.stderr)
         return 1
 
 
-def _full_disk(error: OSError) -> HakoError:
-    home = Settings.from_environment(os.environ, uid=os.geteuid()).home
+def full_disk(error: OSError, home: Path) -> HakoError:
+    """The error for a write that found no room: at a file, below `HAKO_HOME`, or where the output goes."""
+    if error.filename is None and has_room(home):
+        return HakoError("cannot write the output", why=error.strerror or str(error))
     return HakoError(
         "the disk is full",
         why=f"{error.strerror} in {error.filename or home}",
         fix=how_to_make_room(home),
     )
+
+
+def unusable_home(error: OSError, home: Path) -> HakoError | None:
+    """The error for a file below `HAKO_HOME` that may not be read or written; `None` for every other."""
+    name = os.fsdecode(error.filename or "")
+    if not Path(name).is_relative_to(home):
+        return None
+    match error:
+        case PermissionError():
+            fix = f"run it as {_owner(home)}, or set HAKO_HOME to a folder of your own"
+        case OSError(errno=errno.EROFS):
+            fix = "set HAKO_HOME to a folder that can be written to"
+        case _:
+            return None
+    return HakoError(f"cannot use {home}", why=f"{error.strerror}: {name}", fix=fix)
+
+
+def _owner(home: Path) -> str:
+    try:
+        uid = home.stat().st_uid
+    except OSError:
+        return "the user who owns it"
+    return "root" if uid == 0 else f"the user with the id {uid}"
 
 
 def _dispatch(arguments: list[str], env: Mapping[str, str]) -> int:
@@ -233,7 +268,11 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         known = [option for action in self._actions for option in action.option_strings]
         fix = f"`{self.prog} --help` lists the arguments"
-        if message.startswith("unrecognized arguments: "):
+        required = "the following arguments are required: "
+        if message in (f"{required}VERB", f"{required}GROUP"):
+            verbs = next(action for action in self._actions if isinstance(action, _Verbs))
+            message = f"one of these must follow: {', '.join(verbs.choices)}"
+        elif message.startswith("unrecognized arguments: "):
             typed = message.removeprefix("unrecognized arguments: ").split()
             unknown = next((t for t in typed if t.startswith("-")), typed[0]).partition("=")[0]
             near = _near(unknown, known)
@@ -241,8 +280,10 @@ class Parser(argparse.ArgumentParser):
             if near:
                 fix = f"{near[0]} ({fix})"
         elif found := re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message):
-            near = _near(found[1], re.findall(r"[\w-]+", found[2]))
+            known = re.findall(r"[\w/.-]+", found[2])
+            near = _near(found[1], known)
             fix = f"{near[0]} ({fix})" if near else fix
+            message = f"{message.partition(': ')[0].removeprefix('argument ')} cannot be {found[1]!r}; there are {', '.join(known)}"
         raise UsageError(f"{self.prog}: the command line is wrong", why=message, fix=fix)
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +38,13 @@ class _OneUser(CredentialFiles):
 
 
 def check_login(access: Access, host: str, credentials: Credentials) -> None:
-    """Ask the registry whether it knows the user.
+    """Ask the registry whether it knows the user; this installation's own by its address, since all who reach its socket are its owner.
 
     Raises:
         RegistryError: it does not, or does not answer.
     """
     asked = Access(
-        registries=access.registries,
+        registries=replace(access.registries, own=None),
         credentials=_OneUser(credentials),
         proxies=access.proxies,
         stall_s=access.stall_s,
@@ -51,7 +52,7 @@ def check_login(access: Access, host: str, credentials: Credentials) -> None:
     what = f"cannot log in to {host}"
     with Session(asked, note=lambda text: None) as session:
         reference = Reference(host, "login", tag="latest")
-        endpoint = access.registries.endpoints(reference, pull=False)[0]
+        endpoint = asked.registries.endpoints(reference, pull=False)[0]
         RegistryClient(session, endpoint, what=what, actions="").ping()
 
 

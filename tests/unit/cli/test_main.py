@@ -1,3 +1,4 @@
+import errno
 import importlib
 import subprocess
 import sys
@@ -5,7 +6,7 @@ import sys
 import pytest
 
 from hakobune import errors
-from hakobune.cli.main import COMMANDS, Parser, main
+from hakobune.cli.main import COMMANDS, Parser, main, unusable_home
 
 
 def test_every_command_of_the_overview_can_be_loaded_and_described():
@@ -28,6 +29,56 @@ def test_an_unknown_flag_names_the_nearest_one(capsys):
 
     assert code == 2
     assert "it does not know '--fromat'" in capsys.readouterr().err
+
+
+def test_a_group_without_a_verb_names_them(capsys):
+    code = main(["services"])
+
+    assert code == 2
+    assert "list, describe, delete, update-traffic" in capsys.readouterr().err
+
+
+def test_help_shows_what_its_group_says_of_it_and_examples(capsys):
+    with pytest.raises(SystemExit):
+        main(["services", "update-traffic", "--help"])
+
+    text = capsys.readouterr().out
+    assert "\nSplit the traffic between revisions.\n" in text
+    assert "\n  SERVICE\n" in text
+    assert "examples:\n  hako services update-traffic shop --to-revisions" in text
+
+
+@pytest.mark.parametrize("words", ["--help", "artifacts --help", "doctor"])
+def test_an_output_that_is_full_is_an_error_in_words(words):
+    program = "from hakobune.cli.main import run; run()"
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", program, *words.split()],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    assert (done.returncode, done.stderr) == (
+        1,
+        "error: cannot write the output\n  why: No space left on device\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "why", "fix"),
+    [
+        (errno.EROFS, "Read-only file system", "set HAKO_HOME to a folder that can be written to"),
+        (errno.EACCES, "Permission denied", "run it as "),
+    ],
+)
+def test_a_home_that_may_not_be_written_is_an_error_in_words(tmp_path, code, why, fix):
+    name = tmp_path / "images/.hako/lock"
+
+    error = unusable_home(OSError(code, why, str(name)), tmp_path)
+
+    assert str(error).startswith(f"cannot use {tmp_path}\n  why: {why}: {name}\n  fix: {fix}")
+    assert unusable_home(OSError(code, why, "/etc/passwd"), tmp_path) is None
 
 
 def test_without_a_command_the_overview_is_printed(capsys):
