@@ -116,14 +116,6 @@ def test_input_and_output_do_not_wait_for_each_other(here: Installation) -> None
     assert len(done.stdout) == 4 << 20
 
 
-def test_nobody_types_into_what_is_left_running(here: Installation) -> None:
-    for option in ("-di", "-dt"):
-        done = container(here, "run", option, "small")
-
-        assert done.returncode == 2
-        assert "does not go with -d" in done.stderr
-
-
 # exec
 
 

@@ -14,6 +14,7 @@ from hakobune.cli.main import Context
 from hakobune.errors import HakoError, UsageError
 from hakobune.runtime.bundle import make_process
 from hakobune.runtime.container import User
+from hakobune.runtime.detach_keys import parse_detach_keys
 from hakobune.runtime.execute import Target, execute, find_target
 from hakobune.runtime.supervisor_client import SupervisorClient
 
@@ -39,20 +40,25 @@ def _run(arguments: argparse.Namespace, context: Context) -> int:
         )
     if arguments.detach and (arguments.interactive or arguments.tty):
         raise UsageError("-d does not go with -i or -t", why="nobody is there to type")
+    keys = parse_detach_keys(arguments.detach_keys)
     target = find_target(context.settings, arguments.container)
     process = _process(arguments, target, tuple(command), context)
     if arguments.detach:
         return _run_detached(target, process, context)
     for stream in (context.out, context.err):
         stream.flush()
-    return execute(
+    code = execute(
         target,
         context.settings.installation,
         process,
         stdin=sys.stdin.fileno() if arguments.interactive else None,
         stdout=context.out.fileno(),
         stderr=context.err.fileno(),
+        keys=keys,
     )
+    if code is None:
+        print(f"left running in {target.spec.id}: {command[0]}", file=context.err)
+    return code or 0
 
 
 def _process(

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hakobune.cli.container_process import environment, exit_code_of
+from hakobune.cli.container_roots import drop_stale_roots
 from hakobune.cli.main import Context
 from hakobune.cli.pull_option import get_image
 from hakobune.cli.serve import ensure_supervisor
@@ -29,6 +30,7 @@ from hakobune.runtime.container import (
     PublishedPort,
     User,
 )
+from hakobune.runtime.detach_keys import parse_detach_keys
 from hakobune.runtime.foreground_record import find_foreground
 from hakobune.runtime.supervisor_client import SupervisorClient
 
@@ -48,6 +50,7 @@ def run(arguments: argparse.Namespace, context: Context) -> int:
 
 
 def _run_container(arguments: argparse.Namespace, context: Context) -> int:
+    keys = parse_detach_keys(arguments.detach_keys)
     with Store(context.settings.home) as store:
         image = get_image(store, arguments.image, arguments, context)
         if not image.platform.matches(Platform.host()):
@@ -62,6 +65,8 @@ def _run_container(arguments: argparse.Namespace, context: Context) -> int:
             if arguments.detach:
                 spec = _detachable(spec, arguments, context)
                 return _run_detached(spec, store, image, context)
+            if _can_be_left(arguments):
+                return _run_leavable(spec, keys, store, image, context)
             return _run_attached(spec, arguments, context)
 
 
@@ -166,22 +171,28 @@ def _terminal(arguments: argparse.Namespace) -> tuple[str, ...]:
 def _detachable(
     spec: ContainerSpec, arguments: argparse.Namespace, context: Context
 ) -> ContainerSpec:
-    """What is asked for without a person in front, with a top on disk: what it writes outlives `stop` and `start`."""
-    if arguments.interactive or arguments.tty:
-        raise UsageError(
-            f"-{'i' if arguments.interactive else 't'} does not go with -d",
-            why="nobody is there to type",
-            fix="run it with -d alone, then `hako container exec -it NAME sh`",
-        )
+    """What is the supervisor's, with a top on disk: what it writes outlives `stop` and `start`."""
     if arguments.network.startswith("container:"):
         raise UsageError(
             f"--network {arguments.network} does not go with -d",
             why="the container ends with the one whose network it shares, so a command watches it",
             fix="leave -d away",
         )
-    if spec.remove_on_exit:
-        return spec
+    spec = replace(spec, interactive=arguments.interactive, terminal=arguments.tty)
+    return spec if spec.remove_on_exit else _with_top_on_disk(spec, context)
+
+
+def _with_top_on_disk(spec: ContainerSpec, context: Context) -> ContainerSpec:
     return replace(spec, top=str(context.settings.home / "containers" / spec.id / "top"))
+
+
+def _can_be_left(arguments: argparse.Namespace) -> bool:
+    """Whether there is a person who may type the keys: the supervisor has the container from the beginning then.
+
+    One that shares another's network ends with that, and so has a command to itself.
+    """
+    typed = arguments.interactive and arguments.tty and sys.stdin.isatty()
+    return typed and not arguments.network.startswith("container:")
 
 
 def _joined(network: str, context: Context) -> int | None:
@@ -257,19 +268,71 @@ def _run_attached(spec: ContainerSpec, arguments: argparse.Namespace, context: C
 
 
 def _run_detached(spec: ContainerSpec, store: Store, image: Image, context: Context) -> int:
+    with SupervisorClient(context.settings.supervisor_socket) as client:
+        _create(spec, store, image, context, client)
+        client.start(spec.id)
+    print(spec.id, file=context.out)
+    return 0
+
+
+def _create(
+    spec: ContainerSpec, store: Store, image: Image, context: Context, client: SupervisorClient
+) -> None:
+    """Make it the supervisor's, up to the point where its program may begin."""
     if find_foreground(context.settings, spec.id) is not None:
         raise ContainerError(
             f"cannot make the container {spec.id!r}", why="there is one already", kind="exists"
         )
     ensure_supervisor(context.settings)
+    drop_stale_roots(store, context.settings.home)
     store.set_root("containers", spec.id, [image.digest])
+    try:
+        client.create(spec)
+    except ContainerError as error:
+        if error.kind != "exists":
+            store.drop_root("containers", spec.id)
+        raise
+
+
+def _run_leavable(
+    spec: ContainerSpec,
+    keys: bytes,
+    store: Store,
+    image: Image,
+    context: Context,
+) -> int:
+    """At a terminal: it ends with the command, unless the person leaves it by the keys. Then it stays, as with -d."""
+    from hakobune.cli.container_attach import stand_before
+
+    kept = not spec.remove_on_exit
+    spec = replace(spec, interactive=True, terminal=True, owned=True, remove_on_exit=True)
+    if kept:
+        spec = _with_top_on_disk(spec, context)
+    was_left = False
+
     with SupervisorClient(context.settings.supervisor_socket) as client:
+
+        def let_go() -> bool:
+            nonlocal was_left
+            try:
+                client.keep(spec.id, forgotten_at_end=not kept)
+            except ContainerError:  # it has ended this moment
+                return False
+            was_left = True
+            return True
+
+        _create(spec, store, image, context, client)
         try:
-            client.create(spec)
-        except ContainerError as error:
-            if error.kind != "exists":
+            return stand_before(
+                spec.id,
+                context,
+                keys=keys,
+                typing=True,
+                signals=True,
+                begin=lambda: client.start(spec.id),
+                owner=True,
+                let_go=let_go,
+            )
+        finally:
+            if not was_left:
                 store.drop_root("containers", spec.id)
-            raise
-        client.start(spec.id)
-    print(spec.id, file=context.out)
-    return 0

@@ -23,6 +23,7 @@ class Record:
     base: int
     cable: str = ""
     cable_index: int = 0
+    attendant: tuple[int, int] | None = None  # pid and start time
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -32,6 +33,7 @@ class Record:
             "base": self.base,
             "cable": self.cable,
             "cable_index": self.cable_index,
+            "attendant": self.attendant,
         }
 
 
@@ -100,12 +102,15 @@ def _read_spec(path: Path) -> ContainerSpec | None:
 def _read_record(path: Path) -> Record | None:
     try:
         data = json.loads(path.read_bytes())
+        status = data["status"]
+        attendant = data.get("attendant")
         return Record(
-            status=ContainerStatus.from_json(data["status"]),
+            status=ContainerStatus.from_json(status),
             boot_id=data["boot_id"],
             base=data["base"],
             cable=data["cable"],
             cable_index=data["cable_index"],
+            attendant=None if attendant is None else (int(attendant[0]), int(attendant[1])),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -19,6 +19,7 @@ DEFAULT_TOP_BYTES = 64 << 20
 DEFAULT_PIDS = 1024
 DEFAULT_LOG_BYTES = 10 << 20
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_NEWER = frozenset({"interactive", "terminal", "owned"})
 
 
 class ContainerError(HakoError):
@@ -115,6 +116,9 @@ class ContainerSpec:
         labels: free text for the owner; `list` filters by it.
         remove_on_exit: forget it, with its folder, as soon as it has stopped.
         no_new_privileges: off only where an image needs its setuid programs.
+        interactive: it has standard input, from whoever is attached; else it has none.
+        terminal: its streams are a terminal, which outlives those who are attached to it.
+        owned: it ends, too, when the command that is attached as its owner does.
     """
 
     id: str
@@ -139,9 +143,18 @@ class ContainerSpec:
     log_bytes: int = DEFAULT_LOG_BYTES
     labels: Mapping[str, str] = field(default_factory=dict)
     remove_on_exit: bool = False
+    interactive: bool = False
+    terminal: bool = False
+    owned: bool = False
+
+    @property
+    def is_attended(self) -> bool:
+        """Whether a process of its own keeps its terminal or its standard input."""
+        return self.interactive or self.terminal or self.owned
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        # A supervisor of an earlier version knows everything but the last ones.
+        return {k: v for k, v in asdict(self).items() if v or k not in _NEWER}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ContainerSpec:

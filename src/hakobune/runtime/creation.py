@@ -12,6 +12,7 @@ from pathlib import Path
 from hakobune.errors import HakoError
 from hakobune.runtime import linux
 from hakobune.runtime.adoption import write_spec
+from hakobune.runtime.attendance import Attendance, Preparation
 from hakobune.runtime.cgroup import Limits
 from hakobune.runtime.container import ContainerError, EventKind, Phase
 from hakobune.runtime.crun import Crun, explain_create_failure
@@ -115,15 +116,21 @@ class Creation:
             place=self._place,
             files=files,
             seccomp=self._seccomp,
+            terminal=spec.terminal,
             adapt=lambda config: self._crun.adapt(config, berth.slot.ids, held.group.path),
         )
-        argv = self._crun.create_argv(spec.id, held.folder, held.folder / "crun.log")
+        if spec.is_attended:
+            held.preparation = Preparation(spec, held.folder)
+        extra = held.preparation.arguments if held.preparation else ()
+        argv = self._crun.create_argv(spec.id, held.folder, held.folder / "crun.log", *extra)
 
         def prepare() -> None:
             self._crun.prepare(held.group)
             linux.unshare(linux.CLONE_NEWNS)
             attach_mounts(mounts, files, self._place)
 
+        if held.preparation is not None:
+            return spawn(prepare, lambda: self._crun.exec(argv), stdio=held.preparation.stdio)
         stdio = {0: closed_pipe()}
         try:
             stdio[1] = output.open_for_container("stdout")
@@ -146,6 +153,12 @@ class Creation:
             self._departure.discard(held)
             answer(ContainerError(f"the container {held.spec.id!r} ended while it was made"))
             return
+        try:
+            self._attend(held, pid)
+        except (HakoError, OSError) as error:
+            self._departure.discard(held)
+            answer(_as_container_error(held.spec.id, error))
+            return
         self._departure.watch.child(held, pid)
         self._forward_ports(held)
         self._ledger.change(
@@ -153,6 +166,20 @@ class Creation:
         )
         self._departure.watch.memory(held)
         answer(held.status)
+
+    def _attend(self, held: Held, pid: int) -> None:
+        """Give its terminal or its input to a process that ends with it, also if we are no more."""
+        if held.preparation is None:
+            return
+        assert held.output is not None
+        until = os.pidfd_open(pid)
+        try:
+            process = held.preparation.begin(held.output, until=until)
+        finally:
+            os.close(until)
+        held.preparation.close()
+        held.preparation = None
+        held.attendance = Attendance.of_child(self._loop, process)
 
     def _forward_ports(self, held: Held) -> None:
         """Carry its ports' connections from a process that ends with it, also if we are no more."""

@@ -45,7 +45,14 @@ class Departure:
         self.watch = Watch(loop, ended=self.ended, oom=self._out_of_memory)
 
     def ended(self, held: Held, status: int | None) -> None:
-        """Its first process has ended with a wait *status*."""
+        """Its first process has ended with a wait *status*; what it said last may still be with its attendant."""
+        if held.attendance is None:
+            self._end(held, status)
+            return
+        held.attendance.at_end(partial(self._end, held, status))
+
+    def _end(self, held: Held, status: int | None) -> None:
+        held.attendance = None
         code, number = split_status(status)
         self._out_of_memory(held)
         if held.stop_timer is not None:
@@ -98,6 +105,12 @@ class Departure:
     def _let_go(self, held: Held) -> None:
         """Release everything but the record."""
         self.watch.forget(held)
+        if held.preparation is not None:
+            held.preparation.close()
+            held.preparation = None
+        if held.attendance is not None:
+            held.attendance.close()
+            held.attendance = None
         self._logs.close(held)
         if held.berth is not None:
             self._pool.release(held.berth)

@@ -12,6 +12,7 @@ import json
 import os
 import select
 import signal
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from hakobune.runtime.streams import PlainStreams, Streams, TerminalStreams
 from hakobune.runtime.supervisor_client import SupervisorClient
 from hakobune.settings import Settings
 
+_LET_GO = 0  # no signal: the program's terminal comes with it
 _FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
@@ -108,10 +110,12 @@ def execute(
     stdin: int | None,
     stdout: int,
     stderr: int,
-) -> int:
+    keys: bytes = b"",
+) -> int | None:
     """Run *process* (runtime-spec "process") with our own streams and wait for its end; gives the exit code.
 
     Our signals are forwarded to it. `terminal` in the description makes its streams a terminal of its own.
+    `None`: *keys* were typed there, and it runs on; nobody can come back to its terminal.
 
     Raises:
         ContainerError: it cannot be started (by `kind`).
@@ -123,14 +127,29 @@ def execute(
         undo.callback(cgroups.close)
         files = ExecFiles(target.folder, process)
         undo.callback(files.finish, failed=False)
+        orders, our_orders = socket.socketpair()
+        undo.callback(orders.close)
+        undo.callback(our_orders.close)
+        was_left = False
+
+        def leave(relay: Relay, terminal: int) -> None:
+            nonlocal was_left
+            was_left = True
+            socket.send_fds(our_orders, [bytes([_LET_GO])], [terminal])
+            relay.stop()
+
         streams: Streams = undo.enter_context(
-            TerminalStreams(stdin, stdout, target.folder / f"tty-{os.getpid()}")
+            TerminalStreams(
+                stdin, stdout, target.folder / f"tty-{os.getpid()}", keys=keys, leave=leave
+            )
             if process["terminal"]
             else PlainStreams(stdin, stdout, stderr)
         )
         group = cgroups.group(f"containers/{target.spec.id}")
-        call = _Call(target, crun, group, files, streams)
-        status = _supervise(call)
+        call = _Call(target, crun, group, files, streams, orders, our_orders)
+        status = _supervise(call, lambda: was_left)
+    if was_left:
+        return None
     code, _ = split_status(status)
     return 137 if code is None else code  # without a status it went with the container
 
@@ -142,22 +161,23 @@ class _Call:
     group: Cgroup
     files: ExecFiles
     streams: Streams
+    orders: socket.socket
+    our_orders: socket.socket
 
 
-def _supervise(call: _Call) -> int | None:
+def _supervise(call: _Call, was_left: Callable[[], bool]) -> int | None:
     reports, report = os.pipe2(os.O_CLOEXEC)
-    orders, our_orders = os.pipe2(os.O_CLOEXEC)
     helper = os.fork()
     if helper == 0:
-        os.close(our_orders)
+        call.our_orders.close()
         os.close(reports)
-        _help(call, report, orders)
+        _help(call, report)
     os.close(report)
-    os.close(orders)
+    call.orders.close()
     call.streams.close_inner()
     said: dict[str, object] = {}
     try:
-        with _forwarding(our_orders), call.streams.using() as begin:
+        with _forwarding(call.our_orders), call.streams.using() as begin:
 
             def heard(line: bytes) -> None:
                 message = json.loads(line)
@@ -168,9 +188,10 @@ def _supervise(call: _Call) -> int | None:
             relay = Relay(reports, heard)
             relay.copy()
     finally:
-        os.close(our_orders)
+        call.our_orders.close()
         os.close(reports)
-        os.waitpid(helper, 0)
+        if not was_left():  # else it stays, for the program's sake
+            os.waitpid(helper, 0)
     if said.get("failed"):
         error = call.files.finish(failed=True)
         assert error is not None
@@ -182,10 +203,10 @@ def _supervise(call: _Call) -> int | None:
 
 
 @contextmanager
-def _forwarding(orders: int) -> Iterator[None]:
+def _forwarding(orders: socket.socket) -> Iterator[None]:
     def forward(number: int, _: object) -> None:
         with contextlib.suppress(BrokenPipeError):
-            os.write(orders, bytes([number]))
+            orders.send(bytes([number]))
 
     before: dict[int, Callable[..., Any] | int | None] = {
         number: signal.signal(number, forward) for number in _FORWARDED
@@ -197,13 +218,14 @@ def _forwarding(orders: int) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _help(call: _Call, report: int, orders: int) -> NoReturn:
+def _help(call: _Call, report: int) -> NoReturn:
     """The helper: goes where the runtime works, starts the process, waits for it."""
     try:
         restore_signals()
         # The command may be gone before it is told anything: what it left must be ended all the same.
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         call.streams.close_outer()
+        _close_standard_streams()
         os.setsid()  # a terminal's signals are for the command, which forwards them
         target = call.target
         init = None
@@ -218,14 +240,22 @@ def _help(call: _Call, report: int, orders: int) -> NoReturn:
                 os.close(report)
                 os.waitpid(child, 0)
                 os._exit(0)
-        _start_and_wait(call, report, orders)
+        _start_and_wait(call, report)
     except (OSError, ContainerError) as error:
         _say(report, {"error": str(error)})
     finally:
         os._exit(0)
 
 
-def _start_and_wait(call: _Call, report: int, orders: int) -> None:
+def _close_standard_streams() -> None:
+    """It may outlive the command, whose terminal must not wait for it."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for number in (0, 1, 2):
+        os.dup2(null, number)
+    os.close(null)
+
+
+def _start_and_wait(call: _Call, report: int) -> None:
     linux.prctl(linux.PR_SET_CHILD_SUBREAPER, 1)
     argv = call.files.argv(call.crun, call.target.spec.id, *call.streams.arguments)
     runtime = spawn(
@@ -241,15 +271,37 @@ def _start_and_wait(call: _Call, report: int, orders: int) -> None:
     call.streams.close_inner()
     _say(report, {"started": pid})
     pidfd = os.pidfd_open(pid)
-    waiting = [pidfd, orders]
-    while pidfd not in (ready := select.select(waiting, [], [])[0]):
-        numbers = os.read(orders, 64) if ready else b""
+    terminal = _obey(call.orders, pidfd)
+    if terminal is not None:
+        _drain(terminal, pidfd)
+    _, status = os.waitpid(pid, 0)
+    _say(report, {"status": status})
+
+
+def _obey(orders: socket.socket, pidfd: int) -> int | None:
+    """Pass signals on until the process has ended, or has been left: its terminal is ours then."""
+    waiting: list[int] = [pidfd, orders.fileno()]
+    while pidfd not in select.select(waiting, [], [])[0]:
+        numbers, descriptors, _, _ = socket.recv_fds(orders, 64, 1)
+        if descriptors:
+            return descriptors[0]
         for number in numbers or (signal.SIGKILL,):
             signal.pidfd_send_signal(pidfd, number)
         if not numbers:  # the command has ended
             waiting = [pidfd]
-    _, status = os.waitpid(pid, 0)
-    _say(report, {"status": status})
+    return None
+
+
+def _drain(terminal: int, pidfd: int) -> None:
+    """Read a terminal that nobody looks at, so that its programs do not wait, until the process has ended."""
+    waiting = [pidfd, terminal]
+    while pidfd not in (ready := select.select(waiting, [], [])[0]):
+        try:
+            data = os.read(terminal, 65536) if ready else b""
+        except OSError:  # no program has it open any more
+            data = b""
+        if not data:
+            waiting = [pidfd]
 
 
 def _say(report: int, message: Mapping[str, object]) -> None:

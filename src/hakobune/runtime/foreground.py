@@ -23,6 +23,7 @@ from hakobune.runtime.cgroup import Cgroup, Cgroups, Limits, enter_clean_view
 from hakobune.runtime.container import ContainerError, ContainerSpec, ContainerStatus, Phase
 from hakobune.runtime.crun import Crun, explain_create_failure, hierarchies_of, open_runtime
 from hakobune.runtime.foreground_record import claimed, write_foreground
+from hakobune.runtime.forwarded import FORWARDED, PATIENCE
 from hakobune.runtime.guest import guest_network
 from hakobune.runtime.launch import (
     Mounts,
@@ -43,18 +44,6 @@ from hakobune.runtime.seccomp import compiled_filter
 from hakobune.runtime.slot import IdRange, Slot, make_slot, take_range
 from hakobune.runtime.streams import PlainStreams, Streams, TerminalStreams
 from hakobune.settings import Settings
-
-FORWARDED = (
-    signal.SIGTERM,
-    signal.SIGINT,
-    signal.SIGHUP,
-    signal.SIGQUIT,
-    signal.SIGUSR1,
-    signal.SIGUSR2,
-)
-_PATIENCE = (
-    3  # the so many-th SIGINT or SIGTERM kills: a first process without a handler ignores them
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +249,7 @@ def _forwarding(keeper: int) -> Iterator[Callable[[int], None]]:
         if number in (signal.SIGINT, signal.SIGTERM):
             asked.append(number)
         with contextlib.suppress(ProcessLookupError):
-            if len(asked) >= _PATIENCE or not target:
+            if len(asked) >= PATIENCE or not target:
                 os.kill(keeper, signal.SIGKILL)
             else:
                 os.kill(target[0], number)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hakobune.runtime.attendance import Attendance, Preparation
 from hakobune.runtime.cgroup import Cgroup
 from hakobune.runtime.container import ContainerError, ContainerSpec, ContainerStatus, Phase
 from hakobune.runtime.logs import LogFile
@@ -40,6 +41,8 @@ class Held:
     waiting: list[Answer] = field(default_factory=list)
     remove_at_end: bool = False
     ports: OpenPorts = field(default_factory=OpenPorts)
+    preparation: Preparation | None = None
+    attendance: Attendance | None = None
     before: ContainerStatus | None = None  # of its last life, while it is made again
 
     def expect(self, verb: str, *phases: Phase) -> None:

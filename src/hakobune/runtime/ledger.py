@@ -35,6 +35,9 @@ class Ledger:
             base=held.base,
             cable=cable.name if cable else "",
             cable_index=cable.index if cable else 0,
+            attendant=(held.attendance.pid, held.attendance.start_time)
+            if held.attendance
+            else None,
         )
         with contextlib.suppress(FileNotFoundError):
             write_record(held.folder, record)

@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from hakobune.runtime.container import LogRecord
 
@@ -127,6 +128,47 @@ def read_records(path: Path) -> Iterator[LogRecord]:
         for line in lines:
             with contextlib.suppress(ValueError, KeyError):  # cut off by a full disk
                 yield LogRecord.from_json(json.loads(line))
+
+
+class LogTail:
+    """What comes to a log from now on. Look at it every `pause_s`."""
+
+    pause_s = 0.1
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: BinaryIO | None = None
+        self._rest = b""
+        self._open()
+        if self._file is not None:
+            self._file.seek(0, os.SEEK_END)
+
+    def read(self) -> tuple[LogRecord, ...]:
+        """The records that have come since the last time."""
+        found: list[LogRecord] = []
+        while True:
+            if self._file is None:
+                self._open()
+            data = self._file.read() if self._file is not None else b""
+            *lines, self._rest = (self._rest + data).split(b"\n")
+            for line in lines:
+                with contextlib.suppress(ValueError, KeyError):
+                    found.append(LogRecord.from_json(json.loads(line)))
+            if data:
+                continue
+            if self._file is None or not _was_turned_over(self._path, self._file.fileno()):
+                return tuple(found)
+            self.close()
+            self._rest = b""
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _open(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self._file = self._path.open("rb")
 
 
 def follow_records(path: Path, *, poll_s: float = 0.1) -> Iterator[LogRecord | None]:

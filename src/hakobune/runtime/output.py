@@ -38,6 +38,10 @@ class Output:
         """A blocking descriptor for the container's first process; the caller closes it."""
         return os.open(self._folder / stream, os.O_RDWR | os.O_CLOEXEC)
 
+    def open_for_attendant(self, stream: str) -> int:
+        """The same, not blocking, for who writes in the container's stead; the caller closes it."""
+        return os.open(self._folder / stream, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+
     def finish(self) -> None:
         """Read what is left after the container's last process, and close."""
         for stream in STREAMS:

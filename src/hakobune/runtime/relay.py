@@ -29,16 +29,33 @@ class Relay:
         self._inputs: dict[int, int] = {}
         self._unwritten: dict[int, bytes] = {}
         self._at_end: dict[int, Callable[[], None]] = {}
+        self._passing: dict[int, Callable[[bytes], bytes]] = {}
 
     def add_output(self, source: int, target: int) -> None:
         """From the container to us."""
         self._outputs[source] = target
 
-    def add_input(self, source: int, sink: int, *, at_end: Callable[[], None]) -> None:
-        """From us to the container; *at_end* is called once when there is no more, or nobody who reads it."""
+    def add_input(
+        self,
+        source: int,
+        sink: int,
+        *,
+        at_end: Callable[[], None],
+        passing: Callable[[bytes], bytes] = bytes,
+    ) -> None:
+        """From us to the container; *at_end* is called once when there is no more, or nobody who reads it.
+
+        Args:
+            passing: gives what goes on of what was read; it may `stop` us.
+        """
+        self._passing[source] = passing
         os.set_blocking(sink, False)
         self._inputs[source] = sink
         self._at_end[source] = at_end
+
+    def stop(self) -> None:
+        """End `copy` as if the last report had come; to be called from within it."""
+        self._reports = -1
 
     def copy(self) -> None:
         """Copy until the last report, then what is left in the pipes."""
@@ -93,11 +110,11 @@ class Relay:
             if error.errno != errno.EIO:  # our terminal was hung up
                 raise
             data = b""
-        if data:
-            self._unwritten[self._inputs[source]] = data
-            self._write_on(self._inputs[source])
-        else:
+        if not data:
             self._end_input(source)
+        elif passed := self._passing[source](data):
+            self._unwritten[self._inputs[source]] = passed
+            self._write_on(self._inputs[source])
 
     def _write_on(self, sink: int) -> None:
         data = self._unwritten[sink]

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from hakobune.runtime.adoption import write_spec
 from hakobune.runtime.cgroup import Cgroup, Cgroups
 from hakobune.runtime.container import (
     ContainerError,
@@ -77,6 +78,7 @@ class Roster:
             departure=self._departure,
         )
         self._takeover = Takeover(
+            loop,
             crun=crun,
             cgroups=cgroups,
             pool=pool,
@@ -257,6 +259,14 @@ class Roster:
                 fix="stop it first, or force",
                 kind="phase",
             )
+
+    def keep(self, id: str, *, forgotten_at_end: bool) -> ContainerStatus:
+        """It is not its owner's any more, whatever its specification said, and may be kept at its end."""
+        held = self._live(id)
+        held.spec = replace(held.spec, remove_on_exit=forgotten_at_end, owned=False)
+        held.remove_at_end = forgotten_at_end
+        write_spec(held.folder, held.spec)
+        return held.status
 
     # one supervisor after another
 

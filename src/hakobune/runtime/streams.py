@@ -7,12 +7,12 @@ which the process lives, and yields what is called when it has been made.
 from __future__ import annotations
 
 import os
-import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
+from hakobune.runtime.detach_keys import DetachFilter
 from hakobune.runtime.launch import closed_pipe
 from hakobune.runtime.relay import Relay
 from hakobune.runtime.terminal import (
@@ -23,7 +23,6 @@ from hakobune.runtime.terminal import (
 )
 
 Begin = Callable[[Relay], None]
-_LONGEST_SOCKET = 100  # unix(7) has room for 108 bytes with the final NUL, and runc for no more
 
 
 class Streams(ABC):
@@ -101,12 +100,25 @@ class PlainStreams(Streams):
 class TerminalStreams(Streams):
     """A terminal that the runtime makes in the container; ours is raw and of the same size meanwhile.
 
+    Args:
+        leave: called with the terminal when *keys* have been typed.
+
     Raises:
         NoTerminalError: *stdin* is to be given, and is no terminal.
     """
 
-    def __init__(self, stdin: int | None, stdout: int, socket: Path) -> None:
+    def __init__(
+        self,
+        stdin: int | None,
+        stdout: int,
+        socket: Path,
+        *,
+        keys: bytes = b"",
+        leave: Callable[[Relay, int], None] | None = None,
+    ) -> None:
         super().__init__()
+        self._filter = DetachFilter(keys)
+        self._leave = leave
         if stdin is not None and not os.isatty(stdin):
             raise NoTerminalError(
                 "the input is not a terminal",
@@ -115,12 +127,8 @@ class TerminalStreams(Streams):
             )
         self._stdin = stdin
         self._stdout = stdout
-        if len(os.fsencode(socket)) > _LONGEST_SOCKET:
-            folder = tempfile.mkdtemp(prefix="hk-", dir="/tmp")
-            self._undo.callback(os.rmdir, folder)
-            socket = Path(folder, "terminal")
         self._socket = self._undo.enter_context(TerminalSocket(socket))
-        self.arguments = ("--console-socket", str(socket))
+        self.arguments = ("--console-socket", str(self._socket.path))
         self.inner[0] = closed_pipe()
         self.inner[1] = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
         self.inner[2] = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
@@ -140,6 +148,13 @@ class TerminalStreams(Streams):
                     undo.enter_context(raw_mode(self._stdin))
                     sink = os.dup(terminal)
                     undo.callback(os.close, sink)
-                    relay.add_input(self._stdin, sink, at_end=lambda: None)
+
+                    def passing(data: bytes) -> bytes:
+                        passed = self._filter.feed(data)
+                        if self._filter.found and self._leave is not None:
+                            self._leave(relay, terminal)
+                        return passed
+
+                    relay.add_input(self._stdin, sink, at_end=lambda: None, passing=passing)
 
             yield begin

@@ -187,6 +187,10 @@ class Supervisor:
     def _wait(self, call: Call, args: dict[str, Any]) -> None:
         self._roster.wait(args["id"], _answerer(call))
 
+    def _keep(self, call: Call, args: dict[str, Any]) -> None:
+        status = self._roster.keep(args["id"], forgotten_at_end=bool(args["forgotten_at_end"]))
+        call.answer(status.to_json())
+
     def _freeze(self, call: Call, args: dict[str, Any]) -> None:
         call.answer(self._roster.freeze(args["id"]).to_json())
 
@@ -354,6 +358,7 @@ _VERBS: dict[str, _Verb] = {
     "get": Supervisor._get,
     "list": Supervisor._list,
     "wait": Supervisor._wait,
+    "keep": Supervisor._keep,
     "freeze": Supervisor._freeze,
     "thaw": Supervisor._thaw,
     "sockets": Supervisor._sockets,

@@ -5,14 +5,11 @@ An asyncio process speaks the same protocol itself with `hakobune.runtime.protoc
 
 from __future__ import annotations
 
-import itertools
-import socket
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from hakobune.errors import HakoError
 from hakobune.runtime.container import (
     ContainerSpec,
     ContainerStatus,
@@ -20,13 +17,10 @@ from hakobune.runtime.container import (
     ListeningSocket,
     ProgramStatus,
 )
-from hakobune.runtime.protocol import Reply, decode_reply, encode_request
+from hakobune.runtime.protocol import decode_reply, encode_request
+from hakobune.runtime.supervisor_connection import Connection, SupervisorUnavailableError
 
 __all__ = ["SupervisorClient", "SupervisorUnavailableError", "decode_reply", "encode_request"]
-
-
-class SupervisorUnavailableError(HakoError):
-    """Nobody answers on the supervisor's socket."""
 
 
 class SupervisorClient:
@@ -39,7 +33,7 @@ class SupervisorClient:
     def __init__(self, socket_path: Path, *, timeout_s: float = 60.0) -> None:
         self._path = socket_path
         self._timeout_s = timeout_s
-        self._connection: _Connection | None = None
+        self._connection: Connection | None = None
 
     def __enter__(self) -> SupervisorClient:
         return self
@@ -103,6 +97,12 @@ class SupervisorClient:
             TimeoutError: it still runs after *timeout_s*.
         """
         return ContainerStatus.from_json(self._call("wait", wait_s=timeout_s, forever=True, id=id))
+
+    def keep(self, id: str, *, forgotten_at_end: bool) -> ContainerStatus:
+        """Let it run on when its owner leaves it, whatever its specification said; it may still be forgotten at its end."""
+        return ContainerStatus.from_json(
+            self._call("keep", id=id, forgotten_at_end=forgotten_at_end)
+        )
 
     def freeze(self, id: str) -> ContainerStatus:
         """Take the CPU away until `thaw`; memory stays."""
@@ -176,7 +176,7 @@ class SupervisorClient:
 
         The subscription stands when this returns: nothing that happens afterwards is missed.
         """
-        connection = _Connection(self._path, self._timeout_s)
+        connection = Connection(self._path, self._timeout_s)
         try:
             connection.call("events", {}, self._timeout_s).result()
         except BaseException:
@@ -188,7 +188,7 @@ class SupervisorClient:
         self, verb: str, *, wait_s: float | None = None, forever: bool = False, **args: Any
     ) -> Any:
         if self._connection is None:
-            self._connection = _Connection(self._path, self._timeout_s)
+            self._connection = Connection(self._path, self._timeout_s)
         timeout_s = wait_s if wait_s is not None or forever else self._timeout_s
         try:
             return self._connection.call(verb, args, timeout_s).result()
@@ -197,7 +197,7 @@ class SupervisorClient:
             raise
 
 
-def _events(connection: _Connection) -> Iterator[Event]:
+def _events(connection: Connection) -> Iterator[Event]:
     try:
         while True:
             try:
@@ -208,60 +208,3 @@ def _events(connection: _Connection) -> Iterator[Event]:
                 yield message
     finally:
         connection.close()
-
-
-class _Connection:
-    def __init__(self, path: Path, timeout_s: float) -> None:
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.settimeout(timeout_s)
-        self._buffer = bytearray()
-        self._ids = itertools.count(1)
-        try:
-            self._socket.connect(str(path))
-        except OSError as error:
-            self._socket.close()
-            raise SupervisorUnavailableError(
-                "cannot reach the supervisor",
-                why=f"{path}: {error.strerror or error}",
-                fix="start it with `hako serve`",
-            ) from error
-
-    def close(self) -> None:
-        self._socket.close()
-
-    def call(self, verb: str, args: Mapping[str, Any], timeout_s: float | None) -> Reply:
-        id = next(self._ids)
-        try:
-            self._socket.sendall(encode_request(id, verb, args))
-        except TimeoutError:
-            raise
-        except OSError as error:
-            raise _lost(error) from error
-        while True:
-            message = self.receive(timeout_s)
-            if isinstance(message, Reply) and message.id == id:
-                return message
-
-    def receive(self, timeout_s: float | None) -> Reply | Event:
-        self._socket.settimeout(timeout_s)
-        while (end := self._buffer.find(b"\n")) < 0:
-            try:
-                data = self._socket.recv(65536)
-            except TimeoutError:
-                raise
-            except OSError as error:
-                raise _lost(error) from error
-            if not data:
-                raise _lost(None)
-            self._buffer += data
-        line = bytes(self._buffer[:end])
-        del self._buffer[: end + 1]
-        return decode_reply(line)
-
-
-def _lost(error: OSError | None) -> SupervisorUnavailableError:
-    return SupervisorUnavailableError(
-        "the supervisor ended in the middle of a call",
-        why=str(error) if error else "it closed the connection",
-        fix="start it with `hako serve`; what it ran goes on and is found again",
-    )

@@ -9,12 +9,14 @@ from pathlib import Path
 
 from hakobune.errors import HakoError
 from hakobune.runtime.adoption import Fate, Found, Record, choose_fate, read_found
+from hakobune.runtime.attendance import Attendance
 from hakobune.runtime.cable import Cable
 from hakobune.runtime.cgroup import Cgroups
 from hakobune.runtime.crun import Crun
 from hakobune.runtime.departure import Departure
 from hakobune.runtime.held import Held
 from hakobune.runtime.log_book import LogBook
+from hakobune.runtime.loop import Loop
 from hakobune.runtime.pool import Berth, BerthPool
 from hakobune.runtime.process import boot_id, open_process, read_stat
 from hakobune.runtime.slot import IdRange, Slot, hold_range
@@ -27,6 +29,7 @@ class Takeover:
 
     def __init__(
         self,
+        loop: Loop,
         *,
         crun: Crun,
         cgroups: Cgroups,
@@ -35,6 +38,7 @@ class Takeover:
         departure: Departure,
         containers: dict[str, Held],
     ) -> None:
+        self._loop = loop
         self._crun = crun
         self._cgroups = cgroups
         self._pool = pool
@@ -82,6 +86,8 @@ class Takeover:
         held.lock_layers()
         self._logs.open(held)
         held.berth = _berth_of(pid, record, self._pool)
+        if record.attendant is not None:
+            held.attendance = Attendance.find(self._loop, *record.attendant)
         stat = read_stat(pid)
         if stat is not None and stat.parent == os.getpid():
             os.close(pidfd)

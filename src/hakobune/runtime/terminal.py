@@ -22,6 +22,7 @@ from pathlib import Path
 from hakobune.errors import HakoError
 
 _HANDOVER_S = 10.0
+_LONGEST_SOCKET = 100  # unix(7) has room for 108 bytes with the final NUL, and runc for no more
 
 
 class NoTerminalError(HakoError):
@@ -83,39 +84,52 @@ def following_size(ours: int, theirs: int) -> Iterator[None]:
 
 
 class TerminalSocket:
-    """Where the runtime connects to hand over the terminal that it made for a container. A context manager."""
+    """Where the runtime connects to hand over the terminal that it made for a container. A context manager.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    Attributes:
+        path: for the runtime; it is *wanted* unless that is too long.
+    """
+
+    def __init__(self, wanted: Path) -> None:
+        self.path = wanted
+        self._folder: str | None = None
+        if len(os.fsencode(wanted)) > _LONGEST_SOCKET:
+            self._folder = f"/tmp/hk-{os.urandom(8).hex()}"
+            os.mkdir(self._folder, 0o700)
+            self.path = Path(self._folder, "terminal")
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:  # the folder's own path may be longer than a socket's may be
-            self._listener.bind(f"/proc/self/fd/{folder}/{path.name}")
+        try:
+            self._listener.bind(str(self.path))
         except OSError:
-            self._listener.close()
+            self.close()
             raise
-        finally:
-            os.close(folder)
         self._listener.listen(1)
 
     def __enter__(self) -> TerminalSocket:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Be there no more. Idempotent."""
         self._listener.close()
         self.path.unlink(missing_ok=True)
+        if self._folder is not None:
+            os.rmdir(self._folder)
+            self._folder = None
 
-    def receive(self) -> int:
+    def receive(self, *, timeout_s: float = _HANDOVER_S) -> int:
         """The descriptor of our end of the terminal; the caller closes it.
 
         Raises:
             NoTerminalError: the runtime has not handed one over.
         """
-        self._listener.settimeout(_HANDOVER_S)
+        self._listener.settimeout(timeout_s)
         try:
             peer, _ = self._listener.accept()
             with peer:
-                peer.settimeout(_HANDOVER_S)
+                peer.settimeout(timeout_s)
                 _, descriptors, _, _ = socket.recv_fds(peer, 256, 1)
         except OSError as error:
             raise NoTerminalError("the container got no terminal", why=str(error)) from error

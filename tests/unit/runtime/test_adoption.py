@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -64,6 +66,21 @@ def test_records_come_back_from_disk(tmp_path: Path) -> None:
     write_record(tmp_path, record)
 
     assert read_found(tmp_path) == Found(tmp_path.name, SPEC, record)
+
+
+def test_the_process_that_keeps_a_terminal_is_remembered_too(tmp_path: Path) -> None:
+    record = replace(a_record(Phase.RUNNING), attendant=(7, 8))
+    write_record(tmp_path, record)
+
+    assert read_found(tmp_path).record == record
+
+
+def test_a_record_of_an_earlier_version_knows_of_none(tmp_path: Path) -> None:
+    document = a_record(Phase.RUNNING).to_json()
+    del document["attendant"]
+    (tmp_path / "state.json").write_text(json.dumps(document))
+
+    assert read_found(tmp_path).record == a_record(Phase.RUNNING)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"status":{}}'])

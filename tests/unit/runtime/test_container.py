@@ -35,6 +35,14 @@ def test_a_specification_survives_json() -> None:
     assert ContainerSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
 
 
+def test_a_supervisor_of_an_earlier_version_understands_what_it_can_do() -> None:
+    plain = a_spec().to_json()
+    attended = a_spec(interactive=True, terminal=True)
+
+    assert not {"interactive", "terminal", "owned"} & plain.keys()
+    assert ContainerSpec.from_json(json.loads(json.dumps(attended.to_json()))) == attended
+
+
 def test_a_status_and_an_event_survive_json() -> None:
     status = ContainerStatus(id="web", phase=Phase.FROZEN, pid=7, start_time=8, address="10.0.0.1")
     event = Event(kind=EventKind.FROZEN, subject="web", time=1.5, status=status)

@@ -13,6 +13,7 @@ from hakobune.runtime.logs import (
     MAX_LINE_BYTES,
     LineSplitter,
     LogFile,
+    LogTail,
     encode_record,
     follow_records,
     format_time,
@@ -138,3 +139,35 @@ def test_a_torn_last_line_is_passed_over(tmp_path: Path) -> None:
 def test_nothing_is_there_before_anything_was_said(tmp_path: Path) -> None:
     assert list(read_records(tmp_path / "log")) == []
     assert list(itertools.islice(follow_records(tmp_path / "log", poll_s=0), 1)) == [None]
+
+
+def test_a_tail_shows_what_comes_from_now_on_over_a_turn(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    log = LogFile(path, max_bytes=len(record("line 0")) * 3)
+    log.append(record("line 0"))
+    tail = LogTail(path)
+
+    assert tail.read() == ()
+    texts = []
+    for number in range(1, 8):
+        log.append(record(f"line {number}"))
+        texts += [found.text for found in tail.read()]
+    tail.close()
+    log.close()
+
+    assert texts == [f"line {number}" for number in range(1, 8)]
+
+
+def test_a_tail_waits_for_a_log_and_for_the_rest_of_a_record(tmp_path: Path) -> None:
+    tail = LogTail(tmp_path / "log")
+    assert tail.read() == ()
+    data = record("whole")
+
+    with (tmp_path / "log").open("wb", buffering=0) as file:
+        file.write(data[:20])
+        assert tail.read() == ()
+        file.write(data[20:])
+        (found,) = tail.read()
+    tail.close()
+
+    assert found.text == "whole"

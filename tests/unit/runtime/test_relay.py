@@ -137,3 +137,22 @@ def test_writing_to_nobody_is_no_error(pipes: Pipes) -> None:
     pipes.close(reader)
 
     write_all(writer, b"x")
+
+
+def test_what_is_typed_passes_a_filter_which_may_end_the_copying(pipes: Pipes) -> None:
+    reports, _report = pipes.pipe()
+    source, typing = pipes.pipe()
+    theirs, sink = pipes.pipe()
+    relay = Relay(reports, lambda _: None)
+
+    def passing(data: bytes) -> bytes:
+        if b"q" in data:
+            relay.stop()
+        return data.replace(b"q", b"")
+
+    relay.add_input(source, sink, at_end=lambda: None, passing=passing)
+    os.write(typing, b"abq")
+
+    relay.copy()
+
+    assert os.read(theirs, 10) == b"ab"
