@@ -558,3 +558,30 @@ def test_a_link_that_leads_nowhere_is_told_as_one(world: Installation, tmp_path:
 
     assert "Dockerfile:2: COPY outside" in told
     assert "it is a symbolic link to ../../secret" in told
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("COPY ../x /y", 2, "build from a folder that has it"),
+        ("COPY -r . /y", 2, "flags are written --name=value"),
+        ("COPY /home/me/app /y", 2, "paths are those of the build context"),
+        ("RUN true\nFROM small:1\nCOPY --from=biuld /etc/passwd /y", 4, "did you mean build, the stage?"),
+        ("RUN true\nFROM biuld", 3, "did you mean build, the stage?"),
+        ("COPY --chmod=755 dos.sh /\nRUN /dos.sh", 3, "/dos.sh has Windows line ends"),
+        ("COPY --chmod=644 dos.sh /\nRUN /dos.sh", 3, "COPY --chmod=755"),
+        ("RUN ['echo', 'a']", 2, "in double quotes"),
+    ],
+)  # fmt: skip
+def test_a_common_mistake_is_told_with_its_line_and_the_likely_fix(
+    world: Installation, tmp_path: Path, text: str, line: int, words: str
+) -> None:
+    fill(
+        tmp_path,
+        {"Dockerfile": f"FROM {BASE} AS build\n{text}\n", "dos.sh": "#!/bin/sh\r\necho\r\n"},
+    )
+
+    told = build(world, tmp_path, "--no-pull", check=False)
+
+    assert f"error: Dockerfile:{line}: " in told
+    assert words in told.partition("fix: ")[2]

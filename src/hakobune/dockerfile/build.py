@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import Event, Lock, Thread
 
@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from hakobune.distribution.transfer import find_or_pull
 from hakobune.dockerfile.cache import KEPT_FOR_S, ROOM, StepCache
 from hakobune.dockerfile.emulated import check_emulation
-from hakobune.dockerfile.errors import DockerfileError
+from hakobune.dockerfile.errors import DockerfileError, did_you_mean
 from hakobune.dockerfile.execute import Globals, execute_stage
 from hakobune.dockerfile.file_digests import FileDigests
 from hakobune.dockerfile.graph import (
@@ -79,7 +79,8 @@ def build(
         request = with_changes(request, epoch=int(epoch))
     dockerfile = read_dockerfile(request)
     report = Report(progress)
-    bases = _Bases(request, store, settings, progress)
+    names = [stage.name for stage in dockerfile.stages if stage.name]
+    bases = _Bases(request, store, settings, progress, names)
     planned = plan_with_triggers(
         dockerfile,
         request,
@@ -135,9 +136,15 @@ class _Bases:
     """Images that a build starts from or reads, and contexts that stand in their place; each looked for once."""
 
     def __init__(
-        self, request: DockerfileRequest, store: Store, settings: Settings, progress: Progress
+        self,
+        request: DockerfileRequest,
+        store: Store,
+        settings: Settings,
+        progress: Progress,
+        stage_names: Sequence[str] = (),
     ) -> None:
         self._request = request
+        self._stage_names = stage_names
         self._store = store
         self._progress = progress
         self._found: dict[tuple[str, str], Image] = {}
@@ -158,7 +165,12 @@ class _Bases:
         """
         if isinstance(source, ContextSource):
             return self.contexts.find(source.name, platform)
-        return self.find(source.name, platform)
+        try:
+            return self.find(source.name, platform)
+        except HakoError as error:
+            if not (near := did_you_mean(source.name, self._stage_names)):
+                raise
+            raise HakoError(error.what, why=error.why, fix=f"{near[:-1]}, the stage?") from error
 
     def find(self, name: str, platform: Platform) -> Image:
         """The image of that name for that platform.

@@ -56,7 +56,9 @@ def check(request: DockerfileRequest, store: Store) -> Checked:
 
     names = frozenset(map(context_key, request.contexts))
     planned = plan_with_triggers(dockerfile, request, names, on_build)
-    ignore = read_ignore_file(request.context, request.dockerfile)
+    ignore = request.ignore
+    if ignore is None:
+        ignore = read_ignore_file(request.context, request.dockerfile)
     rehearsed = rehearse(
         planned, environment_of, request.args, dockerfile.escape, left_out=ignore.left_out
     )

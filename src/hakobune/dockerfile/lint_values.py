@@ -47,7 +47,11 @@ def about_default_values(
     declared = set(scope.declared)
     for one in instruction.variables:
         if one.value is not None and one.key not in given:
-            for name in sorted(expansion(one.value, variables, escape).missing - declared):
+            try:
+                missing = expansion(one.value, variables, escape).missing
+            except TextError:
+                return  # told where the value is needed
+            for name in sorted(missing - declared):
                 yield undefined(name, variables, instruction.at)
         variables.setdefault(one.key, given.get(one.key, one.given))
         declared.add(one.key)

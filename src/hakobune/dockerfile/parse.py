@@ -170,7 +170,9 @@ def _read_stage(line: LogicalLine, index: int) -> Stage:
         raise TextError(
             "FROM needs an image, and may give the stage a name",
             near=line.split.rest,
-            fix="write FROM IMAGE or FROM IMAGE AS NAME",
+            fix=f"write FROM {words[0]} AS {words[1]}"
+            if len(words) == 2 and words[1] != "as" and _STAGE_NAME.fullmatch(words[1])
+            else "write FROM IMAGE or FROM IMAGE AS NAME",
         )
     flags = read_flags(line.split.flags, {"platform": FlagKind.TEXT}, "FROM")
     return Stage(

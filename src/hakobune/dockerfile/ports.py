@@ -32,6 +32,12 @@ def split_host(word: str) -> tuple[str, str]:
 
 
 def _read_port(word: str) -> tuple[int, int, str]:
+    if "," in word:
+        raise TextError(
+            f"{word!r} is not a port number",
+            near=word,
+            fix=f"write {' '.join(word.replace(',', ' ').split())}, without commas",
+        )
     host, port = split_host(word)
     numbers, _, protocol = port.partition("/")
     protocol = protocol.lower() or "tcp"

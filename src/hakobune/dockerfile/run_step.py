@@ -38,7 +38,9 @@ class StepFailedError(DockerfileError):
         status: 128 + N after signal N.
     """
 
-    def __init__(self, instruction: Run, exit_code: int, last: Sequence[str]) -> None:
+    def __init__(
+        self, instruction: Run, exit_code: int, last: Sequence[str], fix: str = ""
+    ) -> None:
         shown = "".join(f"\n         {line}" for line in last)
         super().__init__(
             f"{instruction.text}",
@@ -46,6 +48,7 @@ class StepFailedError(DockerfileError):
             line=instruction.at.line,
             why=f"it ended with exit code {exit_code}{_meaning(exit_code)}"
             + (f"; its last output:{shown}" if shown else ", without any output"),
+            fix=fix,
         )
         self.status = exit_code
 
@@ -263,9 +266,23 @@ def _execute(
     if code:
         if workshop.cancelled.is_set():
             raise CancelledError
-        raise StepFailedError(command.instruction, code, tuple(report.last))
+        last = tuple(report.last)
+        raise StepFailedError(command.instruction, code, last, _hint(command, code, last, sandbox))
     sandbox.kill_processes()
     sandbox.remove_stubs()
+
+
+def _hint(command: _Command, code: int, last: Sequence[str], sandbox: Sandbox) -> str:
+    from hakobune.dockerfile.run_hints import hint
+
+    def read(path: str) -> bytes | None:
+        try:
+            return sandbox.read_file(path)
+        except (HakoError, OSError):
+            return b""  # it is there
+
+    argv = command.started.argv
+    return hint(command.instruction.command, argv, code, last, read, cwd=command.cwd)
 
 
 def _make_cwd(sandbox: Sandbox, cwd: str, user: ImageUser) -> None:

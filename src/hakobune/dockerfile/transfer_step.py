@@ -237,7 +237,19 @@ def _why_missing(tree: SourceTree, word: str, from_: str) -> tuple[str, str]:
             f"it is a symbolic link to {target}, and {_place_of(from_)} has no such file",
             "copy the file itself" if from_ else "put the file itself into the build context",
         )
+    if not from_ and (word == ".." or word.startswith("../")):
+        return (
+            "the build context ends at its own folder: .. leads to itself there",
+            "build from a folder that has it (-f names the Dockerfile), or lend it: --build-context NAME=..",
+        )
+    if word.startswith("-"):
+        return (
+            f"{word} is taken for a file",
+            "flags are written --name=value; folders are copied with all that is in them, without any",
+        )
     near = did_you_mean(word, tree.neighbours(word))
+    if not from_ and word.startswith("/") and not near:
+        near = "paths are those of the build context, not of this machine"
     return f"{_place_of(from_)} has no such file", near
 
 

@@ -61,6 +61,13 @@ def test_a_default_that_uses_what_is_not_set_is_told():
     assert messages(text, A="1", D="1") == []
 
 
+def test_a_default_that_cannot_be_read_is_an_error_with_its_line():
+    with pytest.raises(DockerfileError) as caught:
+        rehearsed("FROM a\nARG A=${B\n")
+
+    assert caught.value.line == 2
+
+
 def test_a_base_that_is_none_without_build_args_is_told():
     text = "ARG BASE\nARG TAG=1\nFROM $BASE AS x\nFROM a:$TAG\nFROM x\n"
 

@@ -52,6 +52,7 @@ def test_ports_are_spread_out(words: list[str], ports: tuple[str, ...]):
     ("word", "problem"),
     [
         ("http", "'http' is not a port number"),
+        ("80,443", "'80,443' is not a port number"),
         ("80/tpc", "unknown protocol 'tpc' in '80/tpc'"),
         ("65536", "port 65536 is out of range"),
         ("9-1", "the range 9-1 runs backwards"),
