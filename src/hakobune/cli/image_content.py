@@ -77,7 +77,7 @@ def steps_of(image: Image) -> tuple[Step, ...]:
 
 
 def _find(store: Store, arguments: argparse.Namespace) -> Image:
-    from hakobune.cli.image import find_image
+    from hakobune.cli.image_choice import find_image
 
     if arguments.platform and not arguments.image.startswith("sha256:"):
         platform = Platform.parse(arguments.platform)

@@ -49,7 +49,7 @@ def _create(arguments: argparse.Namespace, context: Context) -> int:
 
 def _entries(store: Store, text: str) -> Iterator[Descriptor]:
     """The descriptors that an image, or all of an index, contributes."""
-    from hakobune.cli.image import find_image
+    from hakobune.cli.image_choice import find_image
 
     digest = None if text.startswith("sha256:") else store.find_digest(Reference.parse(text))
     if digest is None:

@@ -165,7 +165,7 @@ def _find(store: Store, arguments: argparse.Namespace) -> Digest:
     Raises:
         HakoError: it is not here.
     """
-    from hakobune.cli.image import find_image
+    from hakobune.cli.image_choice import find_image
 
     if arguments.platform:
         image = store.find_image(
