@@ -409,7 +409,7 @@ def test_a_deleted_key_gets_no_tokens_and_old_ones_live_out_their_hour(world: Wo
 
     with AuthorizedSession(credentials) as session:
         assert session.get(url).status_code == 200
-        hako(*keys, "delete", key_id, account)
+        hako(*keys, "delete", key_id, account, "--quiet")
         old = session.get(url).status_code
         with pytest.raises(google.auth.exceptions.RefreshError, match="invalid_grant"):
             credentials.refresh(session._auth_request)

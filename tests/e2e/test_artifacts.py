@@ -85,6 +85,13 @@ def test_the_life_of_a_repository(hako: Installation, tmp_path: Path) -> None:
     assert version["name"].endswith(f"/packages/dir%2Fapp/versions/{digest}")
     files = documents(hako, "files", "list", "--repository=life", "--package=dir/app")
     assert len(files) == 2  # the layer and the config
+    of_package = ("--repository=life", "--package=dir/app")
+    assert documents(hako, "files", "list", *of_package, f'--filter=name="{files[1]["name"]}"') == files[1:]  # fmt: skip
+    assert documents(hako, "files", "list", *of_package, "--limit=1") == files[:1]
+    assert documents(hako, "versions", "list", *of_package, '--filter=name="*:nothing"') == []
+    assert len(documents(hako, "tags", "list", *of_package, '--filter=name="*/v*"')) == 1
+    assert documents(hako, "packages", "list", "--repository=life", '--filter=name="*/other"') == []
+    assert documents(hako, "docker", "images", "list", f"{host}/hako/life", '--filter=name="*/other@*"') == []  # fmt: skip
     for file in files:
         name = file["name"].rpartition("/")[2]
         written = hako.hako("artifacts", "files", "download", name, "--repository=life", f"--destination={tmp_path}").stdout.strip()  # fmt: skip

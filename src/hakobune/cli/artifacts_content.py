@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 
 from hakobune.cli.artifacts_client import ArtifactsClient
-from hakobune.cli.artifacts_names import add_place, escape_id, package_name, short_id
+from hakobune.cli.artifacts_names import add_filter, add_place, escape_id, package_name, short_id
 from hakobune.cli.client import Document
 from hakobune.cli.confirm import confirm
 from hakobune.cli.main import Context
@@ -81,6 +82,9 @@ def _verb(
     add_place(parser)
     if output:
         add_format(parser, default=output)
+    if name == "list":
+        add_filter(parser)
+        parser.add_argument("--limit", type=int, default=0, metavar="N", help="at most so many")
     if asks:
         parser.add_argument("-q", "--quiet", action="store_true", help="do not ask")
         parser.add_argument("--async", action="store_true", help=argparse.SUPPRESS)
@@ -90,7 +94,7 @@ def _verb(
 
 def _list_packages(arguments: argparse.Namespace, context: Context) -> int:
     client, repository = _repository(arguments, context)
-    found = list(client.each(f"{repository}/packages", "packages"))
+    found = _each(client, f"{repository}/packages", "packages", arguments)
     columns = (("PACKAGE", lambda p: short_id(p["name"])), *_TIMES)
     return _show(found, columns, arguments, context)
 
@@ -112,7 +116,7 @@ def _delete_package(arguments: argparse.Namespace, context: Context) -> int:
 def _list_versions(arguments: argparse.Namespace, context: Context) -> int:
     client, repository = _repository(arguments, context)
     package = package_name(repository, arguments.package)
-    found = list(client.each(f"{package}/versions", "versions", view="FULL"))
+    found = _each(client, f"{package}/versions", "versions", arguments, view="FULL")
     columns = (
         ("VERSION", lambda v: short_id(v["name"])),
         ("TAGS", lambda v: ",".join(short_id(t["name"]) for t in v.get("relatedTags", [])) or "-"),
@@ -147,7 +151,7 @@ def _delete_version(arguments: argparse.Namespace, context: Context) -> int:
 def _list_tags(arguments: argparse.Namespace, context: Context) -> int:
     client, repository = _repository(arguments, context)
     package = package_name(repository, arguments.package)
-    found = list(client.each(f"{package}/tags", "tags"))
+    found = _each(client, f"{package}/tags", "tags", arguments)
     columns = (
         ("TAG", lambda t: short_id(t["name"])),
         ("VERSION", lambda t: t["version"].rpartition("/")[2]),
@@ -192,8 +196,10 @@ def _list_files(arguments: argparse.Namespace, context: Context) -> int:
     owner = package_name(repository, arguments.package) if arguments.package else ""
     if arguments.version:
         owner = f"{owner or repository + '/packages/*'}/versions/{arguments.version}"
-    query = {"filter": f'owner="{owner}"'} if owner else {}
-    found = list(client.each(f"{repository}/files", "files", **query))
+    if owner:
+        given = f" AND ({arguments.filter})" if arguments.filter else ""
+        arguments.filter = f'owner="{owner}"{given}'
+    found = _each(client, f"{repository}/files", "files", arguments)
     columns = (
         ("FILE", lambda f: short_id(f["name"])),
         *_TIMES,
@@ -240,6 +246,16 @@ def _delete_file(arguments: argparse.Namespace, context: Context) -> int:
 def _repository(arguments: argparse.Namespace, context: Context) -> tuple[ArtifactsClient, str]:
     client = ArtifactsClient(context)
     return client, client.repository(arguments, arguments.repository)
+
+
+def _each(
+    client: ArtifactsClient, path: str, field: str, arguments: argparse.Namespace, **query: str
+) -> list[Document]:
+    """What `--filter` and `--limit` leave of a list."""
+    if arguments.filter:
+        query["filter"] = arguments.filter
+    found = client.each(path, field, **query)
+    return list(islice(found, arguments.limit) if arguments.limit > 0 else found)
 
 
 def _remove(

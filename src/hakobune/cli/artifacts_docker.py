@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from hakobune.cli import artifacts_docker_tags
 from hakobune.cli.artifacts_image_place import ImagePlace
-from hakobune.cli.artifacts_names import short_id
+from hakobune.cli.artifacts_names import add_filter, short_id
 from hakobune.cli.client import Document
 from hakobune.cli.confirm import confirm
 from hakobune.cli.main import Context
@@ -25,6 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     listing = verbs.add_parser("list", help="one line an image, by digest")
     listing.add_argument("path", metavar="HOST/PROJECT/REPOSITORY[/IMAGE]")
     listing.add_argument("--include-tags", action="store_true", help="with the tags of each")
+    add_filter(listing)
     listing.add_argument("--limit", type=int, default=0, metavar="N", help="at most so many")
     listing.add_argument(
         "--sort-by", default="", metavar="[~]FIELD", help="package, version, createTime or updateTime; ~ for the greatest first"
@@ -59,7 +60,10 @@ def _list_images(arguments: argparse.Namespace, context: Context) -> int:
         f"Listing items under project {project}, location {location}, repository {place.path.repository}.",
         file=context.err,
     )
-    found = [_legacy(image, place, tags=arguments.include_tags) for image in _images(place)]
+    found = [
+        _legacy(image, place, tags=arguments.include_tags)
+        for image in _images(place, arguments.filter)
+    ]
     if not found:
         _explain_nothing(place, context)
     found = _sorted(found, arguments.sort_by)
@@ -96,10 +100,11 @@ def _explain_nothing(place: ImagePlace, context: Context) -> None:
         print("A remote repository holds what has been pulled through it.", file=context.err)
 
 
-def _images(place: ImagePlace) -> Iterator[Document]:
+def _images(place: ImagePlace, filter: str = "") -> Iterator[Document]:
     """The images under the path: of the repository, of the image, or of all whose names begin with it."""
     wanted = place.path.image
-    for image in place.client.each(f"{place.repository}/dockerImages", "dockerImages"):
+    query = {"filter": filter} if filter else {}
+    for image in place.client.each(f"{place.repository}/dockerImages", "dockerImages", **query):
         name = short_id(image["name"]).partition("@")[0]
         if not wanted or name == wanted or name.startswith(wanted + "/"):
             yield image

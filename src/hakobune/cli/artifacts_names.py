@@ -50,6 +50,16 @@ def add_place(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_filter(parser: argparse.ArgumentParser) -> None:
+    """Declare `--filter`: the API's own language."""
+    parser.add_argument(
+        "--filter",
+        default="",
+        metavar="EXPRESSION",
+        help="only what it is true of: 'name=\"*/web-*\"'; AND, OR and NOT join several",
+    )
+
+
 def parse_image_path(text: str, *, hosts: Collection[str]) -> ImagePath:
     """Take apart what a person types for a repository, an image, a tag or a digest.
 

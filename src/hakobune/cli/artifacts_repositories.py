@@ -6,7 +6,13 @@ import argparse
 
 from hakobune.cli import artifacts_cleanup
 from hakobune.cli.artifacts_client import ArtifactsClient
-from hakobune.cli.artifacts_names import DEFAULT_LOCATION, DEFAULT_PROJECT, add_place, short_id
+from hakobune.cli.artifacts_names import (
+    DEFAULT_LOCATION,
+    DEFAULT_PROJECT,
+    add_filter,
+    add_place,
+    short_id,
+)
 from hakobune.cli.artifacts_repository_options import (
     add_create_options,
     add_update_options,
@@ -37,7 +43,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     create.set_defaults(run=_create)
 
     listing = verbs.add_parser("list", help="one line a repository")
-    listing.add_argument("--filter", default="", metavar="EXPRESSION", help='name="*/web-*"')
+    add_filter(listing)
     add_place(listing)
     add_format(listing)
     listing.set_defaults(run=_list)

@@ -61,6 +61,7 @@ def _configure_accounts(parser: argparse.ArgumentParser) -> None:
 
     delete = verbs.add_parser("delete", help="delete an account, its keys and its grants")
     _configure_email(delete)
+    delete.add_argument("-q", "--quiet", action="store_true", help="gcloud's; nothing is asked")
     delete.set_defaults(run=_delete)
 
     for verb, help_text in (

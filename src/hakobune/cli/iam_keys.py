@@ -35,6 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         change = verbs.add_parser(verb, help=help_text)
         change.add_argument("key", metavar="KEY", help="its id, as `keys list` shows it")
         _configure_account(change)
+        change.add_argument("-q", "--quiet", action="store_true", help="gcloud's; nothing is asked")
         change.set_defaults(run=_change, verb=verb)
 
 
