@@ -108,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 141
     except OSError as error:
         home = Settings.from_environment(os.environ, uid=os.geteuid()).home
-        explained = full_disk(error, home) if is_full(error) else unusable_home(error, home)
+        explained = full_disk(error, home) if is_full(error) else refusal(error, home, os.geteuid())
         if explained is None:
             raise
         print(f"error: {explained}", file=sys.stderr)
@@ -126,19 +126,24 @@ def full_disk(error: OSError, home: Path) -> HakoError:
     )
 
 
-def unusable_home(error: OSError, home: Path) -> HakoError | None:
-    """The error for a file below `HAKO_HOME` that may not be read or written; `None` for every other."""
-    name = os.fsdecode(error.filename or "")
-    if not Path(name).is_relative_to(home):
-        return None
-    match error:
-        case PermissionError():
-            fix = f"run it as {_owner(home)}, or set HAKO_HOME to a folder of your own"
-        case OSError(errno=errno.EROFS):
-            fix = "set HAKO_HOME to a folder that can be written to"
-        case _:
-            return None
-    return HakoError(f"cannot use {home}", why=f"{error.strerror}: {name}", fix=fix)
+def refusal(error: OSError, home: Path, uid: int) -> HakoError | None:
+    """The error for what the system does not let us do below `HAKO_HOME`, or without root; `None` for every other."""
+    path = Path(os.fsdecode(error.filename or ""))
+    at_home = error.filename and (path.is_relative_to(home) or home.is_relative_to(path))
+    if at_home and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        fix = (
+            "set HAKO_HOME to a folder that can be written to"
+            if error.errno == errno.EROFS
+            else f"run it as {_owner(home)}, or set HAKO_HOME to a folder of your own"
+        )
+        return HakoError(f"cannot use {home}", why=f"{error.strerror}: {path}", fix=fix)
+    if error.errno == errno.EPERM and not error.filename and uid != 0:  # namespaces and mounts
+        return HakoError(
+            "this needs root",
+            why=f"it mounts file systems or makes namespaces, and the kernel said: {error.strerror}",
+            fix="run the command with sudo; `hako doctor` tells what this user lacks",
+        )
+    return None
 
 
 def _owner(home: Path) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,7 +111,7 @@ class Registries:
         """What the first folder `certs.d/HOST` has: `*.crt` are authorities, `*.cert` with `*.key` a client's."""
         for folder in self.certificate_folders:
             path = folder / host
-            if path.is_dir():
+            if os.path.isdir(path):
                 certificate = next(iter(sorted(path.glob("*.cert"))), None)
                 return TlsFiles(
                     authorities=tuple(sorted(path.glob("*.crt"))),
@@ -239,7 +240,7 @@ def _configuration_files(env: Mapping[str, str], home: Path, user: Path) -> tupl
         )
     )
     for main in mains:
-        if named or main.is_file():
+        if named or os.path.isfile(main):  # false also where this user may not look
             return (main, *sorted(main.with_name(main.name + ".d").glob("*.conf")))
     return ()
 

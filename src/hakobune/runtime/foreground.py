@@ -90,6 +90,12 @@ def run_foreground(
     Raises:
         ContainerError: it cannot be made, or its program cannot be executed (by `kind`).
     """
+    if os.geteuid() != 0:
+        raise ContainerError(
+            f"cannot start {spec.id}",
+            why="containers need root on this machine",
+            fix="run the command with sudo",
+        )
     with ExitStack() as undo:
         settings.run.mkdir(parents=True, exist_ok=True)
         folder = undo.enter_context(claimed(settings, spec.id))

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from hakobune import errors
-from hakobune.cli.main import COMMANDS, Parser, main, unusable_home
+from hakobune.cli.main import COMMANDS, Parser, main, refusal
 
 
 def test_every_command_of_the_overview_can_be_loaded_and_described():
@@ -75,10 +75,18 @@ def test_an_output_that_is_full_is_an_error_in_words(words):
 def test_a_home_that_may_not_be_written_is_an_error_in_words(tmp_path, code, why, fix):
     name = tmp_path / "images/.hako/lock"
 
-    error = unusable_home(OSError(code, why, str(name)), tmp_path)
+    error = refusal(OSError(code, why, str(name)), tmp_path, 0)
 
     assert str(error).startswith(f"cannot use {tmp_path}\n  why: {why}: {name}\n  fix: {fix}")
-    assert unusable_home(OSError(code, why, "/etc/passwd"), tmp_path) is None
+    assert refusal(OSError(code, why, str(tmp_path.parent)), tmp_path, 0) is not None
+    assert refusal(OSError(code, why, "/etc/passwd"), tmp_path, 0) is None
+
+
+def test_a_mount_that_is_refused_names_root_but_not_to_root(tmp_path):
+    error = OSError(errno.EPERM, "open_tree(/x): Operation not permitted")
+
+    assert "this needs root" in str(refusal(error, tmp_path, 1000))
+    assert refusal(error, tmp_path, 0) is None
 
 
 def test_without_a_command_the_overview_is_printed(capsys):
