@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -78,7 +79,20 @@ class Pull:
         return first_of(self._clients, lambda client: client.get_manifest(reference))
 
     def image(self, document: Document) -> Image:
-        """Fetch all that the manifest needs; the image is in the store, unpacked, without a name."""
+        """Fetch all that the manifest needs; the image is in the store, unpacked, without a name.
+
+        What was unpacked for nothing is unlinked: it may be what has filled the disk.
+        """
+        try:
+            return self._image(document)
+        except Exception:
+            with contextlib.suppress(
+                OSError
+            ):  # the disk is full: the first error is the one to tell
+                self._store.empty_trash()
+            raise
+
+    def _image(self, document: Document) -> Image:
         manifest = decode_manifest(document.raw)
         raw_config = first_of(self._clients, lambda client: client.read_blob(manifest.config))
         algorithm = document.digest.algorithm

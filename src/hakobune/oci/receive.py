@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from hakobune.oci.blobs import room_for
 from hakobune.oci.byte_pipe import BytePipe
 from hakobune.oci.descriptor import Descriptor
 from hakobune.oci.digest import Digest, DigestError
@@ -91,15 +92,23 @@ def receive_layer(
 
 
 def publish_arrived(store: Store, arrived: Arrived, diff_id: Digest) -> Snapshot | None:
-    """Make it a snapshot if it depends on nothing below it."""
+    """Make it a snapshot if it depends on nothing below it.
+
+    Raises:
+        StoreFullError: the disk is full; it has been given up.
+    """
     if not arrived.unpacked.complete_parents:
         return None
-    return store.finish_snapshot(
-        arrived.folder,
-        diff_id=diff_id,
-        entries=arrived.unpacked.entries,
-        size_bytes=arrived.unpacked.size_bytes,
-    )
+    try:
+        return store.finish_snapshot(
+            arrived.folder,
+            diff_id=diff_id,
+            entries=arrived.unpacked.entries,
+            size_bytes=arrived.unpacked.size_bytes,
+        )
+    except BaseException:
+        store.discard_snapshot(arrived.folder)
+        raise
 
 
 class _Unpacking:
@@ -138,11 +147,13 @@ class _Unpacking:
 
         Raises:
             UnpackError: see `receive_layer`.
+            StoreFullError: the disk is full.
         """
         self._pipe.end()
         self._thread.join()
         if self._error is not None:
-            raise self._error
+            with room_for(f"the layer {diff_id} of an image", self._store.home):
+                raise self._error
         assert self._unpacked is not None
         check_diff_id(self._unpacked, diff_id)
         self._taken = True

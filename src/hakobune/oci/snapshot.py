@@ -11,6 +11,7 @@ the tree holds a shared flock on it, so that the collector does not unlink a mou
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -177,7 +178,12 @@ class SnapshotFolder:
         folder = self.new / f"{owner}.{os.urandom(4).hex()}"
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         # Setuid programs of images lie below with their real owners: only root may get there.
-        (folder / TREE).mkdir(parents=True, mode=0o755)
+        try:
+            (folder / TREE).mkdir(parents=True, mode=0o755)
+        except OSError:
+            with contextlib.suppress(OSError):  # the disk is full
+                folder.rmdir()
+            raise
         (folder / TREE).chmod(0o755)
         return folder
 

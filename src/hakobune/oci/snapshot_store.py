@@ -158,9 +158,16 @@ class SnapshotStore(BlobStore):
         return snapshot
 
     def discard_snapshot(self, begun: Path) -> None:
-        """Give up a folder of `begin_snapshot`."""
+        """Give up a folder of `begin_snapshot`; what is in it stays on the disk until `empty_trash`, or a collection."""
         if begun.exists():
             self._parts.snapshots.discard(begun)
+
+    def empty_trash(self) -> None:
+        """Unlink what was discarded and nobody holds, for who has failed.
+
+        Not before an unpack: ext4 is slow at creating files after many deletions.
+        """
+        self._parts.snapshots.empty_trash(lambda: self._reached(CommitPoint.GARBAGE_REMOVED))
 
     def adopt(
         self, tree: Path, diff_id: Digest, *, entries: int = 0, size_bytes: int = 0
