@@ -42,7 +42,7 @@ from hakobune.dockerfile.step_layers import StageLayers
 from hakobune.dockerfile.triggers import plan_with_triggers
 from hakobune.dockerfile.workshop import CancelledError, Workshop
 from hakobune.errors import HakoError
-from hakobune.oci.manifest import Image, Layer
+from hakobune.oci.manifest import Image
 from hakobune.oci.platform import Platform
 from hakobune.oci.reference import Reference
 from hakobune.oci.store import Store
@@ -280,6 +280,7 @@ class _Build:
             for one in planned.stages
             for name, source in one.sources.items()
         }
+        self._in_image = planned.in_image()
         self._places = source_places(planned)
         self._stages = {one.stage.index: _Outcome() for one in planned.stages}
         self._errors: list[BaseException] = []
@@ -350,6 +351,7 @@ class _Build:
         stage: StageState | None = None
         try:
             stage = self._begin(planned)
+            stage.in_image = planned.stage.index in self._in_image
             execute_stage(self._workshop, stage, planned, self._globals)
             outcome.stage = stage
         except BaseException as error:  # raised again by the thread that waits for all stages
@@ -397,7 +399,7 @@ class _Build:
             config = replace(config, created=_time_of(request.epoch))
         labels: Mapping[str, str] = dict(sorted({**config.config.labels, **request.labels}.items()))
         config = replace(config, config=replace(config.config, labels=labels))
-        layers = [Layer(*layer.wait()) for layer in stage.layers]
+        layers = [layer.wait_for_blob() for layer in stage.layers]
         config = replace(config, rootfs=replace(config.rootfs, diff_ids=()))
         return self._store.publish_image(config=config, layers=layers, names=request.names)
 
