@@ -30,7 +30,7 @@ from hakobune.oci.reference import Reference
 from hakobune.oci.store import Store
 from hakobune.runtime import linux
 from hakobune.runtime.container import ContainerLimits, ContainerSpec, User
-from hakobune.runtime.mount import make_mounts_private
+from hakobune.runtime.mount_namespace import make_mounts_private
 from hakobune.runtime.slot import set_interface_up
 from hakobune.runtime.supervisor_client import SupervisorClient, SupervisorUnavailableError
 from hakobune.settings import Settings

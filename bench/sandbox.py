@@ -31,7 +31,7 @@ from harness import (
 
 sys.path.insert(0, str(ROOT))  # the tests' root file system
 
-from hakobune.runtime.cgroup import Cgroups
+from hakobune.runtime.cgroups import Cgroups
 from hakobune.runtime.mount import RootFs
 from hakobune.runtime.room import build_sandbox
 from hakobune.runtime.sandbox import Sandbox

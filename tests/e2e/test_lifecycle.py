@@ -21,7 +21,7 @@ from hakobune.lifecycle.kept import OverlayChanges, keep
 from hakobune.lifecycle.restore import restore
 from hakobune.oci.snapshot import Snapshot
 from hakobune.progress import RecordedProgress
-from hakobune.runtime.cgroup import Cgroups
+from hakobune.runtime.cgroups import Cgroups
 from hakobune.runtime.mount import RootFs
 from hakobune.runtime.room import build_sandbox
 from tests.lifecycle_world import APP, World, read_catalog

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from hakobune.runtime import linux, mount, slot
-from hakobune.runtime.mount import OverlayMethod, RootFs, TmpfsIds, TmpfsTop
+from hakobune.runtime.mount import RootFs, TmpfsTop
+from hakobune.runtime.mount_method import OverlayMethod, TmpfsIds
 from hakobune.runtime.slot import Slot
 
 pytestmark = pytest.mark.needs_root

@@ -21,7 +21,7 @@ import pytest
 from hakobune.runtime import linux
 from hakobune.runtime.cable import disconnect, inside
 from hakobune.runtime.guest import guest_network
-from hakobune.runtime.mount import make_mounts_private
+from hakobune.runtime.mount_namespace import make_mounts_private
 from hakobune.runtime.network import Network
 from hakobune.runtime.slot import IdRange, Slot, make_slot
 from hakobune.runtime.subnet import guest_addresses, instance_addresses

@@ -19,8 +19,10 @@ from pathlib import Path
 import pytest
 
 from hakobune.runtime import mount
-from hakobune.runtime.cgroup import Cgroups, Limits
-from hakobune.runtime.mount import OverlayMethod, RootFs, TmpfsIds, TmpfsTop
+from hakobune.runtime.cgroup_limits import Limits
+from hakobune.runtime.cgroups import Cgroups
+from hakobune.runtime.mount import RootFs, TmpfsTop
+from hakobune.runtime.mount_method import OverlayMethod, TmpfsIds
 from hakobune.runtime.room import build_sandbox
 from hakobune.runtime.sandbox import Sandbox
 from hakobune.runtime.sandbox_error import SandboxError

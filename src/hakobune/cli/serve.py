@@ -114,7 +114,7 @@ def stop_all(settings: Settings) -> bool:
 
 def leftovers(settings: Settings) -> tuple[str, ...]:
     """What of an installation is on this machine's kernel, in words; nothing after `stop_all`."""
-    from hakobune.runtime.cgroup import Cgroups  # what only starts something needs neither
+    from hakobune.runtime.cgroups import Cgroups  # what only starts something needs neither
     from hakobune.runtime.network import Network
 
     network = Network(settings.installation, settings.run)

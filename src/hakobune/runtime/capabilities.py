@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from hakobune.oci.platform import Platform
-from hakobune.runtime import mount
+from hakobune.runtime import mount_method
 from hakobune.runtime.emulation import how_to_emulate
 from hakobune.runtime.firewall import choose_forward_chain, missing_docker_rules
 from hakobune.runtime.machine import DEBIAN_KEYRING, GROUP, Machine, Program, read_machine
@@ -92,8 +92,8 @@ def _root(machine: Machine) -> Finding:
 
 
 def _kernel(machine: Machine) -> Finding:
-    version = mount.kernel_version(machine.kernel)
-    method = mount.choose_overlay_method(version)
+    version = mount_method.kernel_version(machine.kernel)
+    method = mount_method.choose_overlay_method(version)
     good = version >= OLDEST_KERNEL
     return Finding(
         name="kernel",

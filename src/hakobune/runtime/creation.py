@@ -13,7 +13,7 @@ from hakobune.errors import HakoError
 from hakobune.runtime import linux
 from hakobune.runtime.adoption import write_spec
 from hakobune.runtime.attendance import Attendance, Preparation
-from hakobune.runtime.cgroup import Limits
+from hakobune.runtime.cgroup_limits import Limits
 from hakobune.runtime.container import ContainerError, EventKind, Phase
 from hakobune.runtime.crun import Crun, explain_create_failure
 from hakobune.runtime.departure import Departure

@@ -21,7 +21,8 @@ from typing import Any, NoReturn
 
 from hakobune.runtime import linux
 from hakobune.runtime.adoption import read_found
-from hakobune.runtime.cgroup import Cgroup, Cgroups
+from hakobune.runtime.cgroup import Cgroup
+from hakobune.runtime.cgroups import Cgroups
 from hakobune.runtime.container import ContainerError, ContainerSpec, Phase
 from hakobune.runtime.crun import Crun, hierarchies_of, open_runtime
 from hakobune.runtime.exec_files import ExecFiles

@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from hakobune.runtime import linux
-from hakobune.runtime.cgroup import Cgroup, Cgroups, Limits, enter_clean_view
+from hakobune.runtime.cgroup import Cgroup
+from hakobune.runtime.cgroup_limits import Limits
+from hakobune.runtime.cgroups import Cgroups, enter_clean_view
 from hakobune.runtime.container import ContainerError, ContainerSpec, ContainerStatus, Phase
 from hakobune.runtime.crun import Crun, explain_create_failure, hierarchies_of, open_runtime
 from hakobune.runtime.foreground_record import claimed, write_foreground
@@ -35,7 +37,7 @@ from hakobune.runtime.launch import (
     spawn,
     write_bundle,
 )
-from hakobune.runtime.mount import make_mounts_private
+from hakobune.runtime.mount_namespace import make_mounts_private
 from hakobune.runtime.network import Network
 from hakobune.runtime.process import find_child, read_stat, split_status
 from hakobune.runtime.published import forwarding, open_ports

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from hakobune.errors import HakoError
 from hakobune.runtime import mount
-from hakobune.runtime.cgroup import Cgroups
+from hakobune.runtime.cgroups import Cgroups
 from hakobune.runtime.emulation import emulated_architectures, read_handlers
 from hakobune.runtime.mount import RootFs
 from hakobune.runtime.process import read_stat

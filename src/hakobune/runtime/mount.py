@@ -4,16 +4,13 @@ Nothing here attaches a mount to the caller's mount namespace, so nothing ever h
 descriptor is a mount, and the mount goes with its last descriptor or with the last process whose root it
 is. Layers and tops hold real ids on disk; the id range is applied to *clones* of their mounts.
 
-Kernels differ (`OverlayMethod`, `TmpfsIds`); every way is the same call with the same result.
+Kernels differ (`mount_method.py`); every way is the same call with the same result.
 """
 
 from __future__ import annotations
 
-import array
-import enum
 import errno
 import os
-import socket
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -21,6 +18,14 @@ from pathlib import Path
 from typing import Protocol
 
 from hakobune.runtime import linux
+from hakobune.runtime.mount_method import (
+    OverlayMethod,
+    TmpfsIds,
+    choose_overlay_method,
+    choose_tmpfs_ids,
+    kernel_version,
+)
+from hakobune.runtime.mount_namespace import in_private_mount_namespace
 
 # In a private mount namespace a constant place to attach things to; any directory that every host has.
 ATTACH_POINT = "/run"
@@ -60,42 +65,6 @@ class RootFs:
     lowers: tuple[Path, ...]
     top: Path | TmpfsTop
     redirect_dir: bool = False
-
-
-class OverlayMethod(enum.Enum):
-    """How the layers are handed to overlayfs, newest first."""
-
-    DESCRIPTORS = "6.13"  # layers, upper and work as descriptors
-    STRINGS = "6.7"  # "lowerdir+" one at a time, as /proc/self/fd/N
-    ATTACHED = "5.19"  # one option string over clones attached in a short-lived mount namespace
-
-
-class TmpfsIds(enum.Enum):
-    """How a top in memory gets its ids."""
-
-    MAPPED = "6.3"  # the tmpfs is idmapped: real ids inside it
-    SHIFTED = "5.19"  # shifted ids inside it; it is thrown away, so nobody sees them
-
-
-def kernel_version(release: str) -> tuple[int, int]:
-    """`(6, 18)` from `6.18.44-fc`."""
-    major, _, rest = release.partition(".")
-    minor = ""
-    for character in rest:
-        if not character.isdecimal():
-            break
-        minor += character
-    return int(major), int(minor or "0")
-
-
-def choose_overlay_method(version: tuple[int, int]) -> OverlayMethod:
-    """The newest way that a kernel of this version has."""
-    return next(m for m in OverlayMethod if version >= _version(m) or m is OverlayMethod.ATTACHED)
-
-
-def choose_tmpfs_ids(version: tuple[int, int]) -> TmpfsIds:
-    """Whether a kernel of this version can idmap a tmpfs."""
-    return TmpfsIds.MAPPED if version >= _version(TmpfsIds.MAPPED) else TmpfsIds.SHIFTED
 
 
 def overlay_options(rootfs: RootFs) -> tuple[tuple[str, str | None], ...]:
@@ -159,11 +128,6 @@ def protect(fd: int, *, read_only: bool, nosuid: bool = True, nodev: bool = True
 def attach(fd: int, path: str) -> None:
     """Attach a detached mount at *path* of the caller's mount namespace, which should be a private one."""
     linux.move_mount(fd, path)
-
-
-def make_mounts_private() -> None:
-    """Cut this mount namespace off: nothing that happens in it reaches the host, nor back."""
-    linux.mount(None, "/", None, linux.MS_REC | linux.MS_PRIVATE)
 
 
 def new_filesystem(
@@ -255,15 +219,11 @@ def _duplicate_attached(fd: int) -> int:
         attach(fd, ATTACH_POINT)
         return (clone_tree(ATTACH_POINT), clone_tree(ATTACH_POINT))
 
-    first, second = _in_private_mount_namespace(clones)
+    first, second = in_private_mount_namespace(clones)
     # The mount behind `fd` went away with that namespace: put a fresh one under the caller's number.
     os.dup2(first, fd, inheritable=False)
     os.close(first)
     return second
-
-
-def _version(method: OverlayMethod | TmpfsIds) -> tuple[int, int]:
-    return kernel_version(method.value)
 
 
 def _kept(opened: ExitStack, fd: int) -> int:
@@ -363,43 +323,7 @@ def _overlay_of_attached(
                 linux.mount("overlay", "m", "overlay", flags, data)
         return (clone_tree("m"),)
 
-    return _in_private_mount_namespace(mount_there)[0]
-
-
-class _Work(Protocol):
-    def __call__(self) -> tuple[int, ...]: ...
-
-
-def _in_private_mount_namespace(work: _Work) -> tuple[int, ...]:
-    """The descriptors that *work* returns from a child with a mount namespace of its own, gone afterwards.
-
-    Raises:
-        OSError: what *work* raised.
-    """
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with ours:
-        child = os.fork()
-        if child == 0:
-            ours.close()
-            try:
-                linux.unshare(linux.CLONE_NEWNS)
-                make_mounts_private()
-                socket.send_fds(theirs, [b"ok"], list(work()))
-            except OSError as error:
-                theirs.send(f"{error.errno or 0} {error.strerror}".encode())
-            finally:
-                os._exit(0)
-        theirs.close()
-        try:
-            message, fds, _, _ = socket.recv_fds(ours, 4096, 8)
-        finally:
-            os.waitpid(child, 0)
-    if message != b"ok":
-        number, _, text = message.decode(errors="replace").partition(" ")
-        raise OSError(int(number or errno.EIO), text or "the mounting process died")
-    for fd in fds:
-        os.set_inheritable(fd, False)
-    return tuple(array.array("i", fds))
+    return in_private_mount_namespace(mount_there)[0]
 
 
 @contextmanager

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from hakobune.runtime import linux
-from hakobune.runtime.cgroup import Cgroup, Cgroups
+from hakobune.runtime.cgroup import Cgroup
+from hakobune.runtime.cgroups import Cgroups
 from hakobune.runtime.container import ContainerError, Event, EventKind, ProgramStatus
 from hakobune.runtime.launch import place_descriptors, spawn
 from hakobune.runtime.listeners import FIRST_DESCRIPTOR, Listeners

@@ -10,7 +10,10 @@ from pathlib import Path
 from threading import Thread
 from typing import TypeVar
 
-from hakobune.runtime.cgroup import Cgroup, Cgroups, Limits, favour_changes
+from hakobune.runtime.cgroup import Cgroup
+from hakobune.runtime.cgroup_limits import Limits
+from hakobune.runtime.cgroup_mounts import favour_changes
+from hakobune.runtime.cgroups import Cgroups
 from hakobune.runtime.guest import guest_network
 from hakobune.runtime.mount import RootFs
 from hakobune.runtime.network import Network

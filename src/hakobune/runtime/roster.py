@@ -16,7 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from hakobune.runtime.adoption import write_spec
-from hakobune.runtime.cgroup import Cgroup, Cgroups
+from hakobune.runtime.cgroup import Cgroup
+from hakobune.runtime.cgroups import Cgroups
 from hakobune.runtime.container import (
     ContainerError,
     ContainerSpec,

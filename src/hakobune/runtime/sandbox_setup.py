@@ -12,8 +12,9 @@ from collections.abc import Callable
 from threading import Lock
 from typing import NoReturn
 
-from hakobune.runtime import linux, mount
+from hakobune.runtime import linux
 from hakobune.runtime.cgroup import Cgroup
+from hakobune.runtime.mount_namespace import make_mounts_private
 from hakobune.runtime.sandbox_init import be_init, forget_signals
 from hakobune.runtime.sandbox_plan import Plan
 
@@ -74,7 +75,7 @@ def _set_up(
         linux.unshare(
             linux.CLONE_NEWNS | linux.CLONE_NEWPID | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS
         )
-        mount.make_mounts_private()
+        make_mounts_private()
         init = os.fork()
         if init == 0:
             be_init(plan, peer)

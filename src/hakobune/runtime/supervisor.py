@@ -24,7 +24,8 @@ from typing import Any
 
 from hakobune.errors import HakoError
 from hakobune.runtime import linux
-from hakobune.runtime.cgroup import Cgroups, enter_clean_view, favour_changes
+from hakobune.runtime.cgroup_mounts import favour_changes
+from hakobune.runtime.cgroups import Cgroups, enter_clean_view
 from hakobune.runtime.container import (
     ContainerError,
     ContainerSpec,

@@ -11,7 +11,7 @@ from hakobune.errors import HakoError
 from hakobune.runtime.adoption import Fate, Found, Record, choose_fate, read_found
 from hakobune.runtime.attendance import Attendance
 from hakobune.runtime.cable import Cable
-from hakobune.runtime.cgroup import Cgroups
+from hakobune.runtime.cgroups import Cgroups
 from hakobune.runtime.crun import Crun
 from hakobune.runtime.departure import Departure
 from hakobune.runtime.held import Held

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from hakobune.runtime.cgroup import Limits, MountPoint, limit_files, parse_mounts
+from hakobune.runtime.cgroup_limits import Limits, limit_files
+from hakobune.runtime.cgroup_mounts import MountPoint, parse_mounts
 
 HYBRID = """31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
 32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,relatime shared:9 - cgroup cgroup rw,cpu,cpuacct

@@ -4,17 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from hakobune.runtime.mount import (
+from hakobune.runtime.mount import RootFs, TmpfsTop, make_top, overlay, overlay_options
+from hakobune.runtime.mount_method import (
     OverlayMethod,
-    RootFs,
     TmpfsIds,
-    TmpfsTop,
     choose_overlay_method,
     choose_tmpfs_ids,
     kernel_version,
-    make_top,
-    overlay,
-    overlay_options,
 )
 
 
