@@ -516,6 +516,35 @@ def test_what_a_stage_gives_unchanged_takes_no_room_again(
     assert (changed.tree / "b/f").read_text() == "changed\n"
 
 
+def test_a_folder_of_several_layers_is_copied_as_it_is_shown(
+    world: Installation, tmp_path: Path
+) -> None:
+    text = (
+        f"FROM {BASE} AS s\n"
+        "RUN mkdir -p /a/one /a/both && echo 1 >/a/one/f && echo 2 >/a/both/f && echo 3 >/a/gone\n"
+        "RUN rm /a/gone && echo 4 >/a/both/g && rm -r /a/one && mkdir /a/one && echo 5 >/a/one/g\n"
+        "RUN mkdir /a/last && echo 6 >/a/last/f\n"
+        f"FROM {BASE}\nCOPY --from=s /a /b\n"
+    )
+    fill(tmp_path, {"Dockerfile": text})
+
+    build(world, tmp_path, "-t", "several")
+
+    with Store(world.home) as store:
+        *_, copied = store.snapshots(image_of(world, "several"))
+    files = {
+        str(path.relative_to(copied.tree)): (path.read_text(), path.stat().st_nlink)
+        for path in copied.tree.rglob("*")
+        if path.is_file()
+    }
+    assert files == {
+        "b/both/f": ("2\n", 1),
+        "b/both/g": ("4\n", 1),
+        "b/last/f": ("6\n", 2),
+        "b/one/g": ("5\n", 2),
+    }
+
+
 def test_a_stage_that_was_only_read_becomes_an_image_without_a_run(
     world: Installation, tmp_path: Path
 ) -> None:

@@ -86,7 +86,7 @@ class Copier(Struct, eq=False):
     now_ns: int | None = None
     upper: str = ""
     _is_new: bool = False  # nothing is in the root but what this copy has put there
-    _shares: bool = False
+    _shares_on: int | None = None  # the file system whose files may be shared
     _inodes: dict[tuple[int, int], str] = field(default_factory=dict)
 
     def copy(self, source: Source, destination: str) -> None:
@@ -122,7 +122,7 @@ class Copier(Struct, eq=False):
                 mode=self.mode,
                 attributes=self.attributes,
                 _is_new=True,
-                _shares=shares,
+                _shares_on=os.fstat(root).st_dev if shares else None,
             )
             copier._copy_entries(source, "")
         finally:
@@ -195,7 +195,7 @@ class Copier(Struct, eq=False):
             self._clear(path)
         mode = entry.status.st_mode
         if stat.S_ISREG(mode):
-            if self._shares and self._share(entry, path):
+            if entry.status.st_dev == self._shares_on and self._share(entry, path):
                 return
             first = self._first_name(entry.status, path)
             if first is None:
@@ -213,7 +213,7 @@ class Copier(Struct, eq=False):
         _set_time(self.root, path, entry.status)
 
     def _share(self, entry: Entry, path: str) -> bool:
-        """Give the source's file another name; not possible from a view, or if it has too many names."""
+        """Give the source's file another name; not possible if it has too many."""
         try:
             os.link(
                 entry.name,
@@ -225,7 +225,8 @@ class Copier(Struct, eq=False):
         except OSError as error:
             if error.errno not in (errno.EXDEV, errno.EMLINK, errno.EPERM):
                 raise
-            self._shares = self._shares and error.errno == errno.EMLINK
+            if error.errno != errno.EMLINK:
+                self._shares_on = None
             return False
         return True
 

@@ -124,14 +124,16 @@ class SourceTree(Struct, frozen=True, eq=False):
             raise SourceMissingError(
                 f"{path} is not there" if status is None else f"{path} is no folder"
             )
-        return Source(name_of(path), True, _Folder(self, self._alone(resolved), exclude, included))
+        return Source(
+            name_of(path), True, _Folder(self, self.alone(resolved) or resolved, exclude, included)
+        )
 
-    def _alone(self, path: str) -> str:
-        """Where one layer alone has the folder *path*; else *path*, to be read through the view."""
+    def alone(self, path: str) -> str | None:
+        """Where one layer alone has the folder *path*, to be read there; `None`: it is to be read through the view."""
         shown = find(self.lowers, path) if self.own and path else None
         if shown is None or len(shown.merged) != 1:
-            return path
-        return shown.path if shown.path.removesuffix(f"/{path}") in self.own else path
+            return None
+        return shown.path if shown.path.removesuffix(f"/{path}") in self.own else None
 
     def _status(self, path: str) -> os.stat_result | None:
         if path and self.ignored is not None and self.ignored(path) and not self._holds_some(path):
@@ -218,11 +220,14 @@ class SourceTree(Struct, frozen=True, eq=False):
 
 
 def _hash(descriptor: int, size: int) -> str:
-    """The SHA-256 of an open file of about *size* bytes."""
+    """The SHA-256 of an open regular file of about *size* bytes."""
     summary = hashlib.sha256()
-    while data := os.read(descriptor, min(size, _PIECE) + 1):
+    piece = min(size, _PIECE) + 1
+    while True:
+        data = os.read(descriptor, piece)
         summary.update(data)
-    return summary.hexdigest()
+        if len(data) < piece:  # its end
+            return summary.hexdigest()
 
 
 class _OneFile(Struct, frozen=True, eq=False):
@@ -250,11 +255,12 @@ class _Folder(Struct, frozen=True, eq=False):
         )
         try:
             yield Entry("", top, ".", os.fstat(top))
-            yield from self._below(top, "")
+            yield from self._below(top, "", merged=not self.path.startswith("/"))
         finally:
             os.close(top)
 
-    def _below(self, folder: int, path: str) -> Iterator[Entry]:
+    def _below(self, folder: int, path: str, *, merged: bool) -> Iterator[Entry]:
+        """What is in a folder; *merged*: it is read through the view, and what is in it may be in one layer alone."""
         with os.scandir(folder) as listing:
             names = sorted(listing, key=lambda entry: entry.name)
         for item in names:
@@ -270,15 +276,17 @@ class _Folder(Struct, frozen=True, eq=False):
                 continue
             if not taken and not self._may_hold_some():
                 continue
-            yield from self._folder_entries(entry, taken)
+            yield from self._folder_entries(entry, taken, merged=merged)
 
-    def _folder_entries(self, entry: Entry, taken: bool) -> Iterator[Entry]:
+    def _folder_entries(self, entry: Entry, taken: bool, *, merged: bool) -> Iterator[Entry]:
         """A folder that is not taken itself comes before the first thing in it that is."""
-        inner = os.open(entry.name, FOLDER_FLAGS, dir_fd=entry.folder)
+        layer = self.tree.alone(self._whole(entry.path)) if merged else None
+        inner = os.open(layer or entry.name, FOLDER_FLAGS, dir_fd=entry.folder)
+        merged = merged and layer is None
         try:
             if taken:
                 yield entry
-            for below in self._below(inner, entry.path):
+            for below in self._below(inner, entry.path, merged=merged):
                 if not taken:
                     yield entry
                     taken = True
@@ -287,13 +295,15 @@ class _Folder(Struct, frozen=True, eq=False):
             os.close(inner)
 
     def _is_taken(self, path: str) -> bool:
-        whole = f"{self.path}/{path}" if self.path else path
         ignored = self.tree.ignored
-        if ignored is not None and ignored(whole):
+        if ignored is not None and ignored(self._whole(path)):
             return False
         if self.exclude is not None and self.exclude(path):
             return False
         return self.included is None or self.included(path)
+
+    def _whole(self, path: str) -> str:
+        return f"{self.path}/{path}" if self.path else path
 
     def _may_hold_some(self) -> bool:
         return self.tree.may_return or self.included is not None or self.exclude is not None
