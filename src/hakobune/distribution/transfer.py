@@ -304,8 +304,8 @@ def _as_pulled(
 def _check_platform(
     image: Image, platform: Platform, reference: Reference, progress: Progress
 ) -> None:
-    """Say that an image that is for one platform only is for another one (docker does)."""
-    if not image.platform.matches(platform):
+    """Say that an image that is for one platform only is for another one (docker does); artifacts are for none."""
+    if str(image.platform) and not image.platform.matches(platform):
         progress.note(
             f"{reference.short} is for {image.platform}, not for {platform}", warning=True
         )
