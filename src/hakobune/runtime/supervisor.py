@@ -14,7 +14,6 @@ import os
 import resource
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -26,14 +25,17 @@ from hakobune.errors import HakoError
 from hakobune.runtime import linux
 from hakobune.runtime.cgroup_mounts import favour_changes
 from hakobune.runtime.cgroups import Cgroups, enter_clean_view
-from hakobune.runtime.container import (
-    ContainerError,
-    ContainerSpec,
-    ContainerStatus,
-    Event,
-)
+from hakobune.runtime.container import ContainerError, Event
 from hakobune.runtime.crun import hierarchies_of, open_runtime
 from hakobune.runtime.dns_forwarder import start_forwarder
+from hakobune.runtime.inheritance import (
+    enter_own_mounts,
+    hand_over,
+    kept_sockets,
+    open_listener,
+    read_inheritance,
+    take_lock,
+)
 from hakobune.runtime.loop import Loop
 from hakobune.runtime.network import Membership, Network
 from hakobune.runtime.pool import BerthPool
@@ -41,19 +43,12 @@ from hakobune.runtime.programs import Programs
 from hakobune.runtime.protocol import VERSION
 from hakobune.runtime.roster import Roster
 from hakobune.runtime.seccomp import compiled_filter
-from hakobune.runtime.server import Call, Server, listen
+from hakobune.runtime.server import Call, Server
+from hakobune.runtime.supervisor_verbs import Verbs
 from hakobune.settings import Settings
-from hakobune.support.locks import try_exclusive
 
 NETWORK_CHECK_S = 30.0
-_MS_SLAVE = 1 << 19
 _MODULE = "hakobune.runtime.supervisor"
-_INHERITED = "HAKO_SUPERVISOR_INHERITED"
-_SOCKET = "socket of "
-
-
-class AlreadyRunningError(HakoError):
-    """Another supervisor serves this `HAKO_HOME`."""
 
 
 class Supervisor:
@@ -62,9 +57,9 @@ class Supervisor:
     def __init__(self, settings: Settings, *, inherited: Mapping[str, int]) -> None:
         self._settings = settings
         settings.run.mkdir(parents=True, exist_ok=True)
-        self._lock = _take_lock(settings, inherited)
+        self._lock = take_lock(settings, inherited)
         self._started_at = time.time()
-        self._host_mounts = _enter_own_mounts(inherited)
+        self._host_mounts = enter_own_mounts(inherited)
         self._loop = Loop()
         self._cgroups = Cgroups.open(settings.installation, also=hierarchies_of(settings.runtime))
         if "host_mounts" not in inherited:
@@ -90,12 +85,18 @@ class Supervisor:
             self._cgroups,
             host_mounts=self._host_mounts,
             tell=self._tell,
-            kept=_kept_sockets(inherited),
+            kept=kept_sockets(inherited),
         )
+        self._verbs = Verbs(self._roster, self._programs)
         self._server: Server | None = None
+        self._own_verbs = {
+            "hello": self._hello,
+            "events": self._subscribe,
+            "upgrade": self._upgrade,
+            "shutdown": self._shutdown,
+        }
         self._ending: list[Call] | None = None
-        self._network_check: int | None = None
-        self._listener = _listener(settings, inherited)
+        self._listener = open_listener(settings, inherited)
 
     def run(self, programs: Mapping[str, Sequence[str]], *, ending: bool = False) -> None:
         """Adopt, start *programs*, serve until told to end; *ending* is told so from the beginning."""
@@ -115,7 +116,7 @@ class Supervisor:
     # verbs
 
     def _handle(self, call: Call) -> None:
-        verb = _VERBS.get(call.request.verb)
+        verb = self._own_verbs.get(call.request.verb) or self._verbs.find(call.request.verb)
         if verb is None:
             raise ContainerError(
                 f"the supervisor knows no verb {call.request.verb!r}", kind="invalid"
@@ -126,7 +127,7 @@ class Supervisor:
                 return
             raise ContainerError("the supervisor is ending", kind="phase")
         try:
-            verb(self, call, dict(call.request.args))
+            verb(call, dict(call.request.args))
         except (KeyError, TypeError, ValueError) as error:
             raise ContainerError(
                 f"cannot understand the request {call.request.verb!r}",
@@ -154,71 +155,6 @@ class Supervisor:
                 "ready_berths": self._pool.ready,
             }
         )
-
-    def _create(self, call: Call, args: dict[str, Any]) -> None:
-        self._roster.create(ContainerSpec.from_json(args["spec"]), _answerer(call))
-
-    def _create_again(self, call: Call, args: dict[str, Any]) -> None:
-        self._roster.create_again(args["id"], _answerer(call))
-
-    def _execute(self, call: Call, args: dict[str, Any]) -> None:
-        self._roster.execute(args["id"], args["process"], _answerer(call))
-
-    def _start(self, call: Call, args: dict[str, Any]) -> None:
-        call.answer(self._roster.start(args["id"]).to_json())
-
-    def _stop(self, call: Call, args: dict[str, Any]) -> None:
-        self._roster.stop(args["id"], float(args.get("timeout_s", 10.0)), _answerer(call))
-
-    def _kill(self, call: Call, args: dict[str, Any]) -> None:
-        self._roster.kill(args["id"], int(args["signal"]))
-        call.answer(None)
-
-    def _remove(self, call: Call, args: dict[str, Any]) -> None:
-        self._roster.remove(
-            args["id"], force=bool(args.get("force", False)), answer=_answerer(call, value=False)
-        )
-
-    def _get(self, call: Call, args: dict[str, Any]) -> None:
-        call.answer(self._roster.get(args["id"]).to_json())
-
-    def _list(self, call: Call, args: dict[str, Any]) -> None:
-        call.answer([s.to_json() for s in self._roster.list(args.get("labels", {}))])
-
-    def _wait(self, call: Call, args: dict[str, Any]) -> None:
-        self._roster.wait(args["id"], _answerer(call))
-
-    def _keep(self, call: Call, args: dict[str, Any]) -> None:
-        status = self._roster.keep(args["id"], forgotten_at_end=bool(args["forgotten_at_end"]))
-        call.answer(status.to_json())
-
-    def _freeze(self, call: Call, args: dict[str, Any]) -> None:
-        call.answer(self._roster.freeze(args["id"]).to_json())
-
-    def _thaw(self, call: Call, args: dict[str, Any]) -> None:
-        call.answer(self._roster.thaw(args["id"]).to_json())
-
-    def _sockets(self, call: Call, args: dict[str, Any]) -> None:
-        call.answer([s.to_json() for s in self._roster.sockets(args["id"])])
-
-    def _start_program(self, call: Call, args: dict[str, Any]) -> None:
-        status = self._programs.start(
-            args["name"],
-            tuple(args["argv"]),
-            args.get("env"),
-            args.get("cwd", "/"),
-            tuple(args.get("listen", ())),
-            lazily=bool(args.get("lazily", False)),
-        )
-        call.answer(status.to_json())
-
-    def _stop_program(self, call: Call, args: dict[str, Any]) -> None:
-        self._programs.stop(
-            args["name"], float(args.get("timeout_s", 10.0)), lambda: call.answer(None)
-        )
-
-    def _list_programs(self, call: Call, args: dict[str, Any]) -> None:
-        call.answer([status.to_json() for status in self._programs.statuses()])
 
     def _subscribe(self, call: Call, args: dict[str, Any]) -> None:
         call.connection.subscribed = True
@@ -333,100 +269,13 @@ class Supervisor:
         self._roster.pause_output()
         assert self._server is not None
         self._server.close()
-        kept = {
-            "listener": self._listener.fileno(),
-            "lock": self._lock,
-            "host_mounts": self._host_mounts,
-        }
-        for name, sockets in self._programs.listeners().items():
-            kept |= {f"{_SOCKET}{name} {address}": fd for address, fd in sockets.items()}
-        for fd in kept.values():
-            os.set_inheritable(fd, True)
-        env = {**os.environ, _INHERITED: json.dumps(kept)}
-        os.execve(sys.executable, [sys.executable, "-I", "-m", _MODULE], env)
-
-
-_Verb = Callable[[Supervisor, Call, dict[str, Any]], None]
-_VERBS: dict[str, _Verb] = {
-    "hello": Supervisor._hello,
-    "create": Supervisor._create,
-    "create_again": Supervisor._create_again,
-    "execute": Supervisor._execute,
-    "start": Supervisor._start,
-    "stop": Supervisor._stop,
-    "kill": Supervisor._kill,
-    "remove": Supervisor._remove,
-    "get": Supervisor._get,
-    "list": Supervisor._list,
-    "wait": Supervisor._wait,
-    "keep": Supervisor._keep,
-    "freeze": Supervisor._freeze,
-    "thaw": Supervisor._thaw,
-    "sockets": Supervisor._sockets,
-    "start_program": Supervisor._start_program,
-    "stop_program": Supervisor._stop_program,
-    "programs": Supervisor._list_programs,
-    "events": Supervisor._subscribe,
-    "upgrade": Supervisor._upgrade,
-    "shutdown": Supervisor._shutdown,
-}
-
-
-def _answerer(
-    call: Call, *, value: bool = True
-) -> Callable[[ContainerStatus | ContainerError], None]:
-    def answer(result: ContainerStatus | ContainerError) -> None:
-        if isinstance(result, ContainerError):
-            call.fail(result)
-        else:
-            call.answer(result.to_json() if value else None)
-
-    return answer
-
-
-def _take_lock(settings: Settings, inherited: Mapping[str, int]) -> int:
-    if "lock" in inherited:
-        return inherited["lock"]
-    lock = try_exclusive(settings.run / "supervisor.lock")
-    if lock is None:
-        raise AlreadyRunningError(
-            f"a supervisor already serves {settings.home}", fix="run `hako serve --stop` first"
+        hand_over(
+            _MODULE,
+            listener=self._listener.fileno(),
+            lock=self._lock,
+            host_mounts=self._host_mounts,
+            sockets=self._programs.listeners(),
         )
-    return lock
-
-
-def _enter_own_mounts(inherited: Mapping[str, int]) -> int:
-    """A mount namespace of our own that still follows the host's; the descriptor leads back to the host's."""
-    if "host_mounts" in inherited:
-        return inherited["host_mounts"]
-    host = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-    linux.unshare(linux.CLONE_NEWNS)
-    linux.mount(None, "/", None, linux.MS_REC | _MS_SLAVE)
-    return host
-
-
-def _listener(settings: Settings, inherited: Mapping[str, int]) -> socket.socket:
-    if "listener" in inherited:
-        return socket.socket(fileno=inherited["listener"])
-    return listen(settings.supervisor_socket)
-
-
-def _kept_sockets(inherited: Mapping[str, int]) -> dict[str, dict[str, int]]:
-    """The programs' listening sockets that an upgrade left us."""
-    kept: dict[str, dict[str, int]] = {}
-    for what, fd in inherited.items():
-        if what.startswith(_SOCKET):
-            name, address = what.removeprefix(_SOCKET).split(" ", 1)
-            kept.setdefault(name, {})[address] = fd
-    return kept
-
-
-def _inherited() -> dict[str, int]:
-    """What an upgrade left us, made private again."""
-    kept: dict[str, int] = json.loads(os.environ.pop(_INHERITED, "{}"))
-    for fd in kept.values():
-        os.set_inheritable(fd, False)
-    return kept
 
 
 def _log(message: str) -> None:
@@ -448,7 +297,7 @@ def main(argv: Sequence[str]) -> int:
     ending = list(argv) == ["--end"]
     programs = {} if ending else dict(item.split("=", 1) for item in argv)
     try:
-        supervisor = Supervisor(settings, inherited=_inherited())
+        supervisor = Supervisor(settings, inherited=read_inheritance())
         supervisor.run({name: json.loads(words) for name, words in programs.items()}, ending=ending)
     except HakoError as error:
         _log(str(error))
