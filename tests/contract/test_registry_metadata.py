@@ -19,9 +19,10 @@ from hakobune.registry.manifest import OCI_INDEX, OCI_MANIFEST, digest_of
 from hakobune.registry.metadata import Metadata, RemoteTag
 from hakobune.registry.quota import set_quota
 from hakobune.registry.repository import Mode, RemoteConfig, Repository, UpstreamPolicy
+from hakobune.registry.retention import forget
 from hakobune.registry.scrub import Scrubber
 from hakobune.registry.sweep import sweep_files, sweep_uploads
-from hakobune.state.audit import read_audit
+from hakobune.state.audit import oldest_act, read_audit
 from hakobune.state.migrate import migrate
 from hakobune.state.sql import DatabaseError, Transaction, open_sql
 from tests.postgresql_cluster import Cluster, running_cluster
@@ -540,6 +541,28 @@ def test_a_quota_is_kept_by_the_project_and_the_repository(run: Run) -> None:
 
         assert (caught.value.code, caught.value.status) == ("DENIED", 403)
         assert (await world.metadata.list_files(other))[0].size == 40
+
+    run(test)
+
+
+def test_what_is_older_than_it_is_to_be_kept_is_forgotten(run: Run) -> None:
+    async def test(world: World) -> None:
+        for layer in (b"1", b"2"):
+            await world.push_image("web", "prod", layers=(layer,))
+        await world.push_image("web", "gone")
+        await world.metadata.delete_tag(world.repository, "web", "gone", ACTOR)
+        world.clock.pass_s(11 * 24 * 3600)
+        kept_since = world.clock()
+        last = await world.push_image("web", "prod", layers=(b"3",))
+
+        done = await forget(world.metadata, days=10)
+
+        assert (done.acts, done.tag_changes) == (5, 3)
+        assert [row.verb for row in await read_audit(world.sql)] == ["manifest.put"]
+        assert await oldest_act(world.sql) == kept_since
+        history = await world.metadata.tag_history(world.repository, "web")
+        assert [change.name for change in history] == ["prod", "prod"]
+        assert history[0].digest == last.digest
 
     run(test)
 
