@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 
+from hakobune.oci.base_layer import write_base_layer
 from hakobune.oci.config import ContainerConfig, History, ImageConfig, RootFs, encode_config
-from hakobune.oci.layer import write_base_layer
 from hakobune.oci.manifest import Image
 from hakobune.oci.merged import Shown, look_up, names_in
 from hakobune.oci.platform import Platform

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from hakobune.oci.base_layer import write_base_layer
 from hakobune.oci.config import ContainerConfig, ImageConfig, RootFs
-from hakobune.oci.layer import write_base_layer
 from hakobune.oci.platform import Platform
 from hakobune.oci.reference import Reference
 from hakobune.oci.store import Store
@@ -240,6 +240,7 @@ def test_a_folder_by_name_is_read_by_copy_mounts_and_from(
             "lib/sub/b": "B\n",
             "lib/left-out": "no\n",
             "lib/.dockerignore": "left-out\n",
+            "lib/Dockerfile.dockerignore": "a\n",
         },
     )
 
@@ -251,7 +252,11 @@ def test_a_folder_by_name_is_read_by_copy_mounts_and_from(
 
     assert first.returncode == 0, first.stderr
     shown = said(world, "named", "sh", "-c", "cat /lib-of/a /lib-of/b /mounted /bare")
-    assert shown.splitlines() == ["A", "B", "A", ".dockerignore", "a", "sub", "B"]
+    assert shown.splitlines() == [
+        *("A", "B", "A"),
+        *(".dockerignore", "Dockerfile.dockerignore", "a", "sub"),
+        "B",
+    ]
     assert "DONE" not in again.stderr
     assert "DONE" in changed.stderr
     assert "Dockerfile:" in without.stderr

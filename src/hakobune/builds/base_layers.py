@@ -12,7 +12,8 @@ from hakobune.builds.build_tree import make_build_tree
 from hakobune.builds.package_lock import Package, PackageLock
 from hakobune.builds.run_tree import make_run_tree
 from hakobune.builds.tiny_tree import make_tiny_tree
-from hakobune.oci.layer import Layer, write_base_layer
+from hakobune.oci.base_layer import write_base_layer
+from hakobune.oci.layer import Layer
 from hakobune.oci.store import Store
 from hakobune.progress import Progress
 

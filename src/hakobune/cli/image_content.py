@@ -154,7 +154,7 @@ def _write_file(store: Store, image: Image, output: Path) -> None:
 
 def _write(store: Store, image: Image, out: IO[bytes]) -> None:
     """Mount the layers as a container would see them, and read that."""
-    from hakobune.oci.layer import write_tree
+    from hakobune.oci.base_layer import write_tree
     from hakobune.runtime.mount import RootFs, TmpfsTop, overlay
 
     snapshots, hold = store.hold_image(image)

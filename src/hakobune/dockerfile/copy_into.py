@@ -16,6 +16,7 @@ from posixpath import basename, dirname, normpath
 from msgspec import Struct, field
 
 from hakobune.errors import HakoError
+from hakobune.oci.merged import is_image_xattr
 
 DIRECTORY_MODE = 0o755
 _LINKS = 40  # as many as the kernel follows (path_resolution(7))
@@ -288,7 +289,7 @@ class Copier(Struct, eq=False):
     def _copy_xattrs(self, source: int, path: str) -> None:
         if not self.attributes:
             return
-        names = [name for name in os.listxattr(source) if is_copied(name)]
+        names = [name for name in os.listxattr(source) if is_image_xattr(name)]
         if not names:
             return
         target = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=self.root)
@@ -341,11 +342,6 @@ def copy_bytes(source: int, target: int, size: int) -> None:
     done = 0
     while sent := os.sendfile(target, source, done, 1 << 30):
         done += sent
-
-
-def is_copied(name: str) -> bool:
-    """Whether an extended attribute belongs to what a file is, not to where it lies."""
-    return name == "security.capability" or (name.startswith("user.") and ".overlay." not in name)
 
 
 def _status(root: int, path: str) -> os.stat_result | None:

@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator, Sequence
 
 from msgspec import Struct
 
-from hakobune.dockerfile.copy_into import Entry, Source, is_copied, name_of, resolve_inside
+from hakobune.dockerfile.copy_into import Entry, Source, name_of, resolve_inside
 from hakobune.dockerfile.file_digests import FileDigests
 from hakobune.dockerfile.patterns import glob_matcher, has_wildcards
 from hakobune.errors import HakoError
-from hakobune.oci.merged import find, is_whiteout
+from hakobune.oci.merged import find, is_image_xattr, is_whiteout
 from hakobune.oci.tree_walk import FOLDER_FLAGS
 
 Matches = Callable[[str], bool]
@@ -210,7 +210,7 @@ class SourceTree(Struct, frozen=True, eq=False):
         try:
             content = _hash(descriptor, entry.status.st_size)
             if self.owners:
-                for name in sorted(filter(is_copied, os.listxattr(descriptor))):
+                for name in sorted(filter(is_image_xattr, os.listxattr(descriptor))):
                     content += f"\0{name}={os.getxattr(descriptor, name).hex()}"
         finally:
             os.close(descriptor)

@@ -200,7 +200,7 @@ class StageLayers:
     ) -> None:
         from shutil import rmtree
 
-        from hakobune.oci.layer import digest_base_layer, write_base_layer
+        from hakobune.oci.base_layer import digest_base_layer, write_base_layer
 
         assert layer.tree is not None
         blob = None
@@ -226,7 +226,7 @@ class StageLayers:
 
     def _complete(self, layer: StepLayer, completed: Written) -> None:
         """Make the blob of a layer that has only a snapshot."""
-        from hakobune.oci.layer import write_base_layer
+        from hakobune.oci.base_layer import write_base_layer
 
         self._unpack([layer])
         assert layer.snapshot is not None

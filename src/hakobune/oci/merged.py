@@ -57,6 +57,11 @@ def overlay_xattr(path: str, name: str) -> bytes | None:
     return None
 
 
+def is_image_xattr(name: str) -> bool:
+    """Whether an attribute belongs to an image: file capabilities and `user.*`, never an overlay's own."""
+    return name == "security.capability" or (name.startswith("user.") and ".overlay." not in name)
+
+
 def look_up(directories: Sequence[str], name: str) -> Shown | None:
     """What merged *directories* (uppermost first) show under *name*; `None` if nothing."""
     first: tuple[str, os.stat_result] | None = None

@@ -6,6 +6,7 @@ them. POSIX.1-2001 (pax) defines the format; where it leaves a choice, Go's is t
 
 from __future__ import annotations
 
+import stat
 import zlib
 from collections.abc import Callable, Mapping
 from enum import Enum
@@ -33,6 +34,15 @@ class EntryType(bytes, Enum):
     BLOCK_DEVICE = b"4"
     DIRECTORY = b"5"
     FIFO = b"6"
+
+
+# What is neither file nor folder, by `stat.S_IFMT`.
+SPECIAL_TYPES: Final = {
+    stat.S_IFLNK: EntryType.SYMLINK,
+    stat.S_IFCHR: EntryType.CHARACTER_DEVICE,
+    stat.S_IFBLK: EntryType.BLOCK_DEVICE,
+    stat.S_IFIFO: EntryType.FIFO,
+}
 
 
 def encode_header(

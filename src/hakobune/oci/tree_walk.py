@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -121,3 +122,15 @@ def open_file(name: str, folder: int) -> int:
         return os.open(name, _FILE_FLAGS | os.O_NOATIME, dir_fd=folder)
     except PermissionError:
         return os.open(name, _FILE_FLAGS, dir_fd=folder)
+
+
+def link_target(folder: int, name: str, kind: int) -> bytes:
+    """Where a symbolic link leads; empty for other kinds (`stat.S_IFMT`)."""
+    return os.fsencode(os.readlink(name, dir_fd=folder)) if kind == stat.S_IFLNK else b""
+
+
+def device(status: os.stat_result) -> tuple[int, int]:
+    """Major and minor number of a device; zeros for what is none."""
+    if stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode):
+        return os.major(status.st_rdev), os.minor(status.st_rdev)
+    return 0, 0

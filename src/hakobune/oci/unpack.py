@@ -15,9 +15,11 @@ from typing import Final
 
 import msgspec
 
+from hakobune.oci.base_layer import OPAQUE_WHITEOUT, WHITEOUT_PREFIX
 from hakobune.oci.digest import Digest
 from hakobune.oci.inflate import ByteSource, TarBytes, UnpackError
-from hakobune.oci.layer import NORMALIZED_MTIME, OPAQUE_WHITEOUT, WHITEOUT_PREFIX, is_image_xattr
+from hakobune.oci.layer import NORMALIZED_MTIME
+from hakobune.oci.merged import is_image_xattr
 from hakobune.oci.rooted import FOLDER_FLAGS, RootedFolders, RootedPath, is_whiteout, shown
 from hakobune.oci.tar_header import BLOCK, EntryType
 from hakobune.oci.tar_read import Entry, read_entries

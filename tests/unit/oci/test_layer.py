@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from hakobune.oci import deflate, tar_stream
+from hakobune.oci.base_layer import write_base_layer
 from hakobune.oci.descriptor import LAYER_GZIP
 from hakobune.oci.layer import (
     Directory,
@@ -24,7 +25,6 @@ from hakobune.oci.layer import (
     Slice,
     Symlink,
     Tree,
-    write_base_layer,
     write_layer,
 )
 from tests.memory_blob import MemoryBlob

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from hakobune.oci.base_layer import write_base_layer
 from hakobune.oci.digest import Digest
 from hakobune.oci.inflate import UnpackError
-from hakobune.oci.layer import Directory, File, write_base_layer
+from hakobune.oci.layer import Directory, File
 from hakobune.oci.snapshot import SnapshotGoneError, chain_ids
 from hakobune.oci.store import Store
 from tests.image_maker import a_layer, an_image, files_below

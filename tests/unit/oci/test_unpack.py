@@ -15,7 +15,8 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hakobune.oci.layer import Owner, Tree, write_base_layer, write_layer
+from hakobune.oci.base_layer import write_base_layer
+from hakobune.oci.layer import Owner, Tree, write_layer
 from hakobune.oci.unpack import Limits, Unpacked, UnpackError, unpack_layer
 from tests.memory_blob import MemoryBlob
 
