@@ -217,9 +217,7 @@ def test_the_keeper_forgets_what_is_older_than_it_is_to_be_kept(alone: Alone) ->
 
     begins = "the audit trail: it has not begun; what is older than 30 days goes"
     wait_until(lambda: begins in alone.hako("audit").stderr, what="the keeper's first round")
-    history = alone.hako(
-        "artifacts", "docker", "tags", "history", "localhost:8080/hako/apps/web:1"
-    ).stdout.splitlines()
+    history = alone.hako("artifacts", "docker", "tags", "history", name).stdout.splitlines()
     assert len(history) == 2, "what the tag is stays"
 
 

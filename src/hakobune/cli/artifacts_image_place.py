@@ -5,6 +5,7 @@ from __future__ import annotations
 from hakobune.cli.artifacts_client import ArtifactsClient
 from hakobune.cli.artifacts_names import ImagePath, package_name, parse_image_path
 from hakobune.cli.main import Context
+from hakobune.distribution.own_registry import known_hosts
 from hakobune.errors import UsageError
 
 
@@ -13,7 +14,7 @@ class ImagePlace:
 
     def __init__(self, context: Context, text: str) -> None:
         self.client = ArtifactsClient(context)
-        self.path: ImagePath = parse_image_path(text, hosts=context.settings.registry_hosts)
+        self.path: ImagePath = parse_image_path(text, hosts=known_hosts(context.settings))
         self.repository = self.client.find_repository(self.path.project, self.path.repository)
 
     @property

@@ -94,6 +94,12 @@ def note_address(settings: Settings) -> None:
         write_atomically(_address_file(settings), f"{host} {port}\n".encode())
 
 
+def known_hosts(settings: Settings) -> tuple[str, ...]:
+    """The registries in image names that mean this installation's; first where it was told by a flag to listen."""
+    noted = (f"{name}:{port}" for host, port in _noted(settings) for name in _names_of(host))
+    return tuple(dict.fromkeys((*noted, *settings.registry_hosts)))
+
+
 def _noted(settings: Settings) -> Iterator[tuple[str, int]]:
     with contextlib.suppress(OSError, ValueError):
         host, port = _address_file(settings).read_text().split()
