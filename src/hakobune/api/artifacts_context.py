@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from starlette.requests import Request
 
-from hakobune.api.artifacts_listing import ListRequest, parameter, read_list_request
+from hakobune.api.artifacts_filter import Record
+from hakobune.api.artifacts_listing import ListRequest, parameter, read_list_request, read_page
 from hakobune.api.artifacts_names import RepositoryName, location_name
 from hakobune.iam.principal import Principal
 from hakobune.iam.secret_box import SecretBox
@@ -24,6 +25,8 @@ from hakobune.registry.secret_store import SecretStore
 from hakobune.serving.errors import InvalidArgumentError, NotFoundError
 
 JsonObject = dict[str, Any]
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 PROTO = "type.googleapis.com/google.devtools.artifactregistry.v1."
 MAX_BODY = 4 << 20
 EMPTY: Mapping[str, Any] = {"@type": "type.googleapis.com/google.protobuf.Empty"}
@@ -148,3 +151,40 @@ async def read_body(request: Request) -> JsonObject:
 def listing(kind: str, items: list[JsonObject], token: str) -> JsonObject:
     """The answer of a list method."""
     return {**({kind: items} if items else {}), **({"nextPageToken": token} if token else {})}
+
+
+class Fetch(Protocol[T_co]):
+    """Reads the next rows after a key ("" for the first), at most so many; `Metadata.list_…` with its first arguments given."""
+
+    def __call__(self, *, after: str, limit: int) -> Awaitable[Sequence[T_co]]: ...
+
+
+async def list_rows(
+    call: Call,
+    kind: str,
+    fetch: Fetch[T],
+    *,
+    key: Callable[[T], str],
+    document: Callable[[T], JsonObject],
+    record: Callable[[T], Record] | None = None,
+    filters: Collection[str],
+    orders: Collection[str],
+) -> JsonObject:
+    """The answer of a list method over rows of the database.
+
+    Args:
+        document: a row as it is shown.
+        record: a row as filters and orders see it; by default as it is shown.
+
+    Raises:
+        InvalidArgumentError: filter, order or token cannot be understood.
+    """
+    page = await read_page(
+        lambda after, limit: fetch(after=after, limit=limit),
+        call.list_request,
+        key=key,
+        record=record or document,
+        filters=filters,
+        orders=orders,
+    )
+    return listing(kind, [document(row) for row in page.items], page.next_token)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from hakobune.api.artifacts_context import EMPTY, Call, JsonObject, Registry, listing
+from functools import partial
+
+from hakobune.api.artifacts_context import EMPTY, Call, JsonObject, Registry, list_rows
 from hakobune.api.artifacts_documents import File
-from hakobune.api.artifacts_listing import read_page
 from hakobune.api.artifacts_mask import apply_mask
 from hakobune.api.artifacts_names import image_of, split_image
 from hakobune.api.artifacts_packages import living
@@ -29,15 +30,15 @@ class Images:
         def document(row: rows.Version) -> JsonObject:
             return write_document(image_document(name, row, registry_host=self._registry.host))
 
-        page = await read_page(
-            lambda after, limit: self._registry.metadata.list_versions(stored, after=after, limit=limit),
-            call.list_request,
+        return await list_rows(
+            call,
+            "dockerImages",
+            partial(self._registry.metadata.list_versions, stored),
             key=lambda row: row.key,
-            record=document,
+            document=document,
             filters=("name",),
             orders=("uploadTime", "updateTime", "buildTime", "imageSizeBytes", "mediaType"),
-        )  # fmt: skip
-        return listing("dockerImages", [document(row) for row in page.items], page.next_token)
+        )
 
     async def get(self, call: Call) -> JsonObject:
         name = call.repository
@@ -73,15 +74,16 @@ class Files:
             packages = [name.package(image) for image, _ in owners.get(row.digest, ())]
             return {**document(row), "owner": [*every, *packages]}
 
-        page = await read_page(
-            lambda after, limit: self._registry.metadata.list_files(stored, after=after, limit=limit),
-            call.list_request,
+        return await list_rows(
+            call,
+            "files",
+            partial(self._registry.metadata.list_files, stored),
             key=lambda row: row.digest,
+            document=document,
             record=record,
             filters=("name", "owner", "annotations"),
             orders=("createTime", "updateTime", "sizeBytes"),
-        )  # fmt: skip
-        return listing("files", [document(row) for row in page.items], page.next_token)
+        )
 
     async def get(self, call: Call) -> JsonObject:
         stored = await self._registry.repository(call.repository)

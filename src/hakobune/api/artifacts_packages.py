@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
-from hakobune.api.artifacts_context import EMPTY, PROTO, Call, JsonObject, Registry, listing
+from hakobune.api.artifacts_context import EMPTY, PROTO, Call, JsonObject, Registry, list_rows
 from hakobune.api.artifacts_documents import Package, Version
-from hakobune.api.artifacts_listing import read_page
 from hakobune.api.artifacts_mask import apply_mask
 from hakobune.api.artifacts_names import RepositoryName, escape_id, image_of
 from hakobune.api.artifacts_views import package_document, version_document
@@ -39,15 +39,15 @@ class Packages:
             of = annotations(package_resource(row.image), row.created_at)
             return write_document(package_document(name, row, of))
 
-        page = await read_page(
-            lambda after, limit: self._registry.metadata.list_packages(stored, after=after, limit=limit),
-            call.list_request,
+        return await list_rows(
+            call,
+            "packages",
+            partial(self._registry.metadata.list_packages, stored),
             key=lambda row: row.image,
-            record=document,
+            document=document,
             filters=("name", "annotations"),
             orders=("createTime", "updateTime"),
-        )  # fmt: skip
-        return listing("packages", [document(row) for row in page.items], page.next_token)
+        )
 
     async def get(self, call: Call) -> JsonObject:
         stored = await self._registry.repository(call.repository)
@@ -88,10 +88,8 @@ class Versions:
         self._registry = registry
 
     async def list(self, call: Call) -> JsonObject:
-        name, image = call.repository, image_of(call.ids["package"])
-        stored = await self._registry.repository(name)
-        if not await self._registry.metadata.has_image(stored, image):
-            raise package_unknown(name, image)
+        name = call.repository
+        stored, image = await package_of(self._registry, call)
         prefix = package_resource(image) + "/"
         annotations = living(await self._registry.store.all_annotations(stored.id, prefix))
         full = call.parameter("view") in FULL
@@ -100,15 +98,15 @@ class Versions:
             of = annotations(version_resource(row.image, row.digest), row.created_at)
             return write_document(version_document(name, row, of, full=full))
 
-        page = await read_page(
-            lambda after, limit: self._registry.metadata.list_versions(stored, image, after=after, limit=limit),
-            call.list_request,
+        return await list_rows(
+            call,
+            "versions",
+            partial(self._registry.metadata.list_versions, stored, image),
             key=lambda row: row.key,
-            record=document,
+            document=document,
             filters=("name", "annotations"),
             orders=("createTime", "updateTime"),
-        )  # fmt: skip
-        return listing("versions", [document(row) for row in page.items], page.next_token)
+        )
 
     async def get(self, call: Call) -> JsonObject:
         stored = await self._registry.repository(call.repository)
@@ -176,6 +174,18 @@ class Versions:
         resource = version_resource(image, digest)
         of = await self._registry.store.annotations(stored.id, resource, since=row.created_at)
         return version_document(call.repository, row, of, full=full)
+
+
+async def package_of(registry: Registry, call: Call) -> tuple[Repository, str]:
+    """The repository and the image that a call names.
+
+    Raises:
+        NotFoundError: one of them is not there.
+    """
+    stored, image = await registry.repository(call.repository), image_of(call.ids["package"])
+    if not await registry.metadata.has_image(stored, image):
+        raise package_unknown(call.repository, image)
+    return stored, image
 
 
 def living(found: Found) -> Callable[[str, int], Mapping[str, str]]:

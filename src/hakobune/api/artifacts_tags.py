@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from hakobune.api.artifacts_context import Call, JsonObject, Registry, listing
+from functools import partial
+
+from hakobune.api.artifacts_context import Call, JsonObject, Registry, list_rows, listing
 from hakobune.api.artifacts_documents import Tag
-from hakobune.api.artifacts_listing import read_page
 from hakobune.api.artifacts_mask import apply_mask
 from hakobune.api.artifacts_names import image_of
-from hakobune.api.artifacts_packages import package_unknown
+from hakobune.api.artifacts_packages import package_of, package_unknown
 from hakobune.api.artifacts_repository import timestamp
 from hakobune.api.artifacts_views import tag_document
 from hakobune.registry import metadata_packages as rows
@@ -29,23 +30,16 @@ class Tags:
         self._registry = registry
 
     async def list(self, call: Call) -> JsonObject:
-        name, image = call.repository, image_of(call.ids["package"])
-        stored = await self._registry.repository(name)
-        if not await self._registry.metadata.has_image(stored, image):
-            raise package_unknown(name, image)
-
-        def document(row: rows.Tag) -> JsonObject:
-            return write_document(tag_document(name, row))
-
-        page = await read_page(
-            lambda after, limit: self._registry.metadata.list_tag_rows(stored, image, after=after, limit=limit),
-            call.list_request,
+        stored, image = await package_of(self._registry, call)
+        return await list_rows(
+            call,
+            "tags",
+            partial(self._registry.metadata.list_tag_rows, stored, image),
             key=lambda row: row.name,
-            record=document,
+            document=lambda row: write_document(tag_document(call.repository, row)),
             filters=("name", "version"),
             orders=("version",),
-        )  # fmt: skip
-        return listing("tags", [document(row) for row in page.items], page.next_token)
+        )
 
     async def get(self, call: Call) -> JsonObject:
         stored = await self._registry.repository(call.repository)
