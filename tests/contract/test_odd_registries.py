@@ -254,6 +254,46 @@ def test_a_token_server_that_gives_no_token_for_two_repositories_costs_the_mount
 # Redirects and locations
 
 
+def test_a_registry_that_redirects_to_another_gets_its_images_with_a_token_of_that_one(
+    store: Store, registry: HostileRegistry, tmp_path: Path
+) -> None:
+    """As lscr.io and ghcr.io. Neither password nor token of the one gets to the other, nor what is known of the other."""
+    with hostile_registry() as other:
+        add_image(other, layers=2)
+        with_tokens(other, (f"theirs{n}" for n in range(9)))
+
+        def redirect(handler: Handler) -> bool:
+            if not needs_basic(handler):
+                handler.reply(307, Location=f"http://{other.host}{handler.path}")
+            return True
+
+        for method in ("GET", "HEAD"):
+            registry.fail(method, "^/v2/.", redirect)
+        auths = {registry.host: f"ci:{SECRET}", other.host: f"me:{SECRET}"}
+
+        assert_whole(store, get(store, registry, access(tmp_path, auths=auths)))
+
+    given = {seen.headers.get("authorization", "") for seen in other.seen}
+    assert given <= {"", "Bearer theirs0"}
+    assert not any("theirs" in seen.headers.get("authorization", "") for seen in registry.seen)
+
+
+def test_a_registry_that_is_redirected_to_and_lets_nobody_in_is_named(
+    store: Store, registry: HostileRegistry, tmp_path: Path
+) -> None:
+    with hostile_registry() as other:
+        for method in ("GET", "HEAD"):
+            registry.fail(method, "^/v2/.", status(307, Location=f"http://{other.host}/v2/x"))
+            other.fail(method, ".*", needs_basic)
+        auths = {registry.host: f"ci:{SECRET}", other.host: f"me:{SECRET}"}
+
+        with pytest.raises(RegistryError) as error:
+            get(store, registry, access(tmp_path, auths=auths))
+
+        assert error.value.why.startswith(f"{other.host} does not accept nobody in particular")
+        assert not any("authorization" in seen.headers for seen in other.seen)
+
+
 @pytest.mark.parametrize("method", ["POST", "PATCH", "PUT"])
 def test_an_upload_that_is_sent_elsewhere_goes_there_whole_and_without_credentials(
     store: Store, registry: HostileRegistry, pulled: Image, tmp_path: Path, method: str

@@ -12,6 +12,12 @@ def origin_of(url: str) -> tuple[str, str, int]:
     return parts.scheme, (parts.hostname or "").lower(), port
 
 
+def base_of(url: str) -> str:
+    """`https://HOST[:PORT]` of that URL."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
 def why_not_followed(url: str, target: str, *, insecure: bool) -> str:
     """Why a redirect is not followed; empty if it is (pure)."""
     scheme = urlsplit(target).scheme

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Final
 from urllib.parse import urljoin, urlsplit
@@ -14,13 +15,14 @@ from hakobune.distribution.access import Access
 from hakobune.distribution.auth import Authorizer
 from hakobune.distribution.challenge import parse_challenges
 from hakobune.distribution.connections import TRANSPORT_ERRORS, Answer, Connections
+from hakobune.distribution.credentials import ANONYMOUS
 from hakobune.distribution.errors import NoAnswerError, RegistryError, describe_answer, no_answer
 from hakobune.distribution.patience import (
     WORTH_ANOTHER_TRY,
     parse_retry_after,
     wait_s,
 )
-from hakobune.distribution.redirect import origin_of, why_not_followed
+from hakobune.distribution.redirect import base_of, origin_of, why_not_followed
 from hakobune.distribution.registries import Endpoint
 
 _MOST_REDIRECTS: Final = 6
@@ -67,6 +69,8 @@ class Session:
             head_s=access.head_s,
         )
         self._authorizer = Authorizer()
+        # For hosts that registries redirect to: anonymous, since our credentials there are not theirs to use.
+        self._elsewhere = Authorizer()
         self._bases: dict[str, str] = {}
         self._bases_lock = threading.Lock()
 
@@ -155,7 +159,9 @@ class Session:
     def _refusal(
         self, request: Request, endpoint: Endpoint, answer: Answer, asked: float | None
     ) -> RegistryError:
-        credentials = self.access.credentials.find(endpoint.host, endpoint.repository)
+        credentials = ANONYMOUS
+        if urlsplit(answer.url).netloc == endpoint.host:
+            credentials = self.access.credentials.find(endpoint.host, endpoint.repository)
         return describe_answer(
             request.what,
             host=urlsplit(answer.url).netloc,
@@ -166,28 +172,65 @@ class Session:
         )
 
     def _authorized(self, request: Request, endpoint: Endpoint) -> Answer:
-        """Send it, and once more if a 401 can be answered."""
+        """Send it, and once more for each registry on the way whose 401 can be answered."""
         first = self._first_contact(request, endpoint)
         base = self.base(endpoint, request.what)
         known = self._authorizer.header(base, request.scopes)
         answer = first or self._followed(request, endpoint, base, known)
-        if request.anonymous or answer.status != 401 or origin_of(answer.url) != origin_of(base):
-            return answer
-        with answer:
-            header = self._authorizer.answer(
-                parse_challenges(answer.header_values("www-authenticate")),
-                base=base,
-                scopes=request.scopes,
-                refused=known,
-                credentials=self.access.credentials.find(endpoint.host, endpoint.repository),
-                send=lambda method, url, headers, body: self._ask_for_token(
-                    endpoint, request.what, method, url, headers, body
-                ),
-                what=request.what,
-            )
-            if not header:
-                raise self._refusal(request, endpoint, answer, None)
-        return self._followed(request, endpoint, base, header)
+        asked: set[str] = set()
+        while answer.status == 401 and not request.anonymous:
+            there = base_of(answer.url)
+            if there in asked:
+                break
+            asked.add(there)
+            with answer:
+                if origin_of(there) == origin_of(base):
+                    known = self._be_let_in(request, endpoint, answer, base, known)
+                else:
+                    self._be_let_in_elsewhere(request, endpoint, answer, there)
+            answer = self._followed(request, endpoint, base, known)
+        return answer
+
+    def _be_let_in(
+        self, request: Request, endpoint: Endpoint, answer: Answer, base: str, refused: str
+    ) -> str:
+        """The `Authorization` that answers the 401 of our registry.
+
+        Raises:
+            RegistryError: there is none.
+        """
+        header = self._authorizer.answer(
+            parse_challenges(answer.header_values("www-authenticate")),
+            base=base,
+            scopes=request.scopes,
+            refused=refused,
+            credentials=self.access.credentials.find(endpoint.host, endpoint.repository),
+            send=partial(self._ask_for_token, endpoint, request.what),
+            what=request.what,
+        )
+        if not header:
+            raise self._refusal(request, endpoint, answer, None)
+        return header
+
+    def _be_let_in_elsewhere(
+        self, request: Request, endpoint: Endpoint, answer: Answer, there: str
+    ) -> None:
+        """Get a token of a registry that ours redirects to and that wants one (lscr.io's images lie at ghcr.io).
+
+        Raises:
+            RegistryError: it gives none to strangers.
+        """
+        header = self._elsewhere.answer(
+            parse_challenges(answer.header_values("www-authenticate")),
+            base=there,
+            scopes=(),
+            refused=self._elsewhere.header(there, ()),
+            credentials=ANONYMOUS,
+            send=partial(self._ask_for_token, endpoint, request.what),
+            what=request.what,
+        )
+        if not header:
+            raise self._refusal(request, endpoint, answer, None)
 
     def _first_contact(self, request: Request, endpoint: Endpoint) -> Answer | None:
         """On loopback, ask in plain HTTP at once: an answer that makes sense saves the question how it is spoken to."""
@@ -250,8 +293,9 @@ class Session:
         for _ in range(_MOST_REDIRECTS):
             headers = dict(request.headers)
             # Never across hosts: object stores refuse it, and others would keep it.
-            if authorization and origin_of(url) == origin_of(base):
-                headers["Authorization"] = authorization
+            own = origin_of(url) == origin_of(base)
+            if known := authorization if own else self._elsewhere.header(base_of(url), ()):
+                headers["Authorization"] = known
             body = request.body() if request.body is not None and method == request.method else None
             answer = self._send_once(request, endpoint, url, headers, body, method=method)
             location = answer.headers.get("location")
