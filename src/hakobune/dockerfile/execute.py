@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -29,6 +31,7 @@ from hakobune.dockerfile.step import Step, take
 from hakobune.dockerfile.step_layers import StepLayer, Top
 from hakobune.dockerfile.substitute import substitute
 from hakobune.dockerfile.workshop import Workshop
+from hakobune.support.room import has_room, how_to_make_room, is_full
 
 _WITH_BANNER = (Run, Copy, Add, Workdir)
 
@@ -59,7 +62,13 @@ def execute_stage(
     number = 1
     for instruction in planned.stage.instructions:
         number += isinstance(instruction, _WITH_BANNER)
-        _execute(workshop, stage, instruction, globals_, place=f"{number}/{steps}")
+        try:
+            _execute(workshop, stage, instruction, globals_, place=f"{number}/{steps}")
+        except OSError as error:
+            explained = no_room(error, instruction, workshop.store.home)
+            if explained is None:
+                raise
+            raise explained from error
     workshop.rooms.leave(stage.label)
 
 
@@ -69,6 +78,23 @@ def _expect_room(workshop: Workshop, stage: StageState, planned: PlannedStage) -
         workshop.rooms.expect(stage.label, network=workshop.has_network(first))
         if workshop.request.no_cache:
             workshop.rooms.prepare(stage.label)
+
+
+def no_room(error: OSError, instruction: Instruction, home: Path) -> DockerfileError | None:
+    """The error for a step that found no room on the disk of *home*; `None` for every other.
+
+    An overlay that cannot make its own folders there is read-only, without a word.
+    """
+    if not (is_full(error) or (error.errno == errno.EROFS and not has_room(home))):
+        return None
+    at = instruction.at
+    return DockerfileError(
+        f"{instruction.text}: there is no room for what it writes",
+        file=at.file,
+        line=at.line,
+        why=f"no space is left on the disk of {home}",
+        fix=how_to_make_room(home),
+    )
 
 
 def _execute(

@@ -22,6 +22,7 @@ from hakobune.dockerfile.step import Step, image_variables
 from hakobune.dockerfile.step_layers import StepLayer, Top
 from hakobune.dockerfile.workshop import CancelledError, Workshop
 from hakobune.errors import HakoError
+from hakobune.support.room import has_room, how_to_make_room, says_full
 
 if TYPE_CHECKING:
     from hakobune.dockerfile.run_mounts import Given
@@ -267,7 +268,10 @@ def _execute(
         if workshop.cancelled.is_set():
             raise CancelledError
         last = tuple(report.last)
-        raise StepFailedError(command.instruction, code, last, _hint(command, code, last, sandbox))
+        fix = _hint(command, code, last, sandbox)
+        if any(map(says_full, last)) and not has_room(workshop.store.home):
+            fix = how_to_make_room(workshop.store.home)
+        raise StepFailedError(command.instruction, code, last, fix)
     sandbox.kill_processes()
     sandbox.remove_stubs()
 
