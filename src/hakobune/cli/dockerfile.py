@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from hakobune.cli.assignments import parse_pairs, parse_variables
 from hakobune.cli.build_input_options import add_build_inputs
@@ -150,7 +151,7 @@ def open_request(
     with (
         git_environment(context.env, agents.get("default"), secrets) as env,
         open_build_context(
-            where, file, home=home, stdin=sys.stdin.buffer, env=env, args=args, tell=tell
+            where, file, home=home, stdin=_stdin(), env=env, args=args, tell=tell
         ) as place,
     ):
         yield replace(
@@ -201,7 +202,11 @@ def _build(arguments: argparse.Namespace, context: Context) -> int:
         try:
             Path(arguments.iidfile).write_text(digest)
         except OSError as error:
-            raise HakoError(f"cannot write {arguments.iidfile}", why=str(error)) from error
+            raise HakoError(
+                f"cannot write {arguments.iidfile}",
+                why=error.strerror or str(error),
+                fix="--iidfile FILE, in a folder that is there; the image is built",
+            ) from error
     name = f"{request.names[0].short}@" if request.names else ""
     print(f"{name}{digest}", file=context.out)
     return 0
@@ -230,8 +235,11 @@ def _build_several(
 
 
 def _timestamp(text: str | None) -> int | None:
-    if text is None:
-        return None
-    if not text.isdecimal():
-        raise UsageError(f"{text!r} is no time", why="--timestamp takes seconds since 1970")
-    return int(text)
+    from hakobune.dockerfile.request import parse_epoch
+
+    return None if text is None else parse_epoch(text, "--timestamp ")
+
+
+def _stdin() -> BinaryIO:
+    """Also where it was closed."""
+    return sys.stdin.buffer if sys.stdin is not None else io.BytesIO()

@@ -38,6 +38,7 @@ _SAFE = (
     ("gc.auto", "0"),
     ("maintenance.auto", "false"),
 )
+_EACH_TIME = ("Please make sure you have the correct access rights", "and the repository exists.")
 _HASH = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
@@ -73,7 +74,7 @@ def check_out(source: GitSource, folder: Path, env: Mapping[str, str]) -> Checko
     commit = source.ref if source.is_commit else _look_up(git, source)
     if source.commit and not commit.startswith(source.commit):
         raise GitError(
-            f"{source.remote}#{source.ref} is not the expected commit",
+            f"{source.remote}{'#' * bool(source.ref)}{source.ref} is not the expected commit",
             why=f"it is {commit}, not {source.commit}",
             fix="write the commit that you have looked at",
         )
@@ -126,6 +127,22 @@ def _environment(
     return ours
 
 
+def what_git_said(text: str) -> str:
+    """The last of what git and ssh print when they fail, without what git says each time."""
+    lines = [line.strip() for line in text.splitlines()]
+    said = [line for line in lines if line and not line.startswith(_EACH_TIME)]
+    return "; ".join(said[-2:])
+
+
+def fix_for_git(said: str) -> str:
+    """What to do about it."""
+    if "could not read Username" in said or "Authentication failed" in said:
+        return "if the repository is private: --secret id=GIT_AUTH_TOKEN,src=FILE"
+    if "Permission denied" in said:
+        return "lend a key that may read it: --ssh default, or --ssh default=KEYFILE"
+    return "check the address: git ls-remote REPOSITORY"
+
+
 @dataclass(frozen=True, slots=True)
 class _Git:
     env: Mapping[str, str]
@@ -153,8 +170,10 @@ class _Git:
         except subprocess.TimeoutExpired as error:
             raise GitError(what, why=f"git took longer than {_TIMEOUT_S} s") from error
         if done.returncode:
-            said = done.stderr.decode("utf-8", "replace").strip().splitlines()
-            raise GitError(what, why=said[-1] if said else f"git ended with {done.returncode}")
+            said = what_git_said(done.stderr.decode("utf-8", "replace"))
+            raise GitError(
+                what, why=said or f"git ended with {done.returncode}", fix=fix_for_git(said)
+            )
         return done.stdout.decode("utf-8", "replace")
 
 

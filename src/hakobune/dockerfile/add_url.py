@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from hakobune.dockerfile.remote_url import shown, split_credentials
+from hakobune.dockerfile.remote_url import ascii_url, shown, split_credentials
 from hakobune.errors import HakoError
 from hakobune.oci.digest import Digest
 from hakobune.support.files import write_atomically
@@ -101,23 +101,33 @@ def _fetch(url: str, data: Path, seen: _Seen | None) -> _Seen:
         error.close()
         if code == 304 and seen is not None:
             return seen
-        raise DownloadError(what, why=f"the server answered {code} {reason}") from error
+        why = f"the server answered {code} {reason}"
+        raise DownloadError(what, why=why, fix=_fix_for(code)) from error
     except (URLError, OSError) as error:
         if is_full(error):
             raise
-        raise DownloadError(what, why=str(getattr(error, "reason", error))) from error
+        cause: object = error.reason if isinstance(error, URLError) else error
+        why = (cause.strerror if isinstance(cause, OSError) else "") or str(cause)
+        fix = "check the address, and HTTP_PROXY, HTTPS_PROXY and NO_PROXY if a proxy is between"
+        raise DownloadError(what, why=why, fix=fix) from error
     except HTTPException as error:
         why = str(error) or "the server does not speak HTTP"
-        raise DownloadError(what, why=why) from error
+        raise DownloadError(what, why=why, fix="check the URL") from error
     except ValueError as error:
         raise DownloadError(what, why=str(error), fix="check how the URL is written") from error
+
+
+def _fix_for(code: int) -> str:
+    if code in (401, 403):
+        return "if it is for some only: https://USER:PASSWORD@HOST/…"
+    return "check the URL" if code < 500 else "try again later"
 
 
 def _request(url: str, seen: _Seen | None) -> Request:
     from urllib.request import Request
 
     url, header = split_credentials(url)
-    request = Request(url, headers={"User-Agent": "hakobune"})
+    request = Request(ascii_url(url), headers={"User-Agent": "hakobune"})
     if header:
         request.add_unredirected_header("Authorization", header)
     if seen is not None and seen.etag:

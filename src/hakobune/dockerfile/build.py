@@ -33,7 +33,7 @@ from hakobune.dockerfile.named_contexts import NamedContexts
 from hakobune.dockerfile.parse import decode, parse
 from hakobune.dockerfile.rehearse import all_warnings, rehearse
 from hakobune.dockerfile.report import Report
-from hakobune.dockerfile.request import DockerfileRequest
+from hakobune.dockerfile.request import DockerfileRequest, parse_epoch
 from hakobune.dockerfile.rooms import Rooms
 from hakobune.dockerfile.source_places import source_places
 from hakobune.dockerfile.source_tree import SourceTree
@@ -73,10 +73,10 @@ def build(
         DockerfileError: with the line that is meant.
         HakoError: something else.
     """
-    if request.epoch is None and (epoch := request.args.get("SOURCE_DATE_EPOCH", "")).isdecimal():
+    if request.epoch is None and (epoch := request.args.get("SOURCE_DATE_EPOCH", "")):
         from dataclasses import replace as with_changes
 
-        request = with_changes(request, epoch=int(epoch))
+        request = with_changes(request, epoch=parse_epoch(epoch, "SOURCE_DATE_EPOCH="))
     dockerfile = read_dockerfile(request)
     report = Report(progress)
     names = [stage.name for stage in dockerfile.stages if stage.name]
@@ -127,7 +127,11 @@ def read_dockerfile(request: DockerfileRequest) -> Dockerfile:
                 fix="name the Dockerfile with -f, or go to its folder",
             ) from error
         except OSError as error:
-            raise HakoError(f"cannot read {path}", why=error.strerror or str(error)) from error
+            raise HakoError(
+                f"cannot read {path}",
+                why=error.strerror or str(error),
+                fix="name the Dockerfile with -f",
+            ) from error
         text = decode(data, path.name)
     return parse(text, path.name)
 

@@ -1,7 +1,7 @@
 """The build context: a folder, a git repository, a URL, or what comes on stdin (Docker's build context reference).
 
 Whatever it is, it becomes a folder and a Dockerfile. In a context from elsewhere no link leads out of it, neither for COPY
-nor for the Dockerfile and the ignore file themselves.
+nor for the Dockerfile itself, and nothing in it is ignored.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from hakobune.dockerfile.errors import TextError
 from hakobune.dockerfile.git_source import GitSource, is_git, read_git_source
-from hakobune.dockerfile.ignore_file import NAME, IgnoreFile, find_ignore_file, read_ignore_file
+from hakobune.dockerfile.ignore_file import IgnoreFile, read_ignore_file
 from hakobune.dockerfile.parse import decode
 from hakobune.dockerfile.remote_url import shown
 from hakobune.errors import HakoError, UsageError
@@ -60,6 +60,8 @@ def kind_of(where: str, *, is_folder: bool) -> Kind:
     Raises:
         UsageError: it is none of them.
     """
+    if not where:
+        raise UsageError("the build context is empty", fix="write . for the folder that you are in")
     if where == "-":
         return Kind.STDIN
     if is_folder:
@@ -122,6 +124,7 @@ def open_build_context(
     Raises:
         HakoError: it cannot be had, or has no such Dockerfile.
     """
+    file = file or None
     kind = kind_of(where, is_folder=os.path.isdir(where))
     if kind is Kind.STDIN and file == "-":
         raise UsageError(
@@ -232,6 +235,7 @@ def _alone(data: bytes, where: str, given: str | None, folder: Path) -> BuildCon
     """A context without files, or with the one that the URL gives."""
     if where != "-":
         (folder / _ONLY_FILE).write_bytes(data)
+        (folder / _ONLY_FILE).chmod(0o600)
         _refuse_page(data, where)
     text = decode(data, _DOCKERFILE) if given is None else given
     return BuildContext(folder=folder, dockerfile=Path(_DOCKERFILE), text=text, ignore=IgnoreFile())
@@ -247,43 +251,26 @@ def _refuse_page(data: bytes, where: str) -> None:
 
 
 def _elsewhere(folder: Path, file: str | None, given: str | None, where: str) -> BuildContext:
-    """A folder whose links are not trusted."""
+    """A folder whose links are not trusted; BuildKit reads no ignore file there either."""
     if given is not None:
         return BuildContext(
-            folder=folder,
-            dockerfile=Path(_DOCKERFILE),
-            text=given,
-            ignore=_ignore(folder, NAME),
+            folder=folder, dockerfile=Path(_DOCKERFILE), text=given, ignore=IgnoreFile()
         )
     if file is not None and os.path.isabs(file):
-        beside = find_ignore_file(folder, Path(file))
-        is_own = beside is not None and beside.parent != folder
-        return BuildContext(
-            folder=folder,
-            dockerfile=Path(file),
-            ignore=None if is_own else _ignore(folder, NAME),
-        )
+        return BuildContext(folder=folder, dockerfile=Path(file), ignore=IgnoreFile())
     names = (file,) if file is not None else (_DOCKERFILE, _DOCKERFILE.lower())
     for name in names:
         if (data := _read_inside(folder, name)) is not None:
             return BuildContext(
-                folder=folder,
-                dockerfile=Path(name),
-                text=decode(data, name),
-                ignore=_ignore(folder, f"{name}{NAME}", NAME),
+                folder=folder, dockerfile=Path(name), text=decode(data, name), ignore=IgnoreFile()
             )
+    named = _named(where)
+    hint = ", or its folder: REPOSITORY#REF:FOLDER" if is_git(where) else ""
     raise HakoError(
-        f"there is no {names[0]} in {_named(where)}",
+        f"there is no {names[0]} in {named}",
         why="it has " + _some_names(folder),
-        fix="name the Dockerfile with -f" + (", or its folder: REPOSITORY#REF:FOLDER" if kind_of(where, is_folder=False) is Kind.GIT else ""),
-    )  # fmt: skip
-
-
-def _ignore(folder: Path, *names: str) -> IgnoreFile:
-    for name in names:
-        if (data := _read_inside(folder, name)) is not None:
-            return IgnoreFile.parse(decode(data, name), name)
-    return IgnoreFile()
+        fix=f"name the Dockerfile with -f{hint}",
+    )
 
 
 def _read_inside(folder: Path, path: str) -> bytes | None:

@@ -82,10 +82,14 @@ def read_ignore_file(context: Path, dockerfile: Path | None) -> IgnoreFile:
     path = find_ignore_file(context, dockerfile)
     if path is None:
         return IgnoreFile()
+    data = path.read_bytes()
     try:
-        text = path.read_bytes().decode()
+        text = data.decode()
     except UnicodeDecodeError as error:
         raise DockerfileError(
-            "it is not UTF-8 text", file=path.name, fix="save it as UTF-8"
+            "it is not UTF-8 text",
+            file=path.name,
+            line=data.count(b"\n", 0, error.start) + 1,
+            fix="save it as UTF-8",
         ) from error
     return IgnoreFile.parse(text, path.name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from typing import assert_never
@@ -16,6 +17,7 @@ from hakobune.dockerfile.build_context import git_source
 from hakobune.dockerfile.errors import DockerfileError
 from hakobune.dockerfile.git_source import is_git
 from hakobune.dockerfile.graph import context_key
+from hakobune.dockerfile.ignore_file import read_ignore_file
 from hakobune.dockerfile.request import (
     DockerfileRequest,
     EmptyContext,
@@ -140,7 +142,12 @@ class NamedContexts:
                 )
                 return self._build(self._request_for(Path("/"), text, platform))
             case FolderContext(path):
-                return self._build(self._request_for(path.absolute(), _WHOLE, platform))
+                return self._build(
+                    replace(
+                        self._request_for(path.absolute(), _WHOLE, platform),
+                        ignore=read_ignore_file(path, None),
+                    )
+                )
             case _:
                 assert_never(context)
 

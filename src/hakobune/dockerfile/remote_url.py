@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
+
+# What a URL may hold as it is; the rest is written as %XX.
+_AS_IT_IS = "!#$%&'()*+,/:;=?@[]~"
 
 
 def split_credentials(url: str) -> tuple[str, str]:
@@ -20,6 +23,17 @@ def split_credentials(url: str) -> tuple[str, str]:
         return url, ""
     user, _, password = userinfo.partition(":")
     return urlunsplit(parts._replace(netloc=host)), basic(unquote(user), unquote(password))
+
+
+def ascii_url(url: str) -> str:
+    """As it goes over the wire: letters of other alphabets and blanks are encoded.
+
+    Raises:
+        ValueError: it is no URL.
+    """
+    parts = urlsplit(url)
+    host = parts.netloc if parts.netloc.isascii() else parts.netloc.encode("idna").decode()
+    return quote(urlunsplit(parts._replace(netloc=host)), safe=_AS_IT_IS)
 
 
 def basic(user: str, password: str) -> str:

@@ -7,12 +7,35 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from hakobune.errors import UsageError
 from hakobune.oci.platform import Platform
 from hakobune.oci.reference import Reference
 
 if TYPE_CHECKING:  # a build without an agent does without its module
     from hakobune.dockerfile.ignore_file import IgnoreFile
     from hakobune.dockerfile.ssh_agent import Agent
+
+
+# The last second of the year 9999: RFC 3339 has no later ones.
+_LAST_SECOND = 253_402_300_799
+
+
+def parse_epoch(text: str, place: str) -> int:
+    """Seconds since 1970.
+
+    Args:
+        place: what stands before the number, for the message.
+
+    Raises:
+        UsageError: it is no such time.
+    """
+    if not (text.isascii() and text.isdecimal() and len(text) < 20 and int(text) <= _LAST_SECOND):
+        raise UsageError(
+            f"{place}{text} is no time",
+            why="it takes seconds since 1970, up to the year 9999",
+            fix=f"{place}$(date +%s), or $(git log -1 --format=%ct)",
+        )
+    return int(text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,13 @@ import tarfile
 
 import pytest
 
+from hakobune.dockerfile.add_git import fix_for_git, what_git_said
 from hakobune.dockerfile.build_context import Kind, git_source, kind_of
 from hakobune.dockerfile.context_archive import Rest, is_archive
 from hakobune.dockerfile.git_access import git_environment, split_access
 from hakobune.dockerfile.git_source import GitSource
+from hakobune.dockerfile.remote_url import ascii_url, shown, split_credentials
+from hakobune.dockerfile.request import parse_epoch
 from hakobune.errors import UsageError
 
 URL = "https://example.com/a/b.git"
@@ -108,3 +111,33 @@ def test_tokens_are_for_one_repository_the_hosts_own_before_the_others() -> None
     assert url[0] == "https://b.test/r.git"
     assert url[1][0][1] == "Authorization: Basic bWU6cGFzcw=="
     assert split_access("https://a.test/r.git", {"GIT_AUTH_TOKEN": "mine"})[1] == ()
+
+
+def test_a_url_goes_over_the_wire_in_ascii_and_without_its_password() -> None:
+    assert ascii_url("http://h:80/ü x?a=%20é#b") == "http://h:80/%C3%BC%20x?a=%20%C3%A9#b"
+    assert ascii_url("http://bücher.test/") == "http://xn--bcher-kva.test/"
+    assert ascii_url("http://[::1]:1/a,b;c") == "http://[::1]:1/a,b;c"
+    assert split_credentials("http://a%40b:c%3Ad@h:1/x") == ("http://h:1/x", "Basic YUBiOmM6ZA==")
+    assert split_credentials("https://h/a@b") == ("https://h/a@b", "")
+    assert shown("git@h:a") == "git@h:a"
+    assert shown("http://[::1/x") == "http://[::1/x"
+
+
+def test_what_git_says_each_time_is_left_out() -> None:
+    ssh = "ssh: connect to host h port 22: Connection refused\r\nfatal: Could not read from remote repository.\n\nPlease make sure you have the correct access rights\nand the repository exists.\n"
+
+    assert what_git_said(ssh) == (
+        "ssh: connect to host h port 22: Connection refused; "
+        "fatal: Could not read from remote repository."
+    )
+    assert what_git_said("") == ""
+    assert "GIT_AUTH_TOKEN" in fix_for_git("fatal: could not read Username for 'https://h'")
+    assert "--ssh default" in fix_for_git("git@h: Permission denied (publickey).")
+    assert fix_for_git("fatal: x") == "check the address: git ls-remote REPOSITORY"
+
+
+@pytest.mark.parametrize("text", ["", "now", "-1", "1.5", "253402300800", "9" * 5000, "٣"])
+def test_a_time_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="is no time"):
+        parse_epoch(text, "--timestamp ")
+    assert parse_epoch("253402300799", "") == 253402300799
