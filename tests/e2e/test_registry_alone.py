@@ -23,9 +23,11 @@ from pathlib import Path
 
 import pytest
 
+from hakobune.iam.owner_token import load_token, owner_token_path
 from hakobune.oci.store import Store
 from tests.e2e.installation import HAKO, free_ports
 from tests.image_maker import an_image
+from tests.registry_client import RegistryHttp, digest_of
 
 pytestmark = pytest.mark.needs_root  # to become another user
 
@@ -219,6 +221,31 @@ def test_the_keeper_forgets_what_is_older_than_it_is_to_be_kept(alone: Alone) ->
     wait_until(lambda: begins in alone.hako("audit").stderr, what="the keeper's first round")
     history = alone.hako("artifacts", "docker", "tags", "history", name).stdout.splitlines()
     assert len(history) == 2, "what the tag is stays"
+
+
+def test_an_upload_that_was_refused_at_its_end_goes_on_for_an_ordinary_user_too(
+    alone: Alone,
+) -> None:
+    """Its file is a blob's by then, which nobody but root may write to."""
+    alone.serve()
+    authorization = f"Bearer {load_token(owner_token_path(alone.home))}"
+    data, name = os.urandom(3000), "hako/narrow/web"
+    resource = "projects/hako/locations/local/repositories/narrow"
+    with RegistryHttp(f"http://{alone.host}", authorization=authorization) as http:
+        first, second = (
+            http.send("POST", f"/v2/{name}/blobs/uploads/").header("location") for _ in range(2)
+        )
+        alone.hako("artifacts", "quotas", "set", resource, "--limit", "1KB")
+        close = [("digest", digest_of(data))]
+        refused = [http.send("PUT", at, data, parameters=close).status for at in (first, second)]
+        more = http.send("PATCH", second, b"more").status
+        alone.hako("artifacts", "quotas", "set", resource, "--limit", "1MB")
+
+        closed = http.send("PUT", first, parameters=close).status
+        other = http.send("PUT", second, parameters=[("digest", digest_of(data + b"more"))]).status
+
+        assert (refused, more, closed, other) == ([403, 403], 202, 201, 201)
+        assert http.send("GET", f"/v2/{name}/blobs/{digest_of(data)}").body == data
 
 
 def test_with_a_certificate_it_speaks_tls(alone: Alone) -> None:
