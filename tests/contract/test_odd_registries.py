@@ -1,11 +1,15 @@
 """Registries as they are in the wild: what users of other clients have stumbled over, over a real connection."""
 
+import contextlib
 import gzip
 import hashlib
 import json
 import os
+import socket
+import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from email.utils import formatdate
 from pathlib import Path
 
@@ -14,6 +18,7 @@ import zstandard
 
 from hakobune.distribution.access import Access
 from hakobune.distribution.errors import NotThereError, RegistryError, WrongContentError
+from hakobune.distribution.registries import Registries
 from hakobune.distribution.transfer import copy, find_or_pull, open_repository, pull, push, resolve
 from hakobune.errors import HakoError
 from hakobune.oci import descriptor as media
@@ -31,6 +36,7 @@ from tests.hostile_registry import (
     send,
     status,
 )
+from tests.real_registry import Tls, make_tls
 from tests.transfer_world import (
     AMD64,
     SECRET,
@@ -338,6 +344,72 @@ def test_a_location_may_be_relative_absolute_and_have_a_query(
     assert_pushed(registry, pulled)
     (patch,) = registry.requests("PATCH", "/uploads/")
     assert patch.query == form.partition("?")[2]
+
+
+def test_a_proxy_that_answers_before_it_has_read_and_speaks_tls_for_the_registry(
+    store: Store, registry: HostileRegistry, pulled: Image, tmp_path: Path
+) -> None:
+    """HAProxy, which closes the connection with its 413; the registry calls itself http://, as it knows no better."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        host = f"127.0.0.1:{probe.getsockname()[1]}"
+
+    def begin(handler: Handler) -> bool:
+        path = f"/v2/shop/web/blobs/uploads/{registry.new_session()}"
+        handler.reply(202, Location=f"http://{host}{path}")
+        return True
+
+    registry.fail("POST", "/uploads/", begin)
+    tls = make_tls(tmp_path / "tls")
+    with haproxy(host, registry.host, tls, tmp_path, limit=1_500_000):
+        where = replace(access(tmp_path), registries=Registries(insecure=(host,)))
+
+        push(
+            store,
+            pulled,
+            Reference.parse(f"{host}/shop/web:1"),
+            SilentProgress(),
+            access=where,
+        )
+
+    assert_pushed(registry, pulled)
+    assert len(registry.requests("PATCH", "/uploads/")) == 4
+
+
+@contextlib.contextmanager
+def haproxy(host: str, registry: str, tls: Tls, folder: Path, *, limit: int) -> Iterator[None]:
+    """At *host* with TLS, before *registry*; requests longer than *limit* bytes get 413."""
+    both = folder / "both.pem"
+    both.write_bytes(tls.certificate.read_bytes() + tls.key.read_bytes())
+    configuration = folder / "haproxy.cfg"
+    configuration.write_text(
+        f"""
+global
+  maxconn 50
+defaults
+  mode http
+  timeout connect 5s
+  timeout client 20s
+  timeout server 20s
+listen registry
+  bind {host} ssl crt {both}
+  http-request deny deny_status 413 if {{ req.hdr(content-length) -m int gt {limit} }}
+  server registry {registry}
+"""
+    )
+    process = subprocess.Popen(["haproxy", "-q", "-f", str(configuration)])
+    try:
+        address, _, port = host.partition(":")
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
+            with contextlib.suppress(OSError), socket.create_connection((address, int(port)), 1):
+                break
+            assert process.poll() is None
+            time.sleep(0.02)
+        yield
+    finally:
+        process.terminate()
+        process.wait(10)
 
 
 @pytest.mark.parametrize("limit", [1_500_000, 1 << 20])
@@ -650,8 +722,6 @@ def test_what_a_server_says_is_told_if_it_is_for_people(
 
 
 def _impatient(where: Access) -> Access:
-    from dataclasses import replace
-
     return replace(where, attempts=1)
 
 

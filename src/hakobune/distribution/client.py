@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import quote, urljoin
+from urllib.parse import quote
 
 import msgspec
 
 from hakobune.distribution.connections import Answer
 from hakobune.distribution.errors import NotThereError, RegistryError, WrongContentError
 from hakobune.distribution.link_header import next_page
+from hakobune.distribution.redirect import resolve_location, why_not_followed
 from hakobune.distribution.registries import Endpoint
 from hakobune.distribution.session import Body, Request, Session, plain_scopes
 from hakobune.oci import descriptor as media
@@ -311,12 +312,16 @@ class RegistryClient:
         """The URL in an answer's `Location`, which may be relative.
 
         Raises:
-            WrongContentError: there is none.
+            WrongContentError: there is none, or one that is not to be used.
         """
         location = answer.headers.get("location", "")
         if not location:
             raise self.wrong("it did not say where the upload is (no Location)")
-        return urljoin(answer.url, location)
+        target = resolve_location(answer.url, location)
+        why = why_not_followed(answer.url, target, insecure=self.endpoint.insecure)
+        if why:
+            raise self.wrong(f"it wants the upload at {target[:200]!r}: {why}")
+        return target
 
     def upload_path(self) -> str:
         return self._path("blobs", "uploads") + "/"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 
 def origin_of(url: str) -> tuple[str, str, int]:
@@ -16,6 +16,18 @@ def base_of(url: str) -> str:
     """`https://HOST[:PORT]` of that URL."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}"
+
+
+def resolve_location(url: str, location: str) -> str:
+    """The URL that a `Location` in the answer of *url* means (RFC 9110 "10.2.2").
+
+    Registries behind a proxy often do not know that it speaks TLS, and name themselves with http://.
+    """
+    target = urljoin(url, location)
+    own = urlsplit(url)
+    if own.scheme == "https" and urlsplit(target)[:2] == ("http", own.netloc):
+        return "https" + target.removeprefix("http")
+    return target
 
 
 def why_not_followed(url: str, target: str, *, insecure: bool) -> str:

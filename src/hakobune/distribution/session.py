@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import Final
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from hakobune.distribution.access import Access
 from hakobune.distribution.auth import Authorizer
@@ -22,7 +22,12 @@ from hakobune.distribution.patience import (
     parse_retry_after,
     wait_s,
 )
-from hakobune.distribution.redirect import base_of, origin_of, why_not_followed
+from hakobune.distribution.redirect import (
+    base_of,
+    origin_of,
+    resolve_location,
+    why_not_followed,
+)
 from hakobune.distribution.registries import Endpoint
 
 _MOST_REDIRECTS: Final = 6
@@ -302,7 +307,7 @@ class Session:
             if answer.status not in _REDIRECTS or not location:
                 return answer
             answer.close()
-            target = urljoin(url, location)
+            target = resolve_location(url, location)
             why = why_not_followed(url, target, insecure=endpoint.insecure)
             if why:
                 raise RegistryError(

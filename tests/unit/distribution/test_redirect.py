@@ -1,0 +1,32 @@
+import pytest
+
+from hakobune.distribution.redirect import resolve_location, why_not_followed
+
+
+@pytest.mark.parametrize(
+    ("url", "location", "target"),
+    [
+        ("https://r.test/v2/a", "/v2/b?x=1", "https://r.test/v2/b?x=1"),
+        ("https://r.test/v2/a/", "b", "https://r.test/v2/a/b"),
+        ("https://r.test/v2/a", "//s3.test/b", "https://s3.test/b"),
+        ("https://r.test/v2/a", "http://r.test/v2/b", "https://r.test/v2/b"),
+        ("https://r.test:5000/a", "http://r.test:5000/b", "https://r.test:5000/b"),
+        ("https://r.test/v2/a", "http://other.test/b", "http://other.test/b"),
+        ("http://r.test/v2/a", "http://r.test/b", "http://r.test/b"),
+    ],
+)
+def test_a_location_is_read_where_it_was_said(url: str, location: str, target: str):
+    """A registry behind a proxy that speaks TLS for it does not know that."""
+    assert resolve_location(url, location) == target
+
+
+@pytest.mark.parametrize(
+    ("target", "why"),
+    [
+        ("https://other.test/b", ""),
+        ("http://other.test/b", "it does not speak TLS, the registry does"),
+        ("file:///etc/passwd", "file is not a way to fetch"),
+    ],
+)
+def test_tls_is_not_given_up(target: str, why: str):
+    assert why_not_followed("https://r.test/v2/a", target, insecure=False) == why
