@@ -92,6 +92,19 @@ def test_it_is_served_where_it_is_emulated(here: Installation) -> None:
     assert page.stdout == f"{MACHINES[FOREIGN]}\n"
 
 
+@pytest.mark.parametrize(
+    "command", [("container", "run", "--platform", HERE), ("deploy", "foreign-app", "--platform", HERE, "--image")]
+)  # fmt: skip
+def test_what_runs_is_for_the_platform_that_was_asked_for(
+    here: Installation, command: tuple[str, ...]
+) -> None:
+    done = here.hako(*command, "foreign", check=False)
+
+    assert done.returncode in (1, 125)
+    assert f"foreign is for {THERE}, not for {HERE}" in done.stderr
+    assert f"fix: build it with --platform {HERE}, or leave --platform away" in done.stderr
+
+
 @unemulated
 @pytest.mark.parametrize(
     "command",

@@ -32,7 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="another name for the image",
     )
-    add_build_arguments(parser)
+    add_build_arguments(parser, several=True)
     parser.add_argument(
         "-e", "--env", dest="build_env", action="append", metavar="K[=V]",
         help="a variable for buildpacks, not for the image; K alone copies the caller's value",

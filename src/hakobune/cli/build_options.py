@@ -19,8 +19,12 @@ if TYPE_CHECKING:  # the build's imports take longer than `hako build --help` ma
     from hakobune.oci.platform import Platform
 
 
-def add_build_arguments(group: argparse._ActionsContainer) -> None:
-    """Declare them; `build_from_arguments` reads them."""
+def add_build_arguments(group: argparse._ActionsContainer, *, several: bool) -> None:
+    """Declare them; `build_from_arguments` reads them.
+
+    Args:
+        several: `--platform` may name several.
+    """
     group.add_argument(
         "-B", "--builder", default="", metavar="IMAGE", help="default: project.toml's, else ours"
     )
@@ -30,8 +34,9 @@ def add_build_arguments(group: argparse._ActionsContainer) -> None:
     )  # fmt: skip
     group.add_argument(
         "--platform",
-        metavar="OS/ARCH[,…]",
-        help="what the image is for (default: this machine); another CPU's buildpacks run where it is emulated; several make an index",
+        metavar="OS/ARCH[,…]" if several else "OS/ARCH",
+        help="what the image is for (default: this machine); another CPU's programs run where it is emulated"
+        + "; several make an index" * several,
     )
     group.add_argument("--run-image", default="", metavar="IMAGE", help="default: the builder's")
     group.add_argument(

@@ -32,7 +32,7 @@ from hakobune.cli.deploy_outcome import describe_start, keeps, next_commands, se
 from hakobune.cli.deploy_target import choose_service, read_target, require_folder
 from hakobune.cli.deploy_watch import Parting, StartWatch
 from hakobune.cli.main import Context
-from hakobune.cli.pull_option import pull_policy
+from hakobune.cli.pull_option import check_platform, pull_policy
 from hakobune.cli.serve import ensure_running
 from hakobune.cli.service_document import wanted_service
 from hakobune.cli.services import first_url
@@ -75,7 +75,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="serve this image, from here or its registry; nothing is built",
     )
     add_run_arguments(parser)
-    add_build_arguments(parser.add_argument_group("how it is built"))
+    add_build_arguments(parser.add_argument_group("how it is built"), several=False)
     add_deploy_dockerfile(parser)
     parser.add_argument(
         "-v", "--verbose", action="store_true", help="show all that the build prints"
@@ -136,6 +136,7 @@ def _have_image(arguments: argparse.Namespace, context: Context, lines: DeployLi
         reference = Reference.parse(name)
         platform = Platform.parse(arguments.platform) if arguments.platform else Platform.host()
         image = find_or_pull(store, reference, platform, lines, policy)
+    check_platform(image, platform if arguments.platform else None, reference)
     if not image.platform.matches(Platform.host()):
         from hakobune.runtime.emulation import check_can_run  # most images are this machine's
 

@@ -6,10 +6,13 @@ import argparse
 from typing import TYPE_CHECKING
 
 from hakobune.cli.main import Context
+from hakobune.errors import HakoError
 
 if TYPE_CHECKING:  # the parser alone, for another verb, needs none of it
     from hakobune.distribution.transfer import Policy
     from hakobune.oci.manifest import Image
+    from hakobune.oci.platform import Platform
+    from hakobune.oci.reference import Reference
     from hakobune.oci.store import Store
 
 POLICIES = ("missing", "always", "never")
@@ -57,11 +60,24 @@ def get_image(store: Store, name: str, arguments: argparse.Namespace, context: C
     from hakobune.oci.platform import Platform
     from hakobune.oci.reference import Reference
 
-    wanted = getattr(arguments, "platform", None)
-    return find_or_pull(
-        store,
-        Reference.parse(name),
-        Platform.parse(wanted) if wanted else Platform.host(),
-        BannerProgress(context.err, context.env),
-        arguments.pull,
-    )
+    said = getattr(arguments, "platform", None)
+    wanted = Platform.parse(said) if said else None
+    reference = Reference.parse(name)
+    progress = BannerProgress(context.err, context.env)
+    image = find_or_pull(store, reference, wanted or Platform.host(), progress, arguments.pull)
+    check_platform(image, wanted, reference)
+    return image
+
+
+def check_platform(image: Image, wanted: Platform | None, name: Reference) -> None:
+    """See that what runs is for the platform that was asked for; `None` is whatever the name has.
+
+    Raises:
+        HakoError: it is for another one.
+    """
+    if wanted is not None and str(image.platform) and not image.platform.matches(wanted):
+        raise HakoError(
+            f"{name.short} is for {image.platform}, not for {wanted}",
+            why="the name has no other image here, and --platform asks for that one",
+            fix=f"build it with --platform {wanted}, or leave --platform away",
+        )
