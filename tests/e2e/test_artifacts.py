@@ -16,7 +16,7 @@ from google.api_core import exceptions
 from google.cloud import artifactregistry_v1 as ar
 
 from tests.e2e.installation import HAKO, Installation, new_installation
-from tests.registry_client import RegistryHttp
+from tests.registry_client import RegistryHttp, digest_of, image_manifest
 
 pytestmark = [
     pytest.mark.needs_root,
@@ -195,6 +195,39 @@ def test_remote_and_virtual_repositories_are_made_from_the_command_line(
     assert answer.header("docker-content-digest") == digest
     listed = hako.hako("artifacts", "docker", "images", "list", f"localhost:{hako.port}/hako/all")
     assert "its upstreams: own, hub\n" in listed.stderr
+
+
+def test_what_is_attached_to_an_image_is_listed_downloaded_and_deleted(
+    hako: Installation, tmp_path: Path
+) -> None:
+    host = f"localhost:{hako.port}"
+    digest = push(hako, "hako/attached/dir/app", "v1")
+    push(hako, "hako/attached/dir/app", "v2", b"another")
+    with RegistryHttp("http://localhost", unix_socket=hako.home / "run/registry.sock") as registry:
+        sbom = (registry.push_blob("hako/attached/dir/app", b"what is in it"), 13)
+        subject = (digest, len(registry.send("GET", f"/v2/hako/attached/dir/app/manifests/{digest}").body))  # fmt: skip
+        body = image_manifest([sbom], subject=subject, artifact_type="application/spdx+json")
+        registry.push_manifest("hako/attached/dir/app", digest_of(body), body)
+    named = f"dir/app@{digest_of(body)}"
+
+    of_image = documents(hako, "attachments", "list", "--target", f"{host}/hako/attached/dir/app:v1")  # fmt: skip
+    of_other = documents(hako, "attachments", "list", "--target", f"{host}/hako/attached/dir/app:v2")  # fmt: skip
+    table = hako.hako("artifacts", "attachments", "list", "--repository=attached").stdout
+    described = documents(hako, "attachments", "describe", named, "--repository=attached")
+    written = hako.hako("artifacts", "attachments", "download", named, "--repository=attached", f"--destination={tmp_path}").stdout.split()  # fmt: skip
+    asked = refusal(hako, "attachments", "delete", named, "--repository=attached")
+    hako.hako("artifacts", "attachments", "delete", named, "--repository=attached", "-q")
+
+    assert [a["type"] for a in of_image] == ["application/spdx+json"]
+    assert of_other == []
+    assert [line.split()[:3] for line in table.splitlines()[1:]] == [
+        [named, "application/spdx+json", f"dir/app@{digest}"]
+    ]
+    assert described == of_image[0]
+    assert [Path(name).read_bytes() for name in written] == [b"what is in it"]
+    assert asked[0] == 2
+    assert documents(hako, "attachments", "list", "--repository=attached") == []
+    assert refusal(hako, "attachments", "list")[0] == 2
 
 
 @pytest.mark.parametrize(

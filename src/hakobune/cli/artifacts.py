@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from hakobune.cli import (
+    artifacts_attachments,
     artifacts_content,
     artifacts_docker,
     artifacts_places,
@@ -19,6 +20,7 @@ _GROUPS = (
     ("versions", "the digests of a package", artifacts_content.configure_versions),
     ("tags", "the tags of a package", artifacts_content.configure_tags),
     ("files", "the blobs of a repository", artifacts_content.configure_files),
+    ("attachments", "what is attached to images: signatures, SBOMs", artifacts_attachments.configure),
     ("quotas", "how many bytes a project or a repository may hold", artifacts_quotas.configure),
     ("locations", "where repositories are", artifacts_places.configure_locations),
     ("operations", "what was done", artifacts_places.configure_operations),

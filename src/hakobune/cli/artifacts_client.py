@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from pathlib import Path
 
 from hakobune.cli.artifacts_names import DEFAULT_LOCATION, DEFAULT_PROJECT, escape_id
 from hakobune.cli.client import Client, Document
 from hakobune.cli.main import Context
+from hakobune.errors import HakoError
 
 PAGE = "1000"  # the most that the API gives at once
 
@@ -43,6 +45,25 @@ class ArtifactsClient(Client):
 
     def remove(self, name: str, **query: str) -> None:
         self._done(self._call("DELETE", name, query))
+
+    def download(self, name: str, target: Path) -> None:
+        """Write a file's content to *target*, whole or not at all.
+
+        Raises:
+            HakoError: it cannot be written.
+        """
+        partial = target.with_name(f".{target.name}.partial")
+        pieces = self.content(f"{name}:download", alt="media")
+        try:
+            with partial.open("wb") as file:
+                for piece in pieces:
+                    file.write(piece)
+            partial.replace(target)
+        except OSError as error:
+            raise HakoError(f"cannot write {target}", why=error.strerror or str(error)) from error
+        finally:
+            pieces.close()
+            partial.unlink(missing_ok=True)
 
     def _done(self, answer: Document) -> Document:
         return self.wait(answer) if "/operations/" in str(answer.get("name", "")) else answer

@@ -220,18 +220,7 @@ def _download_file(arguments: argparse.Namespace, context: Context) -> int:
     client, repository = _repository(arguments, context)
     name = f"{repository}/files/{escape_id(arguments.file)}"
     target = Path(arguments.destination) / (arguments.local_filename or arguments.file.replace(":", "-"))  # fmt: skip
-    partial = target.with_name(f".{target.name}.partial")
-    pieces = client.content(f"{name}:download", alt="media")
-    try:
-        with partial.open("wb") as file:
-            for piece in pieces:
-                file.write(piece)
-        partial.replace(target)
-    except OSError as error:
-        raise HakoError(f"cannot write {target}", why=error.strerror or str(error)) from error
-    finally:
-        pieces.close()
-        partial.unlink(missing_ok=True)
+    client.download(name, target)
     print(target, file=context.out)
     return 0
 
