@@ -52,6 +52,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     _add_containers(kill, "container_verbs", "kill")
 
+    wait = verbs.add_parser("wait", help="until containers have ended; prints their exit codes")
+    _add_containers(wait, "container_wait", "run")
+
+    _add_copy(verbs.add_parser("cp", help="copy files into a container, or out of it"))
+
     port = verbs.add_parser("port", help="the published ports of a container")
     port.add_argument("container", metavar="CONTAINER")
     port.set_defaults(run=_lazily("container_verbs", "port"))
@@ -163,6 +168,25 @@ def _add_detach_keys(parser: argparse.ArgumentParser, what: str) -> None:
         metavar="KEYS",
         help=f"what is typed at a terminal to {what} (default: ctrl-p,ctrl-q)",
     )
+
+
+def _add_copy(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Copy files and folders between this machine and a container, running or stopped, by docker's rules: "
+        "FOLDER goes into a folder that is there, FOLDER/. is what is in it; - is a tar stream."
+    )
+    parser.add_argument(
+        "-a",
+        "--archive",
+        action="store_true",
+        help="files keep their owners (else: root's, or ours)",
+    )
+    parser.add_argument(
+        "-L", "--follow-link", action="store_true", help="copy what FROM leads to if it is a link"
+    )
+    parser.add_argument("source", metavar="FROM", help="[CONTAINER:]PATH or -")
+    parser.add_argument("target", metavar="TO", help="[CONTAINER:]PATH or -")
+    parser.set_defaults(run=_lazily("container_copy", "run"))
 
 
 def _add_exec(parser: argparse.ArgumentParser) -> None:

@@ -5,6 +5,7 @@ Frames of `attach_protocol` on the container's socket. One thread and poll(2); s
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -143,7 +144,8 @@ class Session:
             poll.register(connection, select.POLLIN)
         patience_s = end.patience_s
         ready = dict(poll.poll(None if patience_s is None else patience_s * 1000 + 1))
-        if wake in ready:
+        # Asked for in any case: a signal that came before a key may be in the pipe only after poll(2) has looked.
+        with contextlib.suppress(BlockingIOError):
             for number in os.read(wake, 4096):
                 self._on_signal(number)
         if patience_s is not None or any(c.fileno() in ready for c in end.waiting):

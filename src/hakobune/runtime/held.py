@@ -19,6 +19,10 @@ from hakobune.runtime.output import Output
 from hakobune.runtime.pool import Berth
 from hakobune.runtime.published import OpenPorts
 
+ROOT_LOCK = (
+    "root.lock"  # in the folder of a container that has stopped: somebody works on its files
+)
+
 Answer = Callable[[ContainerStatus | ContainerError], None]
 
 
@@ -60,7 +64,7 @@ class Held:
 
     def lock_layers(self) -> None:
         """Keep the collector off what is mounted."""
-        self.locks = [_shared_lock(Path(path)) for path in self.spec.locks]
+        self.locks = [shared_lock(Path(path)) for path in self.spec.locks]
 
     def signal(self, number: int) -> None:
         """Send a signal to its first process. One that has ended is fine."""
@@ -74,7 +78,8 @@ class Held:
         self.signal(signal.SIGKILL)
 
 
-def _shared_lock(path: Path) -> int:
+def shared_lock(path: Path) -> int:
+    """A descriptor that holds the lock of a snapshot with others."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # never made here: it goes with what it guards
     fcntl.flock(fd, fcntl.LOCK_SH)
     return fd

@@ -31,7 +31,7 @@ from hakobune.runtime.creation import Creation
 from hakobune.runtime.crun import Crun
 from hakobune.runtime.departure import Departure
 from hakobune.runtime.exec_files import ExecFiles
-from hakobune.runtime.held import Answer, Held
+from hakobune.runtime.held import ROOT_LOCK, Answer, Held
 from hakobune.runtime.launch import attach_place, closed_pipe, spawn
 from hakobune.runtime.ledger import Ledger
 from hakobune.runtime.log_book import LogBook
@@ -39,6 +39,7 @@ from hakobune.runtime.loop import Loop
 from hakobune.runtime.pool import BerthPool
 from hakobune.runtime.sockets import listening_sockets
 from hakobune.runtime.takeover import Takeover
+from hakobune.support.locks import try_exclusive
 
 
 class Roster:
@@ -141,6 +142,7 @@ class Roster:
         """
         old = self._held(id)
         old.expect("start", Phase.STOPPED)
+        _expect_nobody_works_on(old)
         if old.spec.top is not None:  # a volatile mount refuses a work folder that has served one
             shutil.rmtree(Path(old.spec.top, "wk"), ignore_errors=True)
         status = replace(_first_status(old.spec, old.folder), created_at=old.status.created_at)
@@ -308,6 +310,19 @@ def _first_status(spec: ContainerSpec, folder: Path) -> ContainerStatus:
         log_path=spec.log_path or str(folder / "log"),
         created_at=time.time(),
     )
+
+
+def _expect_nobody_works_on(held: Held) -> None:
+    """From here on it does not count as stopped, and nobody begins to: so the lock need not be kept."""
+    lock = try_exclusive(held.folder / ROOT_LOCK)
+    if lock is None:
+        raise ContainerError(
+            f"cannot start the container {held.spec.id!r}",
+            why="files are being copied into it or out of it",
+            fix="try again when `hako container cp` has ended",
+            kind="phase",
+        )
+    os.close(lock)
 
 
 def _signal_number(name: str) -> int:
