@@ -229,6 +229,11 @@ CASES = (
         "RUN echo ${HTTP_PROXY-unset}$http_proxy >/f",
         args={"HTTP_PROXY": "http://p:1"},
     ),
+    Case(
+        "arg proxy that is declared is in history",
+        "ARG HTTP_PROXY\nRUN echo $HTTP_PROXY >/f",
+        args={"HTTP_PROXY": "http://p:1"},
+    ),
     # RUN
     Case("run shell", "RUN echo hello >/hello"),
     Case("run exec", 'RUN ["/bin/touch", "/made"]'),
@@ -328,6 +333,17 @@ CASES = (
         "run bind ignores what is ignored",
         "RUN --mount=type=bind,target=/ctx find /ctx -type f | sort >/g",
         {**TREE, ".dockerignore": "*.md\ndir/sub\n"},
+    ),
+    Case(
+        "run mounts in one another",
+        "RUN --mount=type=tmpfs,target=/a --mount=type=bind,source=dir,target=/a/b/c "
+        "--mount=type=bind,source=a.txt,target=/a/f find /a | sort >/f; stat -c '%a %u' /a/b /a/f >>/f",
+        TREE,
+    ),
+    Case(
+        "run mounts in a cache stay there as places",
+        "RUN --mount=type=cache,id=x7,target=/c --mount=type=tmpfs,target=/c/d/e true\n"
+        "RUN --mount=type=cache,id=x7,target=/c find /c | sort >/f; stat -c '%a %u' /c/d >>/f",
     ),
     Case(
         "run secret not given",

@@ -16,7 +16,7 @@ from hakobune.dockerfile.instructions import Mount, MountType, Network, Run, Sec
 from hakobune.dockerfile.mount_sources import digest_in_context, digest_in_stage
 from hakobune.dockerfile.report import StepReport
 from hakobune.dockerfile.run_input import RunInput, run_input
-from hakobune.dockerfile.scope import PROXY_ARGS, proxy_environment
+from hakobune.dockerfile.scope import proxy_environment
 from hakobune.dockerfile.stage_state import StageState
 from hakobune.dockerfile.step import Step, image_variables
 from hakobune.dockerfile.step_layers import StepLayer, Top
@@ -60,7 +60,7 @@ class _Command(Struct, frozen=True, kw_only=True):
     instruction: Run
     started: RunInput
     env: Mapping[str, str]
-    hidden_env: Mapping[str, str]  # proxies: in no key and no history
+    hidden_env: Mapping[str, str]  # proxies that no ARG declares: in no key and no history
     cwd: str
     user: str
     network: bool
@@ -75,14 +75,10 @@ def run_step(workshop: Workshop, stage: StageState, instruction: Run, banner: st
     _refuse(instruction)
     config = stage.config.config
     started = run_input(instruction.command, config.shell or DEFAULT_SHELL)
-    given = stage.scope.arg_values
-    shown = {name: value for name, value in given.items() if name not in PROXY_ARGS}
     command = _Command(
         instruction=instruction,
         started=started,
-        env={
-            n: v for n, v in stage.scope.variables.items() if n not in PROXY_ARGS or n not in given
-        },
+        env=stage.scope.variables,
         hidden_env=proxy_environment(workshop.request.args),
         cwd=config.working_dir or "/",
         user=config.user,
@@ -99,7 +95,7 @@ def run_step(workshop: Workshop, stage: StageState, instruction: Run, banner: st
         )
         if any(mount.from_ for mount in instruction.mounts)
         else (lambda: _inputs(workshop, command, content=True),),
-        created_by=run_created_by(started.argv, shown),
+        created_by=run_created_by(started.argv, stage.scope.arg_values),
         banner=banner,
         make=make,
     )

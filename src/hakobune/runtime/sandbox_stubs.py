@@ -43,7 +43,7 @@ class Stubs:
         for name in ("/proc", "/sys", "/dev"):
             self._make(name, is_directory=True)
         for given in mounts:
-            self._make(given.target, is_directory=_shows_directory(given))
+            self._make(given.target, is_directory=shows_directory(given))
         for file in files:
             self._make(file.target, is_directory=False)
 
@@ -106,7 +106,8 @@ def _link_target(folder: int, name: str) -> str | None:
         return None  # no link, or nothing at all
 
 
-def _shows_directory(given: GivenMount) -> bool:
+def shows_directory(given: GivenMount) -> bool:
+    """Whether what a mount shows is a folder, not a file."""
     shown = linux.openat2(given.fd, given.source.strip("/") or ".", os.O_PATH, resolve=INSIDE)
     try:
         return stat.S_ISDIR(os.fstat(shown).st_mode)

@@ -12,6 +12,7 @@ import stat
 from hakobune.runtime import linux, mount
 from hakobune.runtime.masks import MASKED_PATHS, READ_ONLY_PATHS
 from hakobune.runtime.sandbox_plan import GivenFile, GivenMount, Plan
+from hakobune.runtime.sandbox_stubs import shows_directory
 from hakobune.runtime.sandbox_tree import INSIDE
 
 _STAGING = "/dev/.hakobune"  # of mounts on their way to their places; gone before anything runs
@@ -72,6 +73,9 @@ def _show_given(root: str, plan: Plan) -> None:
         place = f"{staging}/{number}"
         if item.target.startswith("/dev/"):
             _make_place(root + item.target, is_file=isinstance(item, GivenFile))
+        elif any(_covers(earlier, item) for earlier in given[:number]):
+            with linux.filesystem_ids(plan.base, plan.base):
+                _make_in_another(inside, item)
         if isinstance(item, GivenFile):
             _write_given(place, item, plan.base)
             _bind(place, inside, item.target)
@@ -89,6 +93,36 @@ def _make_place(path: str, *, is_file: bool) -> None:
     os.makedirs(os.path.dirname(path) if is_file else path, exist_ok=True)
     if is_file:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
+
+
+def _covers(earlier: GivenMount | GivenFile, given: GivenMount | GivenFile) -> bool:
+    return isinstance(earlier, GivenMount) and given.target.startswith(f"{earlier.target}/")
+
+
+def _is_folder(given: GivenMount | GivenFile) -> bool:
+    return isinstance(given, GivenMount) and shows_directory(given)
+
+
+def _make_in_another(inside: int, given: GivenMount | GivenFile) -> None:
+    """What is missing of a place that lies in an earlier mount, which covers what the owner made in the top."""
+    parts = given.target.strip("/").split("/")
+    above = os.dup(inside)
+    try:
+        for number, name in enumerate(parts, start=1):
+            path = "/".join(parts[:number])
+            try:
+                here = linux.openat2(inside, path, os.O_PATH, resolve=INSIDE)
+            except FileNotFoundError:
+                if number == len(parts) and not _is_folder(given):
+                    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+                    os.close(os.open(name, flags, 0o644, dir_fd=above))
+                    return
+                os.mkdir(name, 0o755, dir_fd=above)
+                here = linux.openat2(inside, path, os.O_PATH, resolve=INSIDE)
+            os.close(above)
+            above = here
+    finally:
+        os.close(above)
 
 
 def _write_given(path: str, given: GivenFile, base: int) -> None:
