@@ -26,16 +26,6 @@ LEAVE = "\x10\x11"
 _KEPT = ("typed", "ended", "typist")  # containers of several tests
 
 
-@pytest.fixture(scope="module", params=["crun", "runc"])
-def each(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Installation]:
-    with small_installation(
-        tmp_path_factory.mktemp("small"), HAKO_RUNTIME=request.param
-    ) as installation:
-        yield installation
-
-
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     with small_installation(tmp_path_factory.mktemp("small")) as installation:

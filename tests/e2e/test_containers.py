@@ -18,34 +18,22 @@ from hakobune.cli.serve import leftovers
 from hakobune.oci.store import Store
 from hakobune.settings import Settings
 from tests.e2e.installation import Installation
-from tests.e2e.small_installation import small_installation
 from tests.supervised import fetch, wait_for
 
 pytestmark = pytest.mark.needs_root
 
 
-@pytest.fixture(scope="module", params=["crun", "runc"])
-def here(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Installation]:
-    """A home whose store has `small`, with each runtime."""
-    with small_installation(
-        tmp_path_factory.mktemp("small"), HAKO_RUNTIME=request.param
-    ) as installation:
-        yield installation
-
-
 @pytest.fixture
-def settings(here: Installation) -> Settings:
-    return Settings.from_environment(here.env, uid=0)
+def settings(each: Installation) -> Settings:
+    return Settings.from_environment(each.env, uid=0)
 
 
 def _run(
-    here: Installation, *arguments: str, stdin: str | None = None
+    each: Installation, *arguments: str, stdin: str | None = None
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["./hako", "container", "run", *arguments],
-        env=here.env,
+        env=each.env,
         input=stdin,
         capture_output=True,
         text=True,
@@ -56,36 +44,36 @@ def _run(
 # In the foreground
 
 
-def test_output_and_exit_code_are_the_containers(here: Installation) -> None:
-    done = _run(here, "--rm", "small", "/bin/sh", "-c", "echo out; echo err >&2; exit 7")
+def test_output_and_exit_code_are_the_containers(each: Installation) -> None:
+    done = _run(each, "--rm", "small", "/bin/sh", "-c", "echo out; echo err >&2; exit 7")
 
     assert (done.stdout, done.stderr, done.returncode) == ("out\n", "err\n", 7)
 
 
 def test_a_foreground_container_needs_no_supervisor_and_leaves_nothing(
-    here: Installation, settings: Settings
+    each: Installation, settings: Settings
 ) -> None:
-    here.hako("serve", "--stop", check=False)
+    each.hako("serve", "--stop", check=False)
 
-    done = _run(here, "small", "ls", "/sys/class/net")
+    done = _run(each, "small", "ls", "/sys/class/net")
 
     assert done.stdout.split() == ["eth0", "lo"]
     assert leftovers(settings) == ()
 
 
-def test_much_output_comes_whole(here: Installation) -> None:
-    done = _run(here, "small", "dd", "if=/dev/zero", "bs=64k", "count=64", "status=none")
+def test_much_output_comes_whole(each: Installation) -> None:
+    done = _run(each, "small", "dd", "if=/dev/zero", "bs=64k", "count=64", "status=none")
 
     assert done.stdout == "\0" * (64 << 16)
 
 
-def test_standard_input_is_given_with_i_only(here: Installation) -> None:
-    assert _run(here, "-i", "small", "cat", stdin="hello\n").stdout == "hello\n"
-    assert _run(here, "small", "cat", stdin="hello\n").stdout == ""
+def test_standard_input_is_given_with_i_only(each: Installation) -> None:
+    assert _run(each, "-i", "small", "cat", stdin="hello\n").stdout == "hello\n"
+    assert _run(each, "small", "cat", stdin="hello\n").stdout == ""
 
 
-def test_output_can_be_opened_by_name_even_through_a_pipe(here: Installation) -> None:
-    done = _run(here, "small", "/bin/sh", "-c", "echo named >/dev/stdout")
+def test_output_can_be_opened_by_name_even_through_a_pipe(each: Installation) -> None:
+    done = _run(each, "small", "/bin/sh", "-c", "echo named >/dev/stdout")
 
     assert done.stdout == "named\n"
 
@@ -101,9 +89,9 @@ def test_output_can_be_opened_by_name_even_through_a_pipe(here: Installation) ->
     ],
 )
 def test_exit_codes_of_what_cannot_start_are_dockers(
-    here: Installation, settings: Settings, arguments: tuple[str, ...], code: int, words: str
+    each: Installation, settings: Settings, arguments: tuple[str, ...], code: int, words: str
 ) -> None:
-    done = _run(here, *arguments)
+    done = _run(each, *arguments)
 
     assert done.returncode == code
     assert words in done.stderr
@@ -111,16 +99,16 @@ def test_exit_codes_of_what_cannot_start_are_dockers(
     assert "Traceback" not in done.stderr
 
 
-def test_a_killed_program_gives_128_and_the_signal(here: Installation) -> None:
+def test_a_killed_program_gives_128_and_the_signal(each: Installation) -> None:
     # the shell is the first process, which only signals from outside can kill: its child it is
-    done = _run(here, "small", "/bin/sh", "-c", "sh -c 'kill -9 $$'; exit $?")
+    done = _run(each, "small", "/bin/sh", "-c", "sh -c 'kill -9 $$'; exit $?")
 
     assert done.returncode == 137
 
 
-def test_too_little_memory_is_said(here: Installation) -> None:
+def test_too_little_memory_is_said(each: Installation) -> None:
     done = _run(
-        here, "--memory", "16m", "small", "dd", "if=/dev/zero", "of=/tmp/x", "bs=32M", "count=1"
+        each, "--memory", "16m", "small", "dd", "if=/dev/zero", "of=/tmp/x", "bs=32M", "count=1"
     )
 
     assert done.returncode == 137
@@ -138,15 +126,15 @@ def test_too_little_memory_is_said(here: Installation) -> None:
     ],
 )
 def test_users_are_found_in_the_image(
-    here: Installation, options: tuple[str, ...], expected: str
+    each: Installation, options: tuple[str, ...], expected: str
 ) -> None:
-    assert _run(here, *options, "small", "id").stdout.strip() == expected
+    assert _run(each, *options, "small", "id").stdout.strip() == expected
 
 
-def test_environment_comes_from_image_options_and_ourselves(here: Installation) -> None:
+def test_environment_comes_from_image_options_and_ourselves(each: Installation) -> None:
     done = subprocess.run(
         ["./hako", "container", "run", "-e", "A=1", "-e", "OURS", "-e", "UNSET", "--entrypoint", "env", "server"],
-        env={**here.env, "OURS": "yes"},
+        env={**each.env, "OURS": "yes"},
         capture_output=True,
         text=True,
         timeout=60,
@@ -158,21 +146,21 @@ def test_environment_comes_from_image_options_and_ourselves(here: Installation) 
     assert "HAKO_HOME" not in env
 
 
-def test_the_working_directory_is_the_images_or_given(here: Installation) -> None:
+def test_the_working_directory_is_the_images_or_given(each: Installation) -> None:
     command = ("--entrypoint", "/bin/sh", "server", "-c", "echo $PWD")
 
-    assert _run(here, *command).stdout == "/tmp\n"
-    assert _run(here, "-w", "/etc", *command).stdout == "/etc\n"
+    assert _run(each, *command).stdout == "/tmp\n"
+    assert _run(each, "-w", "/etc", *command).stdout == "/etc\n"
 
 
 def test_a_volume_is_written_with_its_own_ids_and_can_be_read_only(
-    here: Installation, tmp_path: Path
+    each: Installation, tmp_path: Path
 ) -> None:
     os.chown(tmp_path, 1002, 1000)
     script = "touch /data/f && stat -c %u /data/f; touch /ro/f || echo read-only"
 
     done = _run(
-        here,
+        each,
         "-v",
         f"{tmp_path}:/data",
         "-v",
@@ -188,9 +176,9 @@ def test_a_volume_is_written_with_its_own_ids_and_can_be_read_only(
 
 
 @contextlib.contextmanager
-def _started(here: Installation, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+def _started(each: Installation, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """A command that does not outlive the block."""
-    process = here.start("container", "run", *arguments)
+    process = each.start("container", "run", *arguments)
     try:
         yield process
     finally:
@@ -198,9 +186,9 @@ def _started(here: Installation, *arguments: str) -> Iterator[subprocess.Popen[s
         process.communicate(timeout=20)
 
 
-def test_a_signal_reaches_the_container(here: Installation) -> None:
+def test_a_signal_reaches_the_container(each: Installation) -> None:
     script = "trap 'echo caught; exit 9' TERM; echo ready; while :; do sleep 0.05; done"
-    with _started(here, "small", "/bin/sh", "-c", script) as process:
+    with _started(each, "small", "/bin/sh", "-c", script) as process:
         assert process.stdout
         assert process.stdout.readline() == "ready\n"
 
@@ -210,10 +198,10 @@ def test_a_signal_reaches_the_container(here: Installation) -> None:
     assert (rest, process.returncode) == ("caught\n", 9)
 
 
-def test_killing_the_command_ends_the_container(here: Installation) -> None:
+def test_killing_the_command_ends_the_container(each: Installation) -> None:
     seconds = _unheard_of()
     with _started(
-        here, "--cpus", "0.5", "small", "/bin/sh", "-c", f"echo ready; sleep {seconds}"
+        each, "--cpus", "0.5", "small", "/bin/sh", "-c", f"echo ready; sleep {seconds}"
     ) as process:
         assert process.stdout
         process.stdout.readline()
@@ -224,9 +212,9 @@ def test_killing_the_command_ends_the_container(here: Installation) -> None:
         wait_for(lambda: not _sleepers(seconds), "the container has ended", timeout_s=5)
 
 
-def test_a_first_process_without_handlers_ends_at_the_third_interrupt(here: Installation) -> None:
+def test_a_first_process_without_handlers_ends_at_the_third_interrupt(each: Installation) -> None:
     seconds = _unheard_of()
-    with _started(here, "small", "/bin/sleep", seconds) as process:
+    with _started(each, "small", "/bin/sleep", seconds) as process:
         wait_for(lambda: _sleepers(seconds), "it sleeps")
 
         for _ in range(3):
@@ -238,12 +226,12 @@ def test_a_first_process_without_handlers_ends_at_the_third_interrupt(here: Inst
     assert not _sleepers(seconds)
 
 
-def test_control_c_at_a_terminal_is_the_containers_signal_once(here: Installation) -> None:
+def test_control_c_at_a_terminal_is_the_containers_signal_once(each: Installation) -> None:
     ours, theirs = pty.openpty()
     script = "trap 'echo int; exit 3' INT; echo ready; while :; do sleep 0.05; done"
     process = subprocess.Popen(
         ["setsid", "--ctty", "./hako", "container", "run", "small", "/bin/sh", "-c", script],
-        env=here.env,
+        env=each.env,
         stdin=theirs,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -282,81 +270,81 @@ def _sleepers(seconds: str) -> list[int]:
 # Left running
 
 
-def test_a_detached_container_is_listed_logged_stopped_and_removed(here: Installation) -> None:
+def test_a_detached_container_is_listed_logged_stopped_and_removed(each: Installation) -> None:
     script = "trap 'echo bye; exit 4' TERM; echo hello; echo oops >&2; while :; do sleep 0.05; done"
 
-    started = _run(here, "-d", "--name", "web1", "small", "/bin/sh", "-c", script)
+    started = _run(each, "-d", "--name", "web1", "small", "/bin/sh", "-c", script)
 
     assert (started.stdout, started.returncode) == ("web1\n", 0)
-    table = here.hako("container", "ls").stdout.splitlines()
+    table = each.hako("container", "ls").stdout.splitlines()
     assert table[0].split() == ["CONTAINER", "IMAGE", "STATUS", "ADDRESS", "PORTS"]
     assert table[1].split()[:3] == ["web1", "small", "running"]
-    wait_for(lambda: "hello" in here.hako("container", "logs", "web1").stdout, "it talks")
-    logs = here.hako("container", "logs", "web1")
+    wait_for(lambda: "hello" in each.hako("container", "logs", "web1").stdout, "it talks")
+    logs = each.hako("container", "logs", "web1")
     assert (logs.stdout, logs.stderr) == ("hello\n", "oops\n")
-    assert here.hako("container", "stop", "web1").stdout == "web1\n"
-    assert "web1" not in here.hako("container", "ls").stdout
-    assert "exited (4)" in here.hako("container", "ls", "-a").stdout
-    assert here.hako("container", "logs", "web1").stdout == "hello\nbye\n"
-    assert here.hako("container", "rm", "web1").stdout == "web1\n"
-    assert json.loads(here.hako("container", "ls", "-a", "--format", "json").stdout) == []
+    assert each.hako("container", "stop", "web1").stdout == "web1\n"
+    assert "web1" not in each.hako("container", "ls").stdout
+    assert "exited (4)" in each.hako("container", "ls", "-a").stdout
+    assert each.hako("container", "logs", "web1").stdout == "hello\nbye\n"
+    assert each.hako("container", "rm", "web1").stdout == "web1\n"
+    assert json.loads(each.hako("container", "ls", "-a", "--format", "json").stdout) == []
 
 
-def test_a_detached_server_answers_on_its_address(here: Installation) -> None:
-    _run(here, "-d", "--name", "server1", "server")
+def test_a_detached_server_answers_on_its_address(each: Installation) -> None:
+    _run(each, "-d", "--name", "server1", "server")
 
-    (status,) = json.loads(here.hako("container", "ls", "--format", "json").stdout)
+    (status,) = json.loads(each.hako("container", "ls", "--format", "json").stdout)
 
     assert b"200 OK" in fetch(status["address"], 9000)
-    here.hako("container", "rm", "-f", "server1")
+    each.hako("container", "rm", "-f", "server1")
 
 
 def test_what_a_detached_container_cannot_execute_gives_127_and_leaves_nothing(
-    here: Installation,
+    each: Installation,
 ) -> None:
-    done = _run(here, "-d", "--name", "bad", "small", "/nope")
+    done = _run(each, "-d", "--name", "bad", "small", "/nope")
 
     assert done.returncode == 127
-    assert "bad" not in here.hako("container", "ls", "-a").stdout
+    assert "bad" not in each.hako("container", "ls", "-a").stdout
 
 
-def test_a_name_in_use_and_a_running_container_are_refused_in_words(here: Installation) -> None:
-    _run(here, "-d", "--name", "taken", "small", "/bin/sleep", "100")
+def test_a_name_in_use_and_a_running_container_are_refused_in_words(each: Installation) -> None:
+    _run(each, "-d", "--name", "taken", "small", "/bin/sleep", "100")
 
-    again = _run(here, "-d", "--name", "taken", "small", "/bin/sleep", "100")
-    removal = here.hako("container", "rm", "taken", check=False)
+    again = _run(each, "-d", "--name", "taken", "small", "/bin/sleep", "100")
+    removal = each.hako("container", "rm", "taken", check=False)
 
     assert again.returncode == 125
     assert "there is one already" in again.stderr
     assert removal.returncode == 1
     assert "it is running" in removal.stderr
-    here.hako("container", "rm", "-f", "taken")
+    each.hako("container", "rm", "-f", "taken")
 
 
-def test_rm_makes_a_detached_container_go_when_it_ends(here: Installation) -> None:
-    _run(here, "-d", "--rm", "--name", "brief", "small", "/bin/sh", "-c", "exit 0")
+def test_rm_makes_a_detached_container_go_when_it_ends(each: Installation) -> None:
+    _run(each, "-d", "--rm", "--name", "brief", "small", "/bin/sh", "-c", "exit 0")
 
-    wait_for(lambda: "brief" not in here.hako("container", "ls", "-a").stdout, "it is gone")
+    wait_for(lambda: "brief" not in each.hako("container", "ls", "-a").stdout, "it is gone")
 
 
-def test_following_the_log_ends_with_the_container(here: Installation) -> None:
+def test_following_the_log_ends_with_the_container(each: Installation) -> None:
     script = "for i in 1 2 3; do echo $i; sleep 0.2; done"
-    _run(here, "-d", "--name", "counter", "small", "/bin/sh", "-c", script)
+    _run(each, "-d", "--name", "counter", "small", "/bin/sh", "-c", script)
 
-    followed = here.hako("container", "logs", "-f", "counter", timeout_s=30)
+    followed = each.hako("container", "logs", "-f", "counter", timeout_s=30)
 
     assert followed.stdout.split() == ["1", "2", "3"]
-    here.hako("container", "rm", "counter")
+    each.hako("container", "rm", "counter")
 
 
-def test_the_image_of_a_container_is_not_collected(here: Installation) -> None:
-    _run(here, "-d", "--name", "keeper", "small", "/bin/sleep", "100")
-    with Store(here.home) as store:
+def test_the_image_of_a_container_is_not_collected(each: Installation) -> None:
+    _run(each, "-d", "--name", "keeper", "small", "/bin/sleep", "100")
+    with Store(each.home) as store:
         kept = store.root("containers", "keeper")
 
-    here.hako("container", "rm", "-f", "keeper")
+    each.hako("container", "rm", "-f", "keeper")
 
-    with Store(here.home) as store:
+    with Store(each.home) as store:
         assert kept
         assert store.root("containers", "keeper") is None
 
@@ -365,8 +353,8 @@ def test_the_image_of_a_container_is_not_collected(here: Installation) -> None:
     "arguments",
     [("-v", "/nowhere-at-all:/x", "small"), ("--memory", "lots", "small"), ("--cpus", "0", "small"), ("--name", "NO!", "small")],
 )  # fmt: skip
-def test_bad_options_are_usage_errors(here: Installation, arguments: tuple[str, ...]) -> None:
-    done = _run(here, *arguments)
+def test_bad_options_are_usage_errors(each: Installation, arguments: tuple[str, ...]) -> None:
+    done = _run(each, *arguments)
 
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")

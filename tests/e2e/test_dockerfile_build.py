@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -23,15 +22,6 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
     pytest.mark.needs_root,
 ]
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """An installation with the base image; tests use names of their own."""
-    with new_installation() as installation:
-        with Store(installation.home) as store:
-            make_base_image(store, tmp_path_factory.mktemp("base"))
-        yield installation
 
 
 def build(world: Installation, folder: Path, *arguments: str, check: bool = True) -> str:

@@ -19,9 +19,8 @@ from threading import Thread
 
 import pytest
 
-from hakobune.oci.store import Store
-from tests.dockerfile_world import BASE, fill, make_base_image
-from tests.e2e.installation import HAKO, Installation, new_installation
+from tests.dockerfile_world import BASE, fill
+from tests.e2e.installation import HAKO, Installation
 from tests.git_server import commit, git, git_server, make_repository
 
 pytestmark = [
@@ -29,14 +28,6 @@ pytestmark = [
     pytest.mark.needs_root,
 ]
 needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="no git here")
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    with new_installation() as installation:
-        with Store(installation.home) as store:
-            make_base_image(store, tmp_path_factory.mktemp("base"))
-        yield installation
 
 
 def build(

@@ -18,20 +18,19 @@ from hakobune.oci.config import ContainerConfig, ImageConfig, RootFs
 from hakobune.oci.platform import Platform
 from hakobune.oci.reference import Reference
 from hakobune.oci.store import Store
-from tests.dockerfile_world import BASE, OLD, fill, make_base_image
-from tests.e2e.installation import Installation, new_installation
+from tests.dockerfile_world import BASE, OLD, fill
+from tests.e2e.installation import Installation
 from tests.small_root import PROGRAMS, make_small_root
 
 pytestmark = pytest.mark.needs_root
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    with new_installation() as installation:
-        with Store(installation.home) as store:
-            make_base_image(store, tmp_path_factory.mktemp("base"))
-            _make_ssh_image(store, tmp_path_factory.mktemp("ssh"))
-        yield installation
+def world(world: Installation, tmp_path_factory: pytest.TempPathFactory) -> Installation:
+    """With an image that has `ssh-add`, too."""
+    with Store(world.home) as store:
+        _make_ssh_image(store, tmp_path_factory.mktemp("ssh"))
+    return world
 
 
 def _make_ssh_image(store: Store, folder: Path) -> None:

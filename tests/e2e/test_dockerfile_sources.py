@@ -4,28 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from hakobune.oci.store import Store
-from tests.dockerfile_world import BASE, fill, make_base_image
-from tests.e2e.installation import Installation, new_installation
+from tests.dockerfile_world import BASE, fill
+from tests.e2e.installation import Installation
 from tests.git_server import git, git_server, make_repository
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
     pytest.mark.needs_root,
 ]
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    with new_installation() as installation:
-        with Store(installation.home) as store:
-            make_base_image(store, tmp_path_factory.mktemp("base"))
-        yield installation
 
 
 def build(world: Installation, folder: Path, *arguments: str, check: bool = True) -> str:

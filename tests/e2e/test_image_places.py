@@ -41,12 +41,6 @@ def docker() -> Iterator[DockerDaemon]:
 
 
 @pytest.fixture
-def here(tmp_path: Path) -> Installation:
-    """A home without a builder: images alone start nothing."""
-    return Installation(home=tmp_path / "home", port=1)
-
-
-@pytest.fixture
 def other(tmp_path: Path) -> Installation:
     return Installation(home=tmp_path / "other", port=1)
 

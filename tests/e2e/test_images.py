@@ -20,12 +20,6 @@ needs_skopeo = pytest.mark.skipif(not shutil.which("skopeo"), reason="skopeo is 
 
 
 @pytest.fixture
-def here(tmp_path: Path) -> Installation:
-    """A home without a builder: images alone start nothing."""
-    return Installation(home=tmp_path / "home", port=1)
-
-
-@pytest.fixture
 def image(here: Installation) -> Iterator[Image]:
     with Store(here.home) as store:
         yield an_image(store, "web", "shop/web:v2", labels={"who": "test"})

@@ -29,12 +29,6 @@ def host() -> Iterator[str]:
             yield host
 
 
-@pytest.fixture
-def here(tmp_path: Path) -> Installation:
-    """A home without a builder: images alone start nothing."""
-    return Installation(home=tmp_path / "home", port=1, extra_env={"HOME": str(tmp_path)})
-
-
 def test_what_is_published_runs_and_is_served_elsewhere(
     shared_installation: Installation, seed_home: Path, host: str
 ) -> None:

@@ -29,14 +29,9 @@ from hakobune.runtime.container import (
 from hakobune.runtime.pool import POOL_SIZE
 from hakobune.runtime.protocol import Reply, decode_reply, encode_request
 from hakobune.runtime.supervisor_client import SupervisorClient
-from tests.supervised import Supervised, fetch, is_alive, shared_root, supervised, wait_for
+from tests.supervised import Supervised, fetch, is_alive, supervised, wait_for
 
 pytestmark = pytest.mark.needs_root
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return shared_root(tmp_path_factory.mktemp("small"))
 
 
 @pytest.fixture(scope="module")

@@ -16,14 +16,9 @@ import pytest
 from hakobune.cli.serve import leftovers, stop_all
 from hakobune.runtime.container import EventKind, Phase
 from hakobune.runtime.supervisor_client import SupervisorClient
-from tests.supervised import Supervised, fetch, is_alive, shared_root, supervised, wait_for
+from tests.supervised import Supervised, fetch, is_alive, supervised, wait_for
 
 pytestmark = pytest.mark.needs_root
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return shared_root(tmp_path_factory.mktemp("small"))
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from hakobune.runtime.container import ContainerError
 from hakobune.runtime.programs import restart_delay
 from hakobune.runtime.supervisor_client import SupervisorClient
 from tests.e2e.installation import free_ports
-from tests.supervised import Supervised, is_alive, shared_root, supervised, wait_for
+from tests.supervised import Supervised, is_alive, supervised, wait_for
 
 pytestmark = pytest.mark.needs_root
 
@@ -35,11 +35,6 @@ while True:
         peer.close()
 """
 COMMAND = [sys.executable, "-I", "-c", PROGRAM]
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return shared_root(tmp_path_factory.mktemp("small"))
 
 
 @pytest.fixture
