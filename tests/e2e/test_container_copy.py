@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import subprocess
@@ -256,12 +257,21 @@ def test_a_container_of_a_command_is_waited_for_too(here: Installation) -> None:
         try:
             assert process.stdout
             process.stdout.readline()
-            wait_for(lambda: "select" in Path(f"/proc/{waiting.pid}/wchan").read_text(), "it waits")
+            wait_for(lambda: _has_pidfd(waiting.pid), "it waits")
             process.terminate()
             out, errors = waiting.communicate(timeout=20)
+            process.communicate(timeout=20)
         finally:
             waiting.kill()
             waiting.communicate(timeout=20)
 
     assert process.returncode == 4
     assert out == "4\n" or "is not known" in errors
+
+
+def _has_pidfd(pid: int) -> bool:
+    for info in Path(f"/proc/{pid}/fdinfo").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            if "\nPid:" in info.read_text():
+                return True
+    return False
