@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from random import random
 from typing import Final
 from urllib.parse import urlsplit
@@ -18,8 +18,6 @@ from hakobune.distribution.session import Request
 from hakobune.oci.descriptor import Descriptor
 
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
-
-Advance = Callable[[int], None]
 
 
 def fetch_blob(

@@ -29,7 +29,6 @@ class Limits:
     rate_bytes_per_s: int = 512
     connections: int = 4096
     manifest_bytes: int = 8 * 1024 * 1024
-    body_bytes: int = 1024 * 1024  # of a request that is no upload
 
 
 class Watch:

@@ -46,7 +46,6 @@ class Loop:
         self._wakeup = _wakeup_pipe()
         self.on_readable(self._wakeup, self._on_signal)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        self._on_termination: Callback | None = None
 
     def on_readable(self, fd: int, callback: Callback) -> None:
         """Call whenever *fd* can be read."""
@@ -83,7 +82,6 @@ class Loop:
 
     def on_termination(self, callback: Callback) -> None:
         """Call at SIGTERM, SIGINT and SIGHUP."""
-        self._on_termination = callback
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda *_: self.soon(callback))
 

@@ -25,9 +25,6 @@ class InstanceState(StrEnum):
     STOPPING = "stopping"
 
 
-ALIVE = frozenset(InstanceState) - {InstanceState.STOPPING}
-
-
 @dataclass(slots=True, kw_only=True)
 class Instance:
     """What the controller knows of one container. `running` counts its requests at the last look."""
