@@ -385,6 +385,26 @@ def test_podman_and_buildah_pull_what_we_push_and_we_pull_what_they_push(
     assert trees(other, pulled) == trees(store, image)
 
 
+def test_zstd_chunked_is_pulled_from_podman_and_pushed_on_as_it_is(
+    host: str, folder: Path, store: Store, other: Store, tmp_path: Path
+) -> None:
+    image = some_layers(store)
+    places = ["--root", f"{folder}/chunked-root", "--runroot", f"{folder}/chunked-run"]
+    command = ["podman", *places, "--storage-driver", "vfs"]
+    here = run(*command, "pull", f"oci:{store.layout}:docker.io/library/web:1")
+    run(*command, "push", "--tls-verify=false", "--compression-format=zstd:chunked", "--format=oci", here, f"{host}/chunked/back:1")  # fmt: skip
+
+    back = Reference.parse(f"{host}/chunked/back:1")
+    pulled = pull(other, back, AMD64, QUIET, access=access(tmp_path))
+    push(other, pulled, Reference.parse(f"{host}/chunked/on:1"), QUIET, access=access(tmp_path))
+
+    assert trees(other, pulled) == trees(store, image)
+    layers = pulled.manifest.layers
+    assert {layer.media_type for layer in layers} == {media.LAYER_ZSTD}
+    assert all("zstd-chunked" in key for layer in layers for key in layer.annotations)
+    run("skopeo", "inspect", "--tls-verify=false", f"docker://{host}/chunked/on:1")
+
+
 @pytest.mark.slow
 def test_docker_pulls_what_we_push_and_we_pull_what_it_pushes(
     host: str, folder: Path, store: Store, other: Store, tmp_path: Path
