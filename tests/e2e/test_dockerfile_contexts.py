@@ -456,6 +456,35 @@ def test_a_private_repository_opens_for_a_token_or_a_password(
     assert "Basic " + b64encode(b"me:wr0ng").decode() in refused
 
 
+@needs_git
+@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="no OpenSSH here")
+def test_git_over_ssh_asks_the_agent_that_the_build_is_given(
+    world: Installation, tmp_path: Path
+) -> None:
+    repository = served_repository(tmp_path / "served")
+    key = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    told = tmp_path / "told"
+    # Stands for a server that knows the key: says what the agent has, and runs what git asks for.
+    ssh = fill(tmp_path / "bin", {"ssh": f'#!/bin/sh\nssh-add -l >>{told}\nfor last; do :; done\neval "$last"\n'})  # fmt: skip
+    (ssh / "ssh").chmod(0o755)
+    added = fill(tmp_path / "c", {"Dockerfile": f"FROM {BASE}\nADD git@host.test:{repository} /c/\n"})  # fmt: skip
+    world.extra_env |= {"PATH": f"{ssh}:{os.environ['PATH']}", "SSH_AUTH_SOCK": "/nowhere"}
+    try:
+        build(world, "-t", "by-ssh", "--ssh", f"default={key}", f"git@host.test:{repository}")
+        in_context = told.read_text()
+        build(world, "-t", "added-by-ssh", "--ssh", f"default={key}", str(added))
+    finally:
+        world.extra_env.clear()
+
+    expected = subprocess.run(["ssh-keygen", "-l", "-f", key], capture_output=True, text=True)
+    fingerprint = expected.stdout.split()[1]
+    assert fingerprint in in_context
+    assert fingerprint in told.read_text().removeprefix(in_context)
+    assert said(world, "by-ssh", "cat", "/said").startswith("A\n")
+    assert said(world, "added-by-ssh", "cat", "/c/a") == "A\n"
+
+
 # Contexts by name
 
 

@@ -6,7 +6,6 @@ A token becomes a header in git's environment, for one repository: it is in no c
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,6 +40,8 @@ def git_environment(
     if agent is None:
         yield {**env, **tokens}
         return
+    import tempfile  # 14 ms
+
     from hakobune.dockerfile.ssh_agent import SOCKET, lent_agent
 
     with tempfile.TemporaryDirectory(prefix="hako-ssh-") as folder:
