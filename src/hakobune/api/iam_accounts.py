@@ -181,9 +181,8 @@ def _algorithm(name: str) -> str:
 
 def _server_of(request: Request) -> str:
     """The URL that a key file names: where the caller has come to, or for this machine's own users the installation's."""
-    scheme = request.headers.get(
-        "x-forwarded-proto"
-    )  # HAProxy's, which alone reaches the other socket
+    # HAProxy's, which alone reaches the other socket.
+    scheme = request.headers.get("x-forwarded-proto")
     if scheme is None:
         server: str = request.app.state.server
         return server

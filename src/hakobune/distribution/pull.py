@@ -86,9 +86,8 @@ class Pull:
         try:
             return self._image(document)
         except Exception:
-            with contextlib.suppress(
-                OSError
-            ):  # the disk is full: the first error is the one to tell
+            # The disk is full: the first error is the one to tell.
+            with contextlib.suppress(OSError):
                 self._store.empty_trash()
             raise
 

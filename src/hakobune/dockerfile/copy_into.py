@@ -239,9 +239,8 @@ class Copier(Struct, eq=False):
                 copy_bytes(source, target, entry.status.st_size)
                 owner = self._owner_of(entry.status)
                 os.fchown(target, owner.uid, owner.gid)
-                os.fchmod(
-                    target, self._mode_of(entry.status)
-                )  # after chown, which takes setuid away
+                # After chown, which takes setuid away.
+                os.fchmod(target, self._mode_of(entry.status))
                 self._copy_xattrs(source, path)
                 os.utime(target, ns=(entry.status.st_mtime_ns, entry.status.st_mtime_ns))
             finally:
@@ -295,9 +294,8 @@ class Copier(Struct, eq=False):
         target = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=self.root)
         try:
             for name in names:
-                with contextlib.suppress(
-                    OSError
-                ):  # a file system without them: BuildKit goes on, too
+                # A file system without them: BuildKit goes on, too.
+                with contextlib.suppress(OSError):
                     os.setxattr(target, name, os.getxattr(source, name))
         finally:
             os.close(target)

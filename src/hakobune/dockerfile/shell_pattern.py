@@ -102,9 +102,8 @@ def replace(text: str, pattern: str, replacement: str, *, everywhere: bool) -> s
     position, matched_to = 0, -1
     while position <= len(text):
         end = matcher.match_end(text, position, longest=True)
-        if end is None or (
-            end == position == matched_to
-        ):  # an empty match right after another does not count
+        # An empty match right after another does not count.
+        if end is None or (end == position == matched_to):
             parts.append(text[position : position + 1])
             position += 1
             continue

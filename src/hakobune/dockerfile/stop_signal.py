@@ -5,10 +5,11 @@ from __future__ import annotations
 from hakobune.dockerfile.errors import TextError, did_you_mean
 
 # fmt: off
+# In the order of their numbers, from 1.
 _NAMES = (
     "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM", "STKFLT",
     "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
-)  # in the order of their numbers, from 1
+)
 # fmt: on
 _NUMBERS = {name: number for number, name in enumerate(_NAMES, start=1)}
 _ALIASES = {"IOT": 6, "CLD": 17, "POLL": 29, "UNUSED": 31}

@@ -22,9 +22,8 @@ _CHUNKS_IN_FLIGHT: Final = 8
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 _ZSTD_SKIPPABLE: Final = b"\x2a\x4d\x18"  # after a first byte 0x50 to 0x5f
-_ZSTD_WINDOW: Final = (
-    128 << 20
-)  # what --long=27 needs; a frame may ask for more memory than there is
+# What --long=27 needs; a frame may ask for more memory than there is.
+_ZSTD_WINDOW: Final = 128 << 20
 
 
 class UnpackError(HakoError):

@@ -124,9 +124,8 @@ class Admission:
                 )
 
     async def _make(self, exchange: Exchange, permission: str, name: ImageName) -> Repository:
-        if (
-            permission != PUSH or exchange.route.kind is Kind.UPLOAD
-        ):  # no session is where nothing is
+        # No session is where nothing is.
+        if permission != PUSH or exchange.route.kind is Kind.UPLOAD:
             raise _name_unknown(exchange)
         await self._ask(exchange, CREATE_ON_PUSH, None)
         try:

@@ -8,9 +8,8 @@ from typing import Final
 from hakobune.registry.body import Body, Sink, SizedBody, body_of
 from hakobune.registry.head import Head, HeadError
 
-SMALL_REST: Final = (
-    256 * 1024
-)  # of a body that nobody wants: read over; larger ones end the connection
+# Of a body that nobody wants: read over; larger ones end the connection.
+SMALL_REST: Final = 256 * 1024
 
 
 class ClientGoneError(Exception):

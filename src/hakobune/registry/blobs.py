@@ -227,9 +227,8 @@ def _link(staged: Path, target: str) -> None:
     try:
         os.link(staged, target)
     except FileExistsError:
-        with contextlib.suppress(
-            FileNotFoundError
-        ):  # retired just now: who has linked it finds out
+        # Retired just now: who has linked it finds out.
+        with contextlib.suppress(FileNotFoundError):
             if os.stat(target).st_size != os.stat(staged).st_size:
                 _replace(staged, target)
 

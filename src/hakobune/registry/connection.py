@@ -238,9 +238,8 @@ class Connection(asyncio.Protocol):
     def _hold_head(self, data: bytes) -> None:
         if not data:
             return
-        if (
-            not 0x41 <= data[0] <= 0x5A
-        ):  # not A-Z; a client that tries TLS would wait for an answer to it
+        # Not A-Z; a client that tries TLS would wait for an answer to it.
+        if not 0x41 <= data[0] <= 0x5A:
             self._refuse(400, "UNSUPPORTED", "this port speaks plain HTTP")
         elif len(data) >= HEAD_LIMIT:
             self._refuse(431, "UNSUPPORTED", "the request's head is too large")

@@ -66,9 +66,8 @@ class BlobRows(Rows):
         except DatabaseError:
             if state == DOOMED:
                 raise
-            return StoredBlob(
-                digest, size, key, now
-            )  # busy or full: it is there now, no more is said
+            # Busy or full: it is there now, no more is said.
+            return StoredBlob(digest, size, key, now)
         if not promised:
             return None
         return StoredBlob(digest, size, key, now + self.grace_us // 4)

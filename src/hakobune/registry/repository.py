@@ -66,9 +66,8 @@ class Repository:
     upstream_policies: tuple[UpstreamPolicy, ...] = ()
     cleanup_policies: Mapping[str, Any] = field(default_factory=dict)  # id → the API's own JSON
     cleanup_dry_run: bool = False
-    extra: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # fields of the API without a meaning here
+    # Fields of the API without a meaning here.
+    extra: Mapping[str, Any] = field(default_factory=dict)
     created_at: int = 0
     updated_at: int = 0
     etag: str = ""

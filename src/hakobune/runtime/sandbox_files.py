@@ -77,9 +77,8 @@ class SandboxFiles:
                     with closing(directory):
                         os.fchmod(directory, mode)
             made = f"{made}/{part}"
-        os.close(
-            self._tree.open(made, os.O_PATH | os.O_DIRECTORY)
-        )  # a file in its place is an error
+        # A file in its place is an error.
+        os.close(self._tree.open(made, os.O_PATH | os.O_DIRECTORY))
 
     def list_directory(self, path: str) -> tuple[Entry, ...] | None:
         """What is in a directory, sorted by name; `None` if there is no directory at *path*."""

@@ -102,9 +102,8 @@ def _give_up_powers(plan: Plan) -> None:
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
     if plan.seccomp is not None and plan.powers.may_gain:
-        linux.install_seccomp(
-            plan.seccomp
-        )  # takes SYS_ADMIN where new privileges are not ruled out
+        # Takes SYS_ADMIN where new privileges are not ruled out.
+        linux.install_seccomp(plan.seccomp)
     linux.drop_bounding_set(plan.powers.capabilities)  # entering the namespace has filled it again
     linux.set_capabilities(plan.powers.capabilities)
     if not plan.powers.may_gain:

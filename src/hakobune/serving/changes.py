@@ -261,9 +261,8 @@ class Changes:
         self, name: ServiceName, service: Service, *, validate_only: bool
     ) -> Operation:
         operation = start_operation(name.parent, str(name), typed(SERVICE_TYPE, service))
-        if (
-            service.reconciling
-        ):  # the very same wish is being carried out: its end is this one's end, too
+        # The very same wish is being carried out: its end is this one's end, too.
+        if service.reconciling:
             await self._catalog.save(operation)
             self._rollouts.begin(str(name), operation)
             return operation

@@ -55,9 +55,8 @@ def migrate(url: str, lock: Path) -> None:
 def _migrate_sqlite(url: str) -> None:
     path = Path(url.removeprefix("sqlite:///"))
     path.parent.mkdir(parents=True, exist_ok=True)
-    os.close(
-        os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-    )  # not for everybody's eyes
+    # Not for everybody's eyes.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640))
     engine = sa.create_engine(url)
     try:
         with engine.begin() as connection:
