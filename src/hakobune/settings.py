@@ -19,9 +19,8 @@ _MIRROR = re.compile(r"([A-Za-z0-9][A-Za-z0-9.-]*(?::\d{1,5})?)=([a-z0-9._-]+)/(
 DEFAULT_LISTEN = "localhost:8080"
 SERVICE_PORTS = 100
 REGISTRY_GRACE_S = 24 * 3600.0
-REGISTRY_HISTORY_DAYS = (
-    400  # as Cloud Audit Logs keep admin activity: a year, and time to look at it
-)
+# As Cloud Audit Logs keep admin activity: a year, and time to look at it.
+REGISTRY_HISTORY_DAYS = 400
 REGISTRY_PORT_DISTANCE = 10100  # just above the service ports
 NOWHERE = "off"
 RUNTIMES = ("crun", "runc")

@@ -31,9 +31,8 @@ if TYPE_CHECKING:
 
 Policy = Literal["missing", "always", "never"]
 POLICIES: Final = ("missing", "always", "never")
-_TRIES_NEARBY: Final = (
-    3  # the own registry may just be started again; for longer, what is here will do
-)
+# The own registry may just be started again; for longer, what is here will do.
+_TRIES_NEARBY: Final = 3
 
 
 class ImageNotHereError(HakoError):

@@ -22,9 +22,8 @@ from hakobune.iam.principal import is_service_account_email
 from hakobune.iam.token import read_parts
 
 RSA_BITS: Final = {"KEY_ALG_RSA_2048": 2048}
-GOOGLE_TOKEN_URI: Final = (
-    "https://oauth2.googleapis.com/token"  # google-auth's audience, whatever token_uri says
-)
+# The audience that google-auth's tokens have, whatever token_uri says.
+GOOGLE_TOKEN_URI: Final = "https://oauth2.googleapis.com/token"
 KEY_FILE_LIMIT: Final = 16 * 1024
 _KEY_ID: Final = re.compile(r"[0-9a-f]{1,64}")
 _SKEW_S: Final = 60

@@ -36,9 +36,8 @@ class Outlet:
         self._loop = loop
         self._watch = watch
         self._encrypted = transport.get_extra_info("sslcontext") is not None
-        self._out: socket.socket | None = (
-            None  # a duplicate of the transport's, made at the first file
-        )
+        # A duplicate of the transport's, made at the first file.
+        self._out: socket.socket | None = None
         self._full: asyncio.Future[None] | None = None  # until the transport takes more
         self._sender: FileSender | None = None
         self._done: Done | None = None

@@ -21,9 +21,8 @@ T = TypeVar("T")
 _CHANNEL: Final = "hakobune_changed"
 _CONNECTIONS: Final = 8
 _COMMAND_S: Final = 30
-_ACQUIRE_S: Final = (
-    10  # for a connection of the pool, as long as all are in use or none can be made
-)
+# For a connection of the pool, as long as all are in use or none can be made.
+_ACQUIRE_S: Final = 10
 _BESIDE_OTHERS: Final = 4  # attempts beside other writers before one alone
 _RECONNECT_S: Final = 1
 _PING_S: Final = 10
