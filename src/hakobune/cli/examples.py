@@ -65,8 +65,16 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
         "container run -d --name web -p 8080:80 nginx",
         "container run --platform linux/arm64 debian:13 uname -m",
     ),
+    "container attach": ("container attach web", "container attach --no-stdin --sig-proxy=false web"),
     "container exec": ("container exec -it web sh",),
     "container logs": ("container logs -f web",),
+    "container start": ("container start web", "container start -ai shell"),
+    "container wait": ("container wait job1 job2",),
+    "container cp": (
+        "container cp web:/var/log/app.log .",
+        "container cp ./site/. web:/srv/www",
+        "container cp web:/etc - | tar t",
+    ),
     "serve": ("serve", "serve --stop"),
     "registry serve": (
         "registry serve --listen 0.0.0.0:5000 --tls-cert fullchain.pem --tls-key key.pem",
