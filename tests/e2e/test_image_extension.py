@@ -57,6 +57,7 @@ def test_a_run_dockerfile_is_noticed_applied_kept_and_reported(
     first = installation.hako("deploy", "--source", str(folder))
 
     assert "run image extended by run.Dockerfile: 1 layer, " in first.stderr
+    assert "warning" not in first.stderr
     assert answer(installation, "sums") == b"3"
     (folder / "main.py").write_text(APP.replace("{mark}", "!"))
     second = installation.hako("deploy", "-v", "--source", str(folder))
@@ -129,6 +130,17 @@ def test_a_build_dockerfile_gives_buildpacks_what_they_need(
                 "  why: it is linux/amd64 (debian 12), the builder's build image is linux/amd64 (debian 13)",
                 "  fix: FROM hako/base-run:13",
             ),
+        ),
+        (
+            "FROM hako/base-run:13\nUSER nobodyhere\n",
+            (
+                "error: run.Dockerfile:2: the image has no user 'nobodyhere'",
+                "  why: it is not in the image's /etc/passwd",
+            ),
+        ),
+        (
+            "FROM hako/base-run:13\nUSER root\nRUN echo boss:x:0:0::/:/bin/sh >>/etc/passwd\nUSER boss\n",
+            ("error: run.Dockerfile:4: the app would run as root", "  why: its result runs as root"),
         ),
         ("FROM hako/base-run:13\nRUNN true\n", ("error: run.Dockerfile:2:1: RUNN: unknown instruction",)),
     ],

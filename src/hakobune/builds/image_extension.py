@@ -25,6 +25,7 @@ from hakobune.dockerfile.parse import decode, parse
 from hakobune.dockerfile.request import DockerfileRequest
 from hakobune.errors import HakoError
 from hakobune.lifecycle.analyze import image_target
+from hakobune.oci.image_user import ImageUser, ImageUserError, resolve_user
 from hakobune.oci.manifest import Image
 from hakobune.oci.merged import find
 from hakobune.oci.platform import Platform
@@ -228,6 +229,7 @@ def _extend(
             context=extension.path.parent,
             dockerfile=extension.path,
             args={BASE_ARG: str(given), **proxies(world.env)},
+            assured=frozenset({BASE_ARG}),
             platform=request.platform,
             network="default" if request.network else "none",
             labels={REBASABLE: "false"} if is_run and not extension.sets_rebasable else {},
@@ -236,9 +238,20 @@ def _extend(
         world.settings,
         progress,
     )
-    if is_run and not request.allow_root and _is_root(built.image.config.config.user):
-        raise _root_error(extension, "its result runs as root", given_image.config.config.user)
+    if is_run:
+        user = _user_of(extension, built.image, world.store)
+        if user.uid == 0 and not request.allow_root:
+            raise _root_error(extension, "its result runs as root", given_image.config.config.user)
     return built.image
+
+
+def _user_of(extension: Extension, image: Image, store: Store) -> ImageUser:
+    """Raises: DockerfileError: the image does not have the user that it names."""
+    try:
+        return resolve_user(image.config.config.user, stacked_dirs(store.snapshots(image)))
+    except ImageUserError as error:
+        at = extension.user.at if extension.user else extension.from_
+        raise DockerfileError.at(at, error) from error
 
 
 def describe_extension(extension: Extension, image: Image, base: Image) -> str:

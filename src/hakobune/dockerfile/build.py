@@ -98,7 +98,13 @@ def build(
         dockerfile.escape,
         left_out=ignore.left_out,
     )
-    warnings = all_warnings(dockerfile, planned, rehearsed, platform=request.platform)
+    warnings = all_warnings(
+        dockerfile,
+        planned,
+        rehearsed,
+        platform=request.platform,
+        given={name: request.args[name] for name in request.assured},
+    )
     try:
         with _open_context(request, ignore, store) as context:
             return _Build(

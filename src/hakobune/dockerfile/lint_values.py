@@ -16,12 +16,16 @@ from hakobune.oci.reference import Reference, ReferenceFormatError
 
 
 def about_default_bases(
-    dockerfile: Dockerfile, *, build_platform: Platform, target_platform: Platform
+    dockerfile: Dockerfile,
+    *,
+    build_platform: Platform,
+    target_platform: Platform,
+    given: Mapping[str, str],
 ) -> Iterator[LintWarning]:
-    """Stages whose base image has a name only if somebody passes `--build-arg`."""
+    """Stages whose base image has a name only if somebody passes `--build-arg`, but for what is always *given*."""
     platforms = platform_args(build_platform, target_platform, "")
     try:
-        defaults = global_args(dockerfile.meta_args, {}, platforms, dockerfile.escape)
+        defaults = global_args(dockerfile.meta_args, given, platforms, dockerfile.escape)
     except DockerfileError:
         return  # told where it is
     for stage in dockerfile.stages:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 
 from hakobune.dockerfile.checks import Checks, wanted
 from hakobune.dockerfile.errors import DockerfileError
@@ -79,17 +80,22 @@ def all_warnings(
     rehearsed: Iterable[LintWarning],
     *,
     platform: Platform,
+    given: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[LintWarning, ...]:
     """Everything worth saying about a build, by line, without what the file's checks skip.
 
     Args:
         platform: that the build is for.
+        given: build arguments that no build of the file goes without.
 
     Raises:
         DockerfileError: there is something, and `# check=error=true` wants none.
     """
     bases = about_default_bases(
-        dockerfile, build_platform=Platform.host(), target_platform=platform
+        dockerfile,
+        build_platform=Platform.host(),
+        target_platform=platform,
+        given=given,
     )
     found = [*dockerfile.warnings, *plan.warnings, *rehearsed, *bases]
     warnings = wanted(dockerfile, found)

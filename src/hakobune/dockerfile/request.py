@@ -86,6 +86,7 @@ class DockerfileRequest:
         ignore: what of the context does not exist; `None`: what its ignore file says.
         target: the stage to build; empty: the last one.
         args: `--build-arg`.
+        assured: those that every build of this file is given: it needs no defaults for them.
         secrets: by id. The values go nowhere but into the RUNs that mount them.
         contexts: `--build-context`, by name: read instead of images and stages of these names.
         ssh: agents, by id, that RUNs may ask.
@@ -103,6 +104,7 @@ class DockerfileRequest:
     ignore: IgnoreFile | None = None
     target: str = ""
     args: Mapping[str, str] = field(default_factory=dict)
+    assured: frozenset[str] = frozenset()
     secrets: Mapping[str, bytes] = field(default_factory=dict)
     contexts: Mapping[str, NamedContext] = field(default_factory=dict)
     ssh: Mapping[str, Agent] = field(default_factory=dict)
