@@ -676,3 +676,22 @@ GLOBS = [
         "",
     )
 ]
+
+_COMMIT = "0123456789abcdef0123456789abcdef01234567"
+REPOSITORIES = [
+    *(f"https://h.test/a/b.git{rest}" for rest in (
+        "", "#", "#v1", "#v1:", "#v1:docs", "#:docs", "#:/docs/", "#:a/../b", "#:../../etc", "#a/b:c:d", "#:.",
+        "?ref=v1", "?tag=v1", "?tag=refs/tags/v1", "?branch=main", "?branch=refs/heads/main", "?ref=refs/heads/x",
+        "?subdir=x", "?subdir=/x/", "?subdir=a/../b", "?ref=v1&subdir=x", "?ref=a&ref=b", "?ref=a&ref=a", "?ref=", "?subdir=", "?tag=",
+        "?tag=a&branch=b", "?tag=a&ref=a", "?ref=refs/tags/a&tag=a", "?branch=a&ref=refs/heads/a", "?ref=a#a", "?ref=a#b", "?subdir=a#:a",
+        "?subdir=a#:b", "?tag=v1#refs/tags/v1", "?tag=v1#v1",
+        f"?commit={_COMMIT}", f"?checksum={_COMMIT}", f"?ref=v1&commit={_COMMIT[:7]}", "?commit=",
+        "?keep-git-dir", "?keep-git-dir=", "?keep-git-dir=true", "?keep-git-dir=1", "?keep-git-dir=T", "?keep-git-dir=0", "?keep-git-dir=x",
+        "?submodules", "?submodules=false", "?submodules=F", "?submodules=no", "?mtime=commit", "?mtime=checkout", "?mtime=now", "?mtime=",
+        "?fetch-by-commit", "?fetch-by-commit=x", "?reff=x", "?ref=%76%31", "?ref=a+b", "?ref=a&x",
+    )),
+    "http://h.test/a.git", "HTTPS://h.test/a.git", "https://h.test/a", "https://h.test/a.git/", "https://h.test/a.git.tar", "https://h.test/a?x=b.git", "https://u@h.test/a.git",
+    "git://h.test/a", "git://h.test/a.git#v1:x", "ssh://git@h.test/a", "ssh://git@h.test:22/a.git?ref=v1", "ftp://h.test/a.git", "file:///a.git",
+    "git@h.test:a/b.git", "git@h.test:a/b", "git@h.test:a/b.git#v1:docs", "git@h.test:a/b.git?ref=v1", "me@h.test:a", "me@home/x", "h.test:a/b.git",
+    "a.git", "./a.git", "../a.git", "/a.git", "a", "", "-",
+]  # fmt: skip

@@ -14,12 +14,14 @@ import subprocess
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from posixpath import normpath
 from typing import Any
 
 import pytest
 
 from hakobune.dockerfile.errors import DockerfileError, TextError
 from hakobune.dockerfile.expand import expand
+from hakobune.dockerfile.git_source import is_git, read_git_source
 from hakobune.dockerfile.ignore_file import IgnoreFile
 from hakobune.dockerfile.instructions import (
     Add,
@@ -56,6 +58,7 @@ from tests.contract.dockerfile_questions import (
     GLOBS,
     IGNORE_FILES,
     PATHS,
+    REPOSITORIES,
     WORDS,
 )
 
@@ -68,6 +71,7 @@ QUESTIONS = {
     "Words": [{"Text": text, "Escape": escape} for text, escape in WORDS],
     "Ignore": [{"File": file, "Paths": PATHS} for file in IGNORE_FILES],
     "Globs": [{"Pattern": pattern, "Path": path} for pattern, path in GLOBS],
+    "Repositories": REPOSITORIES,
 }
 
 # Accepted there at first, refused here at once: a trigger that no build can use, and what its next step refuses anyway.
@@ -164,6 +168,31 @@ def test_a_glob_matches_what_gos_filepath_match_does(number: int):
         ours = None
 
     assert ours == ANSWERS["globs"][number], (pattern, path)
+
+
+@pytest.mark.parametrize("number", range(len(REPOSITORIES)))
+def test_a_repository_is_understood_as_buildkit_does(number: int):
+    text = REPOSITORIES[number]
+    ours: Any = None
+    if is_git(text):
+        try:
+            source = read_git_source(text)
+            ours = {
+                "remote": source.remote,
+                "ref": source.ref,
+                "folder": source.folder,
+                "commit": source.commit,
+                "keep": source.keep_git_dir,
+                "submodules": source.submodules,
+            }
+        except TextError:
+            ours = "error"
+
+    theirs = copy.copy(ANSWERS["repositories"][number])
+    if isinstance(theirs, dict):
+        # There it is cleaned when it is used.
+        theirs["folder"] = normpath("/" + theirs["folder"]).lstrip("/")
+    assert ours == theirs, text
 
 
 def described(dockerfile: Dockerfile) -> dict[str, Any]:

@@ -75,6 +75,8 @@ def read_git_source(source: str) -> GitSource:
     rest, _, fragment = source.partition("#")
     remote, _, query = rest.partition("?")
     ref, _, folder = fragment.partition(":")
+    scheme, separator, address = remote.partition("://")
+    remote = scheme.lower() + separator + address if separator else remote
     found = GitSource(remote=remote, ref=ref, folder=_clean(folder))
     pairs = parse_qsl(query, keep_blank_values=True)
     options = dict(pairs)
@@ -88,8 +90,10 @@ def read_git_source(source: str) -> GitSource:
     for name, value in pairs:
         if not value and name not in _MAY_BE_EMPTY:
             raise TextError(f"{name}= has no value", near=source, fix="leave it out")
-        if value != options[name]:
-            raise TextError(f"{name}= is written twice", near=source, fix="leave one out")
+    if len(options) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise TextError(f"{twice}= is written twice", near=source, fix="leave one out")
     if options.get("mtime", "commit") not in ("commit", "checkout"):
         raise TextError(
             f"mtime is commit or checkout, not {options['mtime']!r}",
@@ -124,6 +128,12 @@ def _with_options(found: GitSource, options: Mapping[str, str], source: str) -> 
                 fix="leave one out",
             )
         found = replace(found, ref=ref)
+    if found.folder and options.get("subdir", found.folder) != found.folder:
+        raise TextError(
+            f"{shown(source)} names two folders: {found.folder} and {options['subdir']}",
+            near=source,
+            fix="leave one out",
+        )
     return replace(
         found,
         folder=_clean(options["subdir"]) if options.get("subdir") else found.folder,

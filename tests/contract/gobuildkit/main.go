@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/moby/buildkit/frontend/dockerfile/dfgitutil"
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
 	"github.com/moby/buildkit/frontend/dockerfile/shell"
@@ -31,6 +32,7 @@ type questions struct {
 	Globs []struct {
 		Pattern, Path string
 	}
+	Repositories []string
 }
 
 func main() {
@@ -76,7 +78,32 @@ func main() {
 		}
 	}
 	answers["globs"] = globs
+
+	var repositories []any
+	for _, source := range asked.Repositories {
+		repositories = append(repositories, repository(source))
+	}
+	answers["repositories"] = repositories
 	check(json.NewEncoder(os.Stdout).Encode(answers))
+}
+
+// repository gives nil for what is none, "error" for one that is refused.
+func repository(source string) any {
+	ref, isGit, err := dfgitutil.ParseGitRef(source)
+	if !isGit {
+		return nil
+	}
+	if err != nil {
+		return "error"
+	}
+	return object{
+		"remote":     ref.Remote,
+		"ref":        ref.Ref,
+		"folder":     ref.SubDir,
+		"commit":     ref.Checksum,
+		"keep":       ref.KeepGitDir,
+		"submodules": ref.Submodules == nil || *ref.Submodules,
+	}
 }
 
 // dockerfile gives nil for a file that is refused.
