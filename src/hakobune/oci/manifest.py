@@ -41,6 +41,11 @@ class PlatformUnknownError(HakoError):
         self.platform = platform
 
 
+def _no_layers() -> tuple[Descriptor, ...]:
+    """BuildKit writes `null` for an image without any; this is written as `[]`, never left out."""
+    return ()
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
     """An image manifest: a config and its layers, base first."""
 
@@ -48,7 +53,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, re
     media_type: str = ""
     artifact_type: str = ""
     config: Descriptor
-    layers: tuple[Descriptor, ...]
+    layers: tuple[Descriptor, ...] = msgspec.field(default_factory=_no_layers)
     subject: Descriptor | None = None
     annotations: Mapping[str, str] = {}
 

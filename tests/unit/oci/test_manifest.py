@@ -67,6 +67,21 @@ def test_null_is_read_as_not_said_and_a_later_variable_wins():
     assert config.env == {"A": "2", "B": "x=y"}
 
 
+def test_an_image_without_any_layer_is_read_as_buildkit_writes_it_and_written_with_a_list():
+    config = a_config(rootfs={"type": "layers", "diff_ids": None})
+    document = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "config": {"mediaType": CONFIG, "digest": str(Digest.of(config)), "size": len(config)},
+        "layers": None,
+    }
+
+    manifest = decode_manifest(json.dumps(document).encode())
+
+    assert manifest.layers == ()
+    assert json.loads(encode_document(manifest))["layers"] == []
+
+
 def test_a_config_of_another_image_is_refused():
     with pytest.raises(DigestError, match="damaged"):
         Image.from_raw(a_manifest(a_config()), a_config(os="plan9"))
