@@ -43,6 +43,8 @@ class ListRequest:
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
+    """Some items of a list; the token asks for those that follow, and is "" after the last."""
+
     items: tuple[T, ...]
     next_token: str
 

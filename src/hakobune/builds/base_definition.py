@@ -41,6 +41,7 @@ class Definition:
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Definition:
+        """The definition in a parsed `base.toml`."""
         debian, packages, left_out = (document[k] for k in ("debian", "packages", "left-out"))
         return cls(
             version=debian["version"],

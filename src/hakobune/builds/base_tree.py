@@ -64,6 +64,7 @@ class TreePlan:
 
 
 def write_text(tree: Path, path: str, text: str) -> None:
+    """Write a file that all may read, with the folders above it; *path* is relative to *tree*."""
     file = tree / path
     make_folder(file.parent)
     file.unlink(missing_ok=True)  # it may be a link into another tree

@@ -40,6 +40,8 @@ _ROOT: Final = ("root", "0")
 
 
 class Kind(StrEnum):
+    """Which image is extended."""
+
     RUN = "run"
     BUILD = "build"
 

@@ -47,6 +47,7 @@ def read_manifest(folder: Path) -> SourceManifest | None:
 
 
 def write_manifest(folder: Path, manifest: SourceManifest) -> None:
+    """Keep it in the folder of the copy: from then on the copy is a finished one."""
     (folder / _MANIFEST).write_bytes(msgspec.msgpack.encode(manifest))
 
 

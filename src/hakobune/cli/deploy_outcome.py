@@ -14,6 +14,7 @@ def describe_start(
     lines: DeployLines,
     parting: Parting,
 ) -> None:
+    """Say which revision has become ready, how long that took, who was let go, and who gets the traffic."""
     latest = short_name(service.get("latestReadyRevision", ""))
     if before is not None and short_name(before.get("latestReadyRevision", "")) == latest:
         lines.total("live", f"{latest} serves on · nothing changed")
@@ -32,6 +33,7 @@ def describe_start(
 
 
 def serving(name: str, current: Document) -> str:
+    """Who serves before anything is changed."""
     revision = short_name(current.get("latestReadyRevision", ""))
     return f"{revision} serves" if revision else f"{name} has never been ready"
 

@@ -40,6 +40,8 @@ Run = Callable[[argparse.Namespace, Context], int]
 
 @dataclass(frozen=True, slots=True)
 class Command:
+    """A word after `hako`, and the module that is imported when it is said."""
+
     name: str
     module: str
     help: str

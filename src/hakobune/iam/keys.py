@@ -144,6 +144,7 @@ def read_key_file(text: str) -> KeyFile:
 
 
 def is_same_key(sent: KeyFile, kept_digest: str) -> bool:
+    """Whether the key that was sent is the one of which that digest was kept; takes as long either way."""
     return hmac.compare_digest(sent.private_digest, kept_digest)
 
 

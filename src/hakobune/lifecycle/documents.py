@@ -28,6 +28,8 @@ class KeptLayer(LayerRecord, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class KeptBuildpack(msgspec.Struct, frozen=True, kw_only=True):
+    """The cached layers of one buildpack, by name; another version does not get them."""
+
     key: str
     version: str
     layers: dict[str, KeptLayer]

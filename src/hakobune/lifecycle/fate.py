@@ -8,6 +8,8 @@ import msgspec
 
 
 class Fate(StrEnum):
+    """What happens with it in the new image and in the cache."""
+
     KEEP = "keep"  # its data is there from the last build
     REUSE = "reuse"  # only its metadata is; the image's layer may be used again
     ADD = "add"  # it is new, or really changed

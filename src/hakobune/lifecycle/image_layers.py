@@ -189,6 +189,7 @@ class ImageLayers(msgspec.Struct):
         return layer
 
     def add_app_layers(self, built: Built) -> tuple[Layer, ...]:
+        """Write the app's folder as one layer, or as one a slice and one of the rest (CNB platform.md "Slices")."""
         previous = {s.sha for s in self.analyzed.metadata.app} if self.analyzed.metadata else set()
         layers: list[Layer] = []
         with self._directory(self.context.app) as folder:
@@ -221,6 +222,7 @@ class ImageLayers(msgspec.Struct):
         return tuple(layers)
 
     def add_launcher_layer(self, binary: Path) -> Layer:
+        """Write the launcher, which starts every process of the app."""
         parts: list[Part] = [
             Directory(name="/cnb"),
             Directory(name="/cnb/lifecycle"),

@@ -12,6 +12,8 @@ from hakobune.buildpack.plan import PlanSection
 
 
 class Outcome(StrEnum):
+    """What its exit code says (CNB buildpack.md "Phase #1: Detection"): 0, 100, or any other."""
+
     PASS = "pass"
     FAIL = "fail"
     ERROR = "error"

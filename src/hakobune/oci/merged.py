@@ -48,6 +48,7 @@ def redirect_of(directory: str) -> str | None:
 
 
 def overlay_xattr(path: str, name: str) -> bytes | None:
+    """An attribute by which overlayfs marks a file or directory; `None` if it has none."""
     for space in XATTR_SPACES:
         try:
             return os.getxattr(path, space + name, follow_symlinks=False)

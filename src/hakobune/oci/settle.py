@@ -33,6 +33,8 @@ _BLOCK = 1 << 20
 
 
 class Outcome(StrEnum):
+    """How a kept layer stands to what a build has written over it."""
+
     UNCHANGED = "unchanged"
     CHANGED = "changed"
     # Too much is rewritten to compare: hash the merged layer; an equal diff_id means unchanged.

@@ -42,6 +42,7 @@ class BlobSink(Protocol):
 
 @contextmanager
 def open_tar_stream(sink: BlobSink) -> Iterator[TarStream]:
+    """A stream into a new blob of *sink*, with its threads; without a commit nothing of it is left."""
     with sink.new_blob() as blob, _Threads(blob) as threads:
         yield TarStream(threads)
 

@@ -121,6 +121,7 @@ def one_line(value: str) -> str:
 
 
 def status_line(status: int) -> str:
+    """The first line of an answer's head, without its end."""
     return _STATUS_LINES[status]
 
 

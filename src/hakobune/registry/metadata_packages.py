@@ -66,6 +66,8 @@ class Version:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tag:
+    """A tag of an image and the manifest that it names."""
+
     image: str
     name: str
     digest: str

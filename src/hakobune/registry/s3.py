@@ -135,6 +135,7 @@ class S3Storage:
         self._client.send("DELETE", self._prefix + key, allowed=(200, 204, 404))
 
     def quarantine(self, key: str) -> str:
+        """See `Storage`: here it is a copy below `quarantine/`, in parts if one request cannot do it."""
         target = f"{self._prefix}quarantine/{key.rpartition('/')[2]}"
         place = f"s3://{self._client.address.bucket}/{target}"
         found = self.stat(key)

@@ -34,6 +34,7 @@ def remove_tree(tree: int, path: str) -> bool:
 
 
 def exists(tree: int, path: str) -> bool:
+    """Whether there is a group, or a file of one."""
     try:
         os.stat(path, dir_fd=tree)
     except FileNotFoundError:
@@ -55,6 +56,7 @@ def children(tree: int, path: str) -> list[str]:
 
 
 def write_text(tree: int, path: str, value: str) -> None:
+    """Write a file of a group, in one write(2) as the kernel wants it."""
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC, dir_fd=tree)
     try:
         os.write(fd, value.encode())
@@ -63,6 +65,11 @@ def write_text(tree: int, path: str, value: str) -> None:
 
 
 def read_text(tree: int, path: str) -> str:
+    """A file of a group.
+
+    Raises:
+        FileNotFoundError: the group is gone, also if that happens while it is read.
+    """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=tree)
     try:
         chunks = []

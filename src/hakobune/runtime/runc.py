@@ -63,6 +63,11 @@ class Runc(Crun):
             return int(json.load(file)["init_process_pid"])
 
     def start(self, id: str) -> None:
+        """Let a created container's program begin, as runc's own `start` does, without its process.
+
+        Raises:
+            ContainerError: it does not wait for that, or does not begin.
+        """
         fifo = self._state / id / "exec.fifo"
         try:
             fd = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -18,6 +18,8 @@ PANIC_FACTOR = 2.0
 
 @dataclass(frozen=True, slots=True)
 class ScaleLimits:
+    """Instances at least and at most, and the requests that each takes at a time."""
+
     minimum: int
     maximum: int
     concurrency: int

@@ -174,6 +174,7 @@ def now_text() -> str:
 
 
 def new_event(subject: str, reason: str, message: str) -> EventRow:
+    """An event of now."""
     return EventRow(time=now_text(), subject=subject, reason=reason, message=message)
 
 

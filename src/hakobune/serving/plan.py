@@ -11,6 +11,8 @@ from hakobune.serving.instance import Instance, InstanceState
 
 
 class Verb(StrEnum):
+    """What can be done with an instance."""
+
     START = "start"  # target is a revision; the others' target is an instance
     THAW = "thaw"
     PARK = "park"
@@ -20,6 +22,8 @@ class Verb(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Action:
+    """One thing to do now, and why, for the log."""
+
     verb: Verb
     target: str
     reason: str

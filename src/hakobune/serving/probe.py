@@ -35,6 +35,7 @@ def budget_s(probe: Probe) -> float:
 
 
 def probed_port(probe: Probe) -> int:
+    """The port that a validated probe asks at."""
     action = probe.http_get or probe.tcp_socket
     assert action is not None, "a validated probe has an action"
     return action.port
