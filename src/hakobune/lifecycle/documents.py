@@ -28,7 +28,7 @@ class KeptLayer(LayerRecord, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class KeptBuildpack(msgspec.Struct, frozen=True, kw_only=True):
-    """The cached layers of one buildpack, by name; another version does not get them."""
+    """The cached layers of one buildpack, by name, and the version that made them."""
 
     key: str
     version: str
