@@ -17,6 +17,7 @@ from hakobune.iam.policy import (
     named_accounts,
     without_member,
 )
+from hakobune.iam.principal import account_email, project_of_account
 from hakobune.iam.resource import ResourceKind, kind_of
 from hakobune.state.sql import Transaction
 
@@ -85,12 +86,19 @@ async def _check_names(transaction: Transaction, members: frozenset[str]) -> Non
         kind, _, email = member.partition(":")
         table = "iam_group" if kind == "group" else "iam_account"
         if await transaction.fetch_row(f"SELECT 1 FROM {table} WHERE email = $1", email) is None:
-            raise InvalidRequestError(
-                f"{member} does not exist",
-                fix=f"hako identity groups create {email}"
-                if kind == "group"
-                else "hako iam service-accounts create " + email.partition("@")[0],
-            )
+            raise InvalidRequestError(f"{member} does not exist", fix=_how_to_make(kind, email))
+
+
+def _how_to_make(kind: str, email: str) -> str:
+    """The command that makes the group or account, if it can be made by that name."""
+    if kind == "group":
+        return f"hako identity groups create {email}"
+    name, project = email.partition("@")[0], project_of_account(email)
+    try:
+        account_email(name, project)
+    except InvalidRequestError:
+        return "hako iam service-accounts list"
+    return f"hako iam service-accounts create {name} --project {project}"
 
 
 async def _write(transaction: Transaction, resource: str, policy: Policy) -> None:

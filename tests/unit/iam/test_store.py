@@ -102,6 +102,25 @@ def test_what_was_granted_and_taken_away_is_in_the_audit_trail(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("email", "fix"),
+    [
+        (BUILDER, "hako iam service-accounts create builder --project shop"),
+        ("ci@shop.iam.gserviceaccount.com", "hako iam service-accounts list"),  # too short
+    ],
+)
+def test_a_grant_to_an_account_that_is_not_there_says_how_to_make_it_if_that_is_possible(
+    tmp_path, email: str, fix: str
+):
+    async def main() -> str:
+        async with an_iam(tmp_path) as iam:
+            with pytest.raises(InvalidRequestError) as error:
+                await grant(iam, REPOSITORY, f"serviceAccount:{email}")
+            return error.value.fix
+
+    assert run(main()) == fix
+
+
 def test_a_policy_names_no_account_or_group_that_does_not_exist(tmp_path):
     async def main(member: str) -> str:
         async with an_iam(tmp_path) as iam:
