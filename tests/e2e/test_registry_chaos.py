@@ -158,8 +158,8 @@ def test_a_kill_of_the_registry_fails_no_push_and_no_pull_and_loses_nothing(
             one.result()
 
     assert docker.failures == []
-    assert kills > 4
-    assert len(docker.tags) > 5
+    assert kills > 2
+    assert len(docker.tags) > 3
     for name, tag in docker.tags:
         docker.pull(name, tag)
     for (name, digest), size in docker.blobs.items():
