@@ -116,15 +116,16 @@ def lock_staged(path: Path) -> int:
         RegistryError: it is gone, or another request is writing to it.
     """
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
-    except PermissionError:  # sealed, and we are not root
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = _open(path)
     except FileNotFoundError:
-        raise RegistryError("BLOB_UPLOAD_UNKNOWN", "there is no such upload") from None
+        raise _gone() from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not _is_at(path, descriptor):  # `unseal` was first
-            raise BlockingIOError
+        if not os.path.samestat(os.stat(path), os.fstat(descriptor)):
+            raise BlockingIOError  # `unseal` was first
+    except FileNotFoundError:  # the request that had it has ended the session
+        os.close(descriptor)
+        raise _gone() from None
     except BlockingIOError:
         os.close(descriptor)
         raise RegistryError(
@@ -156,11 +157,15 @@ def resume_staged(
     return StagedFile(path, descriptor, offset, running)
 
 
-def _is_at(path: Path, descriptor: int) -> bool:
+def _open(path: Path) -> int:
     try:
-        return os.path.samestat(os.stat(path), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
+        return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+    except PermissionError:  # sealed, and we are not root
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+
+def _gone() -> RegistryError:
+    return RegistryError("BLOB_UPLOAD_UNKNOWN", "there is no such upload")
 
 
 def _is_sealed(descriptor: int) -> bool:

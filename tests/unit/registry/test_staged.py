@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -155,21 +156,39 @@ def test_a_file_that_may_be_a_blobs_is_not_cut(tmp_path: Path) -> None:
     assert (tmp_path / "one").read_bytes() == b"abc"
 
 
+def while_it_is_opened(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+    """Do something between the opening and the locking of a file."""
+    flock = fcntl.flock
+
+    def late(descriptor: int, operation: int) -> None:
+        monkeypatch.undo()
+        act()
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+
+
 def test_who_has_opened_a_file_that_was_then_copied_does_not_get_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state = a_sealed_session(tmp_path / "one", b"abc")
     second = resume(tmp_path / "one", 3, state)
-    flock = fcntl.flock
 
-    def late(descriptor: int, operation: int) -> None:
-        monkeypatch.undo()
-        second.unseal()
-        flock(descriptor, operation)
-
-    monkeypatch.setattr(fcntl, "flock", late)
+    while_it_is_opened(monkeypatch, second.unseal)
     with pytest.raises(RegistryError) as caught:
         lock_staged(tmp_path / "one")
     second.close()
 
     assert caught.value.status == 409
+
+
+def test_who_has_opened_a_file_whose_session_then_ended_finds_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_staged(tmp_path / "one", "sha256").close()
+
+    while_it_is_opened(monkeypatch, (tmp_path / "one").unlink)
+    with pytest.raises(RegistryError) as caught:
+        lock_staged(tmp_path / "one")
+
+    assert caught.value.code == "BLOB_UPLOAD_UNKNOWN"
