@@ -160,7 +160,8 @@ def test_a_secret_is_in_no_layer_log_history_key_or_process_list(
         "RUN --mount=type=secret,id=token cat /run/secrets/token | wc -c >/length && "
         "cat /proc/*/cmdline >/processes && stat -c '%a %u' /run/secrets/token >/mode\n"
         "RUN --mount=type=secret,id=token,env=TOKEN,required printf '%s' \"$TOKEN\" | sha256sum >/digest\n"
-        "RUN --mount=type=secret,id=token,target=/etc/token,mode=0440,gid=1000 stat -c '%a %g' /etc/token >/other\n"
+        "RUN --mount=type=secret,id=token,target=/etc/token,mode=0640,gid=1000 stat -c '%a %g' /etc/token >/other; "
+        "echo x >/etc/token && echo written >>/other; true\n"
     )
     fill(tmp_path, {"Dockerfile": text})
     (tmp_path / "token").write_text(SECRET)
@@ -181,7 +182,7 @@ def test_a_secret_is_in_no_layer_log_history_key_or_process_list(
         found = {path.name: data for path, data in content.items()}
     assert found["length"].split() == [str(len(SECRET)).encode()]
     assert found["mode"] == b"400 0\n"
-    assert found["other"] == b"440 1000\n"
+    assert found["other"] == b"640 1000\n"  # and not written to: it is mounted read-only
     assert not [path for tree in trees for path in tree.glob("run/secrets")]
     assert SECRET not in told
     assert SECRET.encode() not in image.raw_config

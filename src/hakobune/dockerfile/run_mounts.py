@@ -167,6 +167,7 @@ def _give_secret(
                 mode=0o400 if item.mode is None else item.mode,
                 uid=item.uid or 0,
                 gid=item.gid or 0,
+                read_only=True,
             )
         )
 

@@ -55,6 +55,7 @@ class GivenFile:
     mode: int = 0o644
     uid: int = 0
     gid: int = 0
+    read_only: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

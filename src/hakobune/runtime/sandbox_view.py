@@ -79,6 +79,8 @@ def _show_given(root: str, plan: Plan) -> None:
         if isinstance(item, GivenFile):
             _write_given(place, item, plan.base)
             _bind(place, inside, item.target)
+            if item.read_only:
+                _make_read_only(inside, item.target)
         else:
             os.mkdir(place)
             mount.attach(item.fd, place)
@@ -137,15 +139,17 @@ def _bind_part(place: str, inside: int, given: GivenMount) -> None:
     part = linux.openat2(whole, given.source.strip("/") or ".", os.O_PATH, resolve=INSIDE)
     _bind(f"/proc/self/fd/{part}", inside, given.target)
     if given.read_only:
-        # Asked for anew: what was opened before is what lies under the mount.
-        shown = linux.openat2(inside, given.target.strip("/") or ".", os.O_PATH, resolve=INSIDE)
-        flags = (
-            linux.MS_BIND | linux.MS_REMOUNT | linux.MS_RDONLY | linux.MS_NOSUID | linux.MS_NODEV
-        )
-        linux.mount(None, f"/proc/self/fd/{shown}", None, flags)
-        os.close(shown)
+        _make_read_only(inside, given.target)
     os.close(part)
     os.close(whole)
+
+
+def _make_read_only(inside: int, target: str) -> None:
+    """The mount at *target*, which is opened anew: what was opened before is what lies under the mount."""
+    shown = linux.openat2(inside, target.strip("/") or ".", os.O_PATH, resolve=INSIDE)
+    flags = linux.MS_BIND | linux.MS_REMOUNT | linux.MS_RDONLY | linux.MS_NOSUID | linux.MS_NODEV
+    linux.mount(None, f"/proc/self/fd/{shown}", None, flags)
+    os.close(shown)
 
 
 def _bind(source: str, inside: int, target: str) -> None:
