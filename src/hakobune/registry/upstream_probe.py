@@ -50,7 +50,7 @@ async def check_upstream(
             raise ResourceError(
                 "FAILED_PRECONDITION",
                 f"the upstream {upstream} is not a repository of this installation",
-                fix="create it first, or set disableUpstreamValidation",
+                fix="create it first, or set disableUpstreamValidation (--disable-remote-validation)",
             )
         upstream = upstream.otherwise
     await asyncio.to_thread(_ask, upstream, remote.username, password, env, home)
@@ -77,5 +77,5 @@ def _error(upstream: RegistryUpstream, why: str) -> ResourceError:
         "FAILED_PRECONDITION",
         f"the upstream {upstream} does not answer as a registry",
         why=why,
-        fix="correct the URL or the credentials, or set disableUpstreamValidation",
+        fix="correct the URL or the credentials, or set disableUpstreamValidation (--disable-remote-validation)",
     )
