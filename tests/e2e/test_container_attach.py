@@ -354,3 +354,17 @@ def test_what_is_known_of_it_says_how_it_is_attended(here: Installation) -> None
     assert isinstance(spec, dict)
     assert spec["interactive"] is True
     assert "terminal" not in spec
+
+
+def test_when_everything_is_ended_those_who_are_attached_are_told_and_nothing_is_left(
+    here: Installation,
+) -> None:
+    container(here, "rm", "-f", *_KEPT)
+    script = ("/bin/sh", "-c", "trap 'exit 8' TERM; echo up; while :; do sleep 0.05; done")
+    with typing([HAKO, "container", "run", "-it", "small", *script], here.env) as person:
+        person.expect("up")
+
+        here.hako("serve", "--stop")
+
+        assert person.wait() == 8
+    assert not here.lasting_pids()

@@ -26,6 +26,7 @@ from hakobune.runtime.detach_keys import parse_detach_keys
 from hakobune.runtime.foreground_record import find_foreground
 from hakobune.runtime.supervisor_client import SupervisorClient
 
+_AT_ONCE_S = 0.2  # for what it has said already, or for its being gone to be noticed
 _LAST_S = 15.0  # for the supervisor to say how a container ended whose output has ended
 
 Begin = Callable[[], object]
@@ -41,7 +42,7 @@ def attach(arguments: argparse.Namespace, context: Context) -> int:
             why="it belongs to the command that runs it in the foreground, and is shown there",
             fix=f"hako container exec -it {id} sh (or run it with -d, -dit or -it)",
         )
-    if ID_PATTERN.fullmatch(id) and (context.settings.home / "containers" / id).exists():
+    if ID_PATTERN.fullmatch(id) and _folder(context, id).exists():
         ensure_supervisor(context.settings)  # one that was killed left its containers running
     with SupervisorClient(context.settings.supervisor_socket) as client:
         status = client.get(id)
@@ -155,8 +156,9 @@ def stand_before(
         if left_running:
             print(f"left running: hako container attach {id}", file=context.err)
             return 0
-        if owner:
-            ensure_supervisor(context.settings)  # somebody has to clean up after it
+        end.wait(_AT_ONCE_S)
+        if owner and not end.waiting and _folder(context, id).exists():
+            ensure_supervisor(context.settings)  # it was killed: somebody has to clean up
         status = end.wait(_LAST_S)
     return _exit_code(id, status, spec, context)
 
@@ -185,7 +187,7 @@ def _carry(
         signals=signals and (owner or not spec.terminal),
         owner=owner,
     )
-    with Session(context.settings.home / "containers" / spec.id, front) as session:
+    with Session(_folder(context, spec.id), front) as session:
         session.prepare(redraw=begin is None)
         if begin is not None:
             begin()
@@ -253,7 +255,11 @@ def _require_terminal(*, typing: bool) -> None:
 
 
 def _spec(context: Context, id: str) -> ContainerSpec:
-    spec = read_found(context.settings.home / "containers" / id).spec
+    spec = read_found(_folder(context, id)).spec
     if spec is None:
         raise ContainerError(f"there is no container {id!r}", kind="not_found")
     return spec
+
+
+def _folder(context: Context, id: str) -> Path:
+    return context.settings.home / "containers" / id

@@ -76,6 +76,7 @@ class Session:
                 why="the container has a terminal, and believes that somebody types",
                 fix="attach from a terminal, or give no input (--no-stdin, or without -i)",
             )
+        self._id = folder.name
         self._front = front
         self._socket = _connect(folder)
         self._received = bytearray()
@@ -107,9 +108,9 @@ class Session:
             left = deadline - time.monotonic()
             if left <= 0 or not select.select([self._socket], [], [], left)[0]:
                 raise ContainerError(
-                    "the container cannot be attached to",
+                    f"cannot attach to the container {self._id!r}",
                     why="the process that keeps its terminal does not answer",
-                    fix="`hako container exec -it NAME sh` starts another program in it",
+                    fix=f"hako container exec -it {self._id} sh starts another program in it",
                 )
             self._hear()
 
@@ -238,29 +239,29 @@ def _connect(folder: Path) -> socket.socket:
     try:
         place = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise _unattended(error) from error
+        raise _unattended(folder.name, error) from error
     peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         peer.connect(f"/proc/self/fd/{place}/{SOCKET}")  # a path of any length
     except OSError as error:
         peer.close()
-        raise _unattended(error) from error
+        raise _unattended(folder.name, error) from error
     finally:
         os.close(place)
     peer.setblocking(False)
     return peer
 
 
-def _unattended(error: OSError) -> ContainerError:
-    denied = isinstance(error, PermissionError)
+def _unattended(id: str, error: OSError) -> ContainerError:
+    what = f"cannot attach to the container {id!r}"
+    if isinstance(error, PermissionError):
+        return ContainerError(
+            what, why="its terminal is root's", fix=f"sudo hako container attach {id}"
+        )
     return ContainerError(
-        "the container cannot be attached to",
-        why="its terminal is root's"
-        if denied
-        else "the process that kept its terminal has ended, and the terminal with it",
-        fix="sudo hako container attach NAME"
-        if denied
-        else "stop the container and start it again",
+        what,
+        why="the process that kept its terminal or its input has ended",
+        fix=f"hako container stop {id}, then hako container start -a {id}",
     )
 
 
