@@ -77,7 +77,8 @@ def seaweed(folder: Path) -> Iterator[Seaweed]:
 
 def _make_bucket(made: Seaweed, server: subprocess.Popen[bytes], log: Path) -> None:
     """As soon as it can be made: the parts of the server start one after the other."""
-    from hakobune.registry.s3_client import S3Address, S3Client, S3Error
+    from hakobune.registry.s3_address import S3Address
+    from hakobune.registry.s3_client import S3Client, S3Error
     from hakobune.registry.sigv4 import S3Credentials
 
     client = S3Client(S3Address.parse(made.url("")), S3Credentials(ACCESS_KEY, SECRET_KEY))

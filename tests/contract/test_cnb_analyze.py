@@ -6,8 +6,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from hakobune.buildpack.descriptor import Distribution, ImageTarget
 from hakobune.buildpack.run_image import RunImage
+from hakobune.buildpack.target import Distribution, ImageTarget
 from hakobune.lifecycle.analyze import (
     Analyzed,
     analyze,

@@ -21,7 +21,8 @@ import pytest
 from hakobune.errors import UsageError
 from hakobune.registry.blobs import LocalStorage, Storage
 from hakobune.registry.s3 import S3Storage, open_s3
-from hakobune.registry.s3_client import S3Address, S3Client, S3Error
+from hakobune.registry.s3_address import S3Address
+from hakobune.registry.s3_client import S3Client, S3Error
 from hakobune.registry.sigv4 import S3Credentials
 from tests.seaweed import ACCESS_KEY, SECRET_KEY, Seaweed, seaweed
 

@@ -14,7 +14,7 @@ import pytest
 
 from hakobune.cli.serve import stop_all
 from hakobune.runtime.container import ContainerError
-from hakobune.runtime.programs import restart_delay
+from hakobune.runtime.program import restart_delay
 from hakobune.runtime.supervisor_client import SupervisorClient
 from tests.e2e.installation import free_ports
 from tests.supervised import Supervised, is_alive, supervised, wait_for

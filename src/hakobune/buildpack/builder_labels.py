@@ -7,10 +7,11 @@ from typing import Any
 
 import msgspec
 
-from hakobune.buildpack.descriptor import Buildpack, Order, Stack, Target
+from hakobune.buildpack.descriptor import Buildpack, Order, Stack
 from hakobune.buildpack.layer_metadata import encode_label
 from hakobune.buildpack.order import SystemBuildpacks
 from hakobune.buildpack.run_image import RunImage
+from hakobune.buildpack.target import Target
 from hakobune.errors import HakoError
 
 BUILDER_LABEL = "io.buildpacks.builder.metadata"

@@ -7,10 +7,11 @@ from typing import Any
 
 import msgspec
 
-from hakobune.buildpack.descriptor import Order, Target
+from hakobune.buildpack.descriptor import Order
 from hakobune.buildpack.document import TomlDocument
 from hakobune.buildpack.order import SystemBuildpacks
 from hakobune.buildpack.run_image import RunImage
+from hakobune.buildpack.target import Target
 
 
 class BuildpackSource(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -17,7 +17,8 @@ from hakobune.buildpack.builder_toml import (
     LifecycleSection,
     parse_builder_toml,
 )
-from hakobune.buildpack.descriptor import Buildpack, ImageTarget, effective_targets
+from hakobune.buildpack.descriptor import Buildpack, effective_targets
+from hakobune.buildpack.target import ImageTarget
 from hakobune.builds.base import BUILD_IMAGE, RUN_IMAGE, TINY_IMAGE, ensure_base_images
 from hakobune.builds.builder import Builder, read_builder, user_id
 from hakobune.builds.builder_image import BuilderContents, publish_builder

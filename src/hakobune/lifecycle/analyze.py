@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import msgspec
 
-from hakobune.buildpack.descriptor import Distribution, ImageTarget
 from hakobune.buildpack.layer_metadata import (
     LIFECYCLE_LABEL,
     LifecycleMetadata,
     decode_lifecycle_metadata,
 )
 from hakobune.buildpack.run_image import RunImage
+from hakobune.buildpack.target import Distribution, ImageTarget
 from hakobune.errors import HakoError
 from hakobune.lifecycle.documents import encode_analyzed
 from hakobune.lifecycle.environment import BuildEnvironment, ImageSource

@@ -12,9 +12,10 @@ from typing import Any
 import msgspec
 import tomli_w
 
-from hakobune.buildpack.descriptor import GroupElement, ImageTarget
+from hakobune.buildpack.descriptor import GroupElement
 from hakobune.buildpack.layer_metadata import LayerRecord, LifecycleMetadata, without_nulls
 from hakobune.buildpack.plan import BuildPlan
+from hakobune.buildpack.target import ImageTarget
 from hakobune.oci.manifest import Image
 
 

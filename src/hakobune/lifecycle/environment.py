@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from hakobune.buildpack.descriptor import ImageTarget
+from hakobune.buildpack.target import ImageTarget
 from hakobune.oci.config import ImageConfig
 from hakobune.oci.digest import Digest
 from hakobune.oci.manifest import Image

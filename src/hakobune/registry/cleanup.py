@@ -14,18 +14,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import msgspec
+from hakobune.registry.cleanup_policy import (
+    SECOND,
+    Condition,
+    Policy,
+    parse_duration_us,
+    read_policy,
+)
 
-from hakobune.errors import HakoError
-
-_SECOND: Final = 1_000_000
-_DURATION: Final = re.compile(r"(\d+(?:\.\d{1,9})?)s")
 # cosign's names for what belongs to a manifest, and the referrers tag of clients (distribution-spec "Referrers Tag Schema").
 _ATTACHMENT_TAG: Final = re.compile(r"(sha256|sha512)-([0-9a-f]{64,128})(?:\.(?:sig|att|sbom))?")
-
-
-class CleanupPolicyError(HakoError):
-    """A stored policy cannot be read; nothing is deleted then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,27 +46,6 @@ class Verdict:
     deleted: bool
     policy: str
     reason: str
-
-
-class _Condition(msgspec.Struct, rename="camel", forbid_unknown_fields=True, frozen=True):
-    tag_state: str = "ANY"
-    tag_prefixes: tuple[str, ...] = ()
-    version_name_prefixes: tuple[str, ...] = ()
-    package_name_prefixes: tuple[str, ...] = ()
-    older_than: str = ""
-    newer_than: str = ""
-
-
-class _MostRecent(msgspec.Struct, rename="camel", forbid_unknown_fields=True, frozen=True):
-    keep_count: int
-    package_name_prefixes: tuple[str, ...] = ()
-
-
-class _Policy(msgspec.Struct, rename="camel", forbid_unknown_fields=True, frozen=True):
-    action: str
-    id: str = ""
-    condition: _Condition | None = None
-    most_recent_versions: _MostRecent | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +71,7 @@ def plan_cleanup(
     Raises:
         CleanupPolicyError: a policy cannot be read.
     """
-    read = {id: _read(id, policy) for id, policy in policies.items()}
+    read = {id: read_policy(id, policy) for id, policy in policies.items()}
     images: dict[str, list[Candidate]] = {}
     for candidate in candidates:
         images.setdefault(candidate.image, []).append(candidate)
@@ -114,7 +91,7 @@ def attached_to(candidate: Candidate) -> tuple[str, ...]:
 
 
 def _plan_image(
-    policies: Mapping[str, _Policy],
+    policies: Mapping[str, Policy],
     versions: Sequence[Candidate],
     now: int,
     *,
@@ -179,7 +156,7 @@ def _follow_subjects(
 
 
 def _kept_by_policies(
-    policies: Mapping[str, _Policy],
+    policies: Mapping[str, Policy],
     versions: Sequence[Candidate],
     counted: Sequence[Candidate],
     now: int,
@@ -203,7 +180,7 @@ def _kept_by_policies(
 
 
 def _deleted_by_policies(
-    policies: Mapping[str, _Policy], version: Candidate, now: int
+    policies: Mapping[str, Policy], version: Candidate, now: int
 ) -> _Match | None:
     for id, policy in policies.items():
         if policy.action == "DELETE" and policy.condition is not None:
@@ -213,7 +190,7 @@ def _deleted_by_policies(
     return None
 
 
-def _matches(condition: _Condition, version: Candidate, now: int) -> str:
+def _matches(condition: Condition, version: Candidate, now: int) -> str:
     """Why the condition is true of the version; "" if it is not."""
     reasons = []
     if condition.tag_state == "TAGGED":
@@ -231,11 +208,11 @@ def _matches(condition: _Condition, version: Candidate, now: int) -> str:
         return ""
     age = now - version.pushed_at
     if condition.older_than:
-        if age <= _duration(condition.older_than):
+        if age <= parse_duration_us(condition.older_than):
             return ""
         reasons.append(f"it was pushed {_days(age)} ago, more than {condition.older_than}")
     if condition.newer_than:
-        if age >= _duration(condition.newer_than):
+        if age >= parse_duration_us(condition.newer_than):
             return ""
         reasons.append(f"it was pushed {_days(age)} ago, less than {condition.newer_than}")
     return ", ".join(reasons) or "its name matches"
@@ -278,34 +255,9 @@ def _containers_first(
     return order
 
 
-def _read(id: str, policy: Any) -> _Policy:
-    try:
-        read = msgspec.convert(policy, _Policy)
-        for condition in filter(None, [read.condition]):
-            for text in filter(None, [condition.older_than, condition.newer_than]):
-                _duration(text)
-            if condition.tag_state not in ("ANY", "TAGGED", "UNTAGGED", "TAG_STATE_UNSPECIFIED"):
-                raise ValueError(f"tagState {condition.tag_state!r} is not known")
-        if read.action not in ("DELETE", "KEEP"):
-            raise ValueError(f"action {read.action!r} is not known")
-    except (msgspec.ValidationError, ValueError) as error:
-        raise CleanupPolicyError(
-            f"the cleanup policy {id!r} cannot be read", why=str(error), fix="set it anew"
-        ) from error
-    return read
-
-
-def _duration(text: str) -> int:
-    """Microseconds of the wire's `86400s`."""
-    match = _DURATION.fullmatch(text)
-    if match is None:
-        raise ValueError(f"{text!r} is no duration in seconds, as 86400s")
-    return int(float(match[1]) * _SECOND)
-
-
 def _starts(text: str, prefixes: Sequence[str]) -> bool:
     return not prefixes or text.startswith(tuple(prefixes))
 
 
 def _days(age: int) -> str:
-    return f"{age / _SECOND / 86400:.1f} days"
+    return f"{age / SECOND / 86400:.1f} days"

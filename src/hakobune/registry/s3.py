@@ -19,7 +19,8 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 from hakobune.errors import UsageError
 from hakobune.registry.blobs import Stat
-from hakobune.registry.s3_client import Bytes, S3Address, S3Client, S3Error
+from hakobune.registry.s3_address import S3Address
+from hakobune.registry.s3_client import Bytes, S3Client, S3Error
 from hakobune.registry.sigv4 import S3Credentials
 
 if TYPE_CHECKING:

@@ -11,13 +11,19 @@ from typing import Any
 import msgspec
 
 from hakobune.serving.catalog import Catalog, RevisionEntry, ServiceEntry, new_event, now_text
+from hakobune.serving.change_checks import (
+    allocate_label,
+    allocate_port,
+    check_etag,
+    check_ready,
+    check_traffic,
+    differs,
+)
 from hakobune.serving.conditions import reconciling_service
 from hakobune.serving.document import Document, write_document
 from hakobune.serving.errors import (
-    AbortedError,
     AlreadyExistsError,
     FailedPreconditionError,
-    InvalidArgumentError,
 )
 from hakobune.serving.fleet import Fleet
 from hakobune.serving.images import Images
@@ -32,7 +38,7 @@ from hakobune.serving.revision import (
     same_template,
 )
 from hakobune.serving.rollout import Rollouts
-from hakobune.serving.service import Service, ServiceName, TrafficType
+from hakobune.serving.service import Service, ServiceName
 from hakobune.serving.validate import validate_service
 from hakobune.state.operations import Operation, start_operation
 
@@ -304,61 +310,6 @@ class Changes:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def allocate_label(name: ServiceName, taken: Iterable[str]) -> str:
-    """The service's part of its host names: its id, or that with a number if another project has it."""
-    used = set(taken)
-    candidate, number = name.service, 2
-    while candidate in used:
-        candidate, number = f"{name.service}-{number}", number + 1
-    return candidate
-
-
-def allocate_port(ports: Iterable[int], taken: Iterable[int | None]) -> int | None:
-    """The lowest free one of *ports*; `None` when all are given away."""
-    used = set(taken)
-    return next((port for port in sorted(ports) if port not in used), None)
-
-
-def check_etag(current: str, given: str) -> None:
-    """Raises: AbortedError: the resource is not the one that was read."""
-    if given and given != current:
-        raise AbortedError(
-            "the resource was changed since it was read",
-            why="its etag is another one",
-            fix="read it again",
-        )
-
-
-def check_traffic(service: Service, revisions: set[str]) -> None:
-    """Raises: InvalidArgumentError: the traffic names a revision that does not exist."""
-    for i, target in enumerate(service.traffic):
-        if target.type is TrafficType.REVISION and target.revision not in revisions:
-            raise InvalidArgumentError(
-                f"there is no revision {target.revision!r}",
-                field=f"traffic[{i}].revision",
-                fix="`hako revisions list` names them",
-            )
-
-
-def check_ready(service: Service, revisions: Iterable[RevisionEntry]) -> None:
-    """Raises: FailedPreconditionError: the traffic names a revision that has failed."""
-    failed = {r.revision.short_name for r in revisions if r.failed}
-    for i, target in enumerate(service.traffic):
-        if target.type is TrafficType.REVISION and target.revision in failed:
-            raise FailedPreconditionError(
-                f"traffic[{i}].revision: {target.revision} cannot serve requests",
-                why="it has failed to become ready",
-                fix="choose one that is ready: `hako revisions list` shows them",
-            )
-
-
-def differs(one: Service, other: Service) -> bool:
-    """Whether anything that a user may set is another."""
-    volatile = Service.OUTPUT_ONLY | {"etag", "client", "clientVersion"}
-    settable = [f for f in msgspec.structs.fields(Service) if f.encode_name not in volatile]
-    return any(getattr(one, f.name) != getattr(other, f.name) for f in settable)
 
 
 def typed(type_url: str, document: Document) -> dict[str, Any]:

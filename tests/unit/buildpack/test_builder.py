@@ -20,16 +20,11 @@ from hakobune.buildpack.builder_labels import (
     read_builder_labels,
 )
 from hakobune.buildpack.builder_toml import BuildVariable, build_config_files, parse_builder_toml
-from hakobune.buildpack.descriptor import (
-    Buildpack,
-    BuildpackTable,
-    GroupElement,
-    OrderGroup,
-    Target,
-)
+from hakobune.buildpack.descriptor import Buildpack, BuildpackTable, GroupElement, OrderGroup
 from hakobune.buildpack.document import InvalidDocumentError
 from hakobune.buildpack.order import SystemBuildpacks, SystemSide
 from hakobune.buildpack.run_image import RunImage, choose_run_image
+from hakobune.buildpack.target import Target
 from hakobune.errors import HakoError
 
 BUILDER = """

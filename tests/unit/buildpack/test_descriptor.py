@@ -4,15 +4,13 @@ from hakobune.buildpack.descriptor import (
     Buildpack,
     BuildpackApi,
     BuildpackApiError,
-    Distribution,
-    ImageTarget,
-    Target,
     allows_exec_env,
     effective_targets,
     escape_id,
     parse_buildpack,
 )
 from hakobune.buildpack.document import InvalidDocumentError
+from hakobune.buildpack.target import Distribution, ImageTarget, Target
 
 DEBIAN = ImageTarget(os="linux", arch="amd64", distro=Distribution(name="debian", version="13"))
 

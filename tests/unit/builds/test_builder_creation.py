@@ -7,13 +7,8 @@ from pathlib import Path
 import pytest
 
 from hakobune.buildpack.builder_toml import BaseSource, BuilderToml, parse_builder_toml
-from hakobune.buildpack.descriptor import (
-    Buildpack,
-    BuildpackTable,
-    Distribution,
-    ImageTarget,
-    Target,
-)
+from hakobune.buildpack.descriptor import Buildpack, BuildpackTable
+from hakobune.buildpack.target import Distribution, ImageTarget, Target
 from hakobune.builds.builder_creation import (
     CreationRequest,
     base_sources,

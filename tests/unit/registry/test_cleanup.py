@@ -8,13 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hakobune.registry.cleanup import (
-    Candidate,
-    CleanupPolicyError,
-    Verdict,
-    attached_to,
-    plan_cleanup,
-)
+from hakobune.registry.cleanup import Candidate, Verdict, attached_to, plan_cleanup
+from hakobune.registry.cleanup_policy import CleanupPolicyError
 
 DAY = 24 * 3600 * 1_000_000
 NOW = 1000 * DAY

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from hakobune.runtime.pool import AddressBook, NoAddressError
-from hakobune.runtime.programs import LONGEST_DELAY_S, restart_delay
+from hakobune.runtime.program import LONGEST_DELAY_S, restart_delay
 
 
 def test_an_address_comes_back_as_late_as_possible() -> None:

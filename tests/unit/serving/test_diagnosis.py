@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hakobune.runtime.container import ContainerStatus, ListeningSocket, Phase
-from hakobune.serving.changes import allocate_label, allocate_port
+from hakobune.serving.change_checks import allocate_label, allocate_port
 from hakobune.serving.diagnosis import BootFacts, describe_exit, describe_ready, explain_boot
 from hakobune.serving.service import ServiceName
 from hakobune.serving.verdict import pending_limit_s
