@@ -119,7 +119,11 @@ def check_place(project: str, location: str) -> None:
 
 
 def check_repository_id(identifier: str) -> None:
-    """Raises: InvalidArgumentError: *identifier* is no repository's id; it says why."""
+    """See that *identifier* can be a repository's id.
+
+    Raises:
+        InvalidArgumentError: it cannot, and why.
+    """
     if not identifier:
         raise InvalidArgumentError("a repository needs an id", field="repositoryId")
     if not _REPOSITORY_ID.fullmatch(identifier):
@@ -131,7 +135,11 @@ def check_repository_id(identifier: str) -> None:
 
 
 def check_labels(labels: dict[str, str]) -> None:
-    """Raises: InvalidArgumentError: too many labels, or one that Google's rules do not allow."""
+    """See that a resource can have these labels.
+
+    Raises:
+        InvalidArgumentError: they are too many, or one is not as Google's rules want it.
+    """
     if len(labels) > MAX_LABELS:
         raise InvalidArgumentError(
             f"{len(labels)} labels are too many", field="labels", why=f"{MAX_LABELS} at most"

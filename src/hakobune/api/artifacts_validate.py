@@ -96,7 +96,11 @@ def check_cleanup_policies(policies: Mapping[str, CleanupPolicy]) -> dict[str, C
 def check_upstream_unchanged(
     old: RemoteRepositoryConfig | None, new: RemoteRepositoryConfig | None
 ) -> None:
-    """Raises: InvalidArgumentError: a cache would become one of another registry."""
+    """See that a remote repository keeps its upstream.
+
+    Raises:
+        InvalidArgumentError: a cache would become one of another registry.
+    """
     before = old or RemoteRepositoryConfig()
     after = new or RemoteRepositoryConfig()
     if (before.docker_repository, before.common_repository) != (

@@ -248,7 +248,11 @@ def _extend(
 
 
 def _user_of(extension: Extension, image: Image, store: Store) -> ImageUser:
-    """Raises: DockerfileError: the image does not have the user that it names."""
+    """Whom the extended image runs as.
+
+    Raises:
+        DockerfileError: the image does not have the user that it names.
+    """
     try:
         return resolve_user(image.config.config.user, stacked_dirs(store.snapshots(image)))
     except ImageUserError as error:

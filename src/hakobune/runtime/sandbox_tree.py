@@ -20,9 +20,7 @@ class SandboxTree:
     """
 
     def __init__(self, fd: int, *, base: int) -> None:
-        """Args:
-        base: the id on the host that is root inside.
-        """
+        """Take *fd* over; *base* is the id on the host that is root inside."""
         self.fd = fd
         self._base = base
 

@@ -116,7 +116,11 @@ class Catalog:
         return await self._run(lambda: database.read_events(subject, limit=limit))
 
     def service(self, name: str) -> ServiceEntry:
-        """Raises: NotFoundError: there is none of that name."""
+        """One service, by its full name.
+
+        Raises:
+            NotFoundError: there is none of that name.
+        """
         try:
             return self.services[name]
         except KeyError:
@@ -126,7 +130,11 @@ class Catalog:
             ) from None
 
     def revision(self, name: str) -> RevisionEntry:
-        """Raises: NotFoundError: there is none of that name."""
+        """One revision, by its full name.
+
+        Raises:
+            NotFoundError: there is none of that name.
+        """
         try:
             return self.revisions[name]
         except KeyError:

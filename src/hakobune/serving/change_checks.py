@@ -60,7 +60,11 @@ def check_traffic(service: Service, revisions: set[str]) -> None:
 
 
 def check_ready(service: Service, revisions: Iterable[RevisionEntry]) -> None:
-    """Raises: FailedPreconditionError: the traffic names a revision that has failed."""
+    """See that the traffic names no revision that cannot serve.
+
+    Raises:
+        FailedPreconditionError: one of them has failed.
+    """
     failed = {r.revision.short_name for r in revisions if r.failed}
     for i, target in enumerate(service.traffic):
         if target.type is TrafficType.REVISION and target.revision in failed:

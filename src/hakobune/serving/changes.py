@@ -74,7 +74,12 @@ class Changes:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def create(self, name: ServiceName, wanted: Service, *, validate_only: bool) -> Operation:
-        """Raises: AlreadyExistsError, InvalidArgumentError, FailedPreconditionError."""
+        """Make a service and begin to roll its first revision out.
+
+        Raises:
+            AlreadyExistsError: there is one of that name.
+            InvalidArgumentError, FailedPreconditionError: what *wanted* says cannot be.
+        """
         async with self._lock(name):
             if str(name) in self._catalog.services:
                 raise AlreadyExistsError(f"the service {name.service!r} exists")
@@ -102,7 +107,13 @@ class Changes:
         allow_missing: bool,
         validate_only: bool,
     ) -> Operation:
-        """Raises: NotFoundError, AbortedError, InvalidArgumentError, FailedPreconditionError."""
+        """Change what *mask* names, and begin to roll a revision out if that needs a new one.
+
+        Raises:
+            NotFoundError: there is no such service, and it may not be made.
+            AbortedError: the etag is not the service's.
+            InvalidArgumentError, FailedPreconditionError: what *wanted* says cannot be.
+        """
         if allow_missing and str(name) not in self._catalog.services:
             return await self.create(name, wanted, validate_only=validate_only)
         async with self._lock(name):
@@ -140,7 +151,13 @@ class Changes:
         return operation
 
     async def delete_revision(self, name: str, etag: str) -> Operation:
-        """Raises: NotFoundError, AbortedError, FailedPreconditionError: it has traffic or is the latest."""
+        """Delete a revision that nothing needs.
+
+        Raises:
+            NotFoundError: there is none of that name.
+            AbortedError: the etag is not the revision's.
+            FailedPreconditionError: it has traffic or a tag, or is the latest.
+        """
         service = ServiceName.parse(name.partition("/revisions/")[0])
         async with self._lock(service):
             entry = self._catalog.revision(name)

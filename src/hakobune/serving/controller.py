@@ -154,11 +154,20 @@ class Controller:
         )
 
     async def delete_service(self, name: str, etag: str = "") -> Operation:
-        """Raises: NotFoundError, AbortedError."""
+        """Begin to delete a service.
+
+        Raises:
+            NotFoundError: there is none of that name.
+            AbortedError: the etag is not the service's.
+        """
         return await self._changes.delete(ServiceName.parse(name), etag)
 
     def get_service(self, name: str) -> Service:
-        """Raises: NotFoundError."""
+        """One service, by its full name.
+
+        Raises:
+            NotFoundError: there is none of that name.
+        """
         return self._catalog.service(name).service
 
     def list_services(self, parent: str, page_size: int, token: str) -> tuple[list[Service], str]:
@@ -175,7 +184,11 @@ class Controller:
     # revisions
 
     def get_revision(self, name: str) -> Revision:
-        """Raises: NotFoundError."""
+        """One revision, by its full name.
+
+        Raises:
+            NotFoundError: there is none of that name.
+        """
         return self._catalog.revision(name).revision
 
     def list_revisions(
@@ -191,13 +204,23 @@ class Controller:
         return page(every, page_size, token)
 
     async def delete_revision(self, name: str, etag: str = "") -> Operation:
-        """Raises: NotFoundError, AbortedError, FailedPreconditionError."""
+        """Delete a revision that nothing needs.
+
+        Raises:
+            NotFoundError: there is none of that name.
+            AbortedError: the etag is not the revision's.
+            FailedPreconditionError: it has traffic or a tag, or is the latest.
+        """
         return await self._changes.delete_revision(name, etag)
 
     # operations
 
     def get_operation(self, name: str) -> Operation:
-        """Raises: NotFoundError."""
+        """One operation, by its full name.
+
+        Raises:
+            NotFoundError: there is none of that name, or it ended long ago.
+        """
         return self._book.get(name)
 
     def list_operations(

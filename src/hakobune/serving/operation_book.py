@@ -17,7 +17,11 @@ class OperationBook:
         self._ended: dict[str, asyncio.Event] = {}
 
     def get(self, name: str) -> Operation:
-        """Raises: NotFoundError: there is none of that name, or it ended long ago."""
+        """One operation, by its full name.
+
+        Raises:
+            NotFoundError: there is none of that name, or it ended long ago.
+        """
         try:
             return self._catalog.operations[name]
         except KeyError:

@@ -177,7 +177,11 @@ class ServiceName:
 
     @classmethod
     def parse(cls, text: str) -> ServiceName:
-        """Raises: InvalidArgumentError: the text has another form."""
+        """Read `projects/P/locations/L/services/S`.
+
+        Raises:
+            InvalidArgumentError: the text has another form.
+        """
         match text.split("/"):
             case ["projects", project, "locations", location, "services", service] if (
                 project and location and service
