@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
 import msgspec
 
 from hakobune.distribution.connections import Answer
+from hakobune.distribution.document import Document, describe_head, digest_of, media_type_in
 from hakobune.distribution.errors import NotThereError, RegistryError, WrongContentError
 from hakobune.distribution.link_header import next_page
 from hakobune.distribution.redirect import resolve_location, why_not_followed
 from hakobune.distribution.registries import Endpoint
-from hakobune.distribution.session import Body, Request, Session, plain_scopes
+from hakobune.distribution.request import Body, Request, plain_scopes
+from hakobune.distribution.session import Session
 from hakobune.oci import descriptor as media
 from hakobune.oci.descriptor import Descriptor
 from hakobune.oci.digest import Digest, DigestError
@@ -27,19 +28,6 @@ _LIST_LIMIT: Final = 8 << 20
 _PAGES: Final = 10_000
 # What registries answer to HEAD that have only GET. A 403 comes without its reason: the GET tells it.
 _NO_HEAD: Final = frozenset({400, 403, 405, 501})
-
-
-@dataclass(frozen=True, slots=True)
-class Document:
-    """A manifest or index as the registry has it; `raw` has been checked against `digest`."""
-
-    media_type: str
-    digest: Digest
-    raw: bytes
-
-    @property
-    def is_index(self) -> bool:
-        return self.media_type in media.INDEX_TYPES
 
 
 class _Tags(msgspec.Struct):
@@ -85,7 +73,7 @@ class RegistryClient:
             with self.call(
                 "HEAD", self._path("manifests", reference), headers={"Accept": ACCEPT}
             ) as answer:
-                return _describe_head(answer, reference)
+                return describe_head(answer, reference)
         except NotThereError:
             return None
         except RegistryError as error:
@@ -120,7 +108,7 @@ class RegistryClient:
                 return None
             if answer.status == 304:
                 return known
-            found = _describe_head(answer, reference)
+            found = describe_head(answer, reference)
             return None if found is None else found.digest
 
     def get_manifest(self, reference: str) -> Document:
@@ -138,14 +126,14 @@ class RegistryClient:
         )
         raw = answer.body
         announced = answer.headers.get("docker-content-digest", "")
-        media_type = _media_type(answer, raw)
+        media_type = media_type_in(answer, raw)
         if len(raw) > DOCUMENT_LIMIT:
             raise self.wrong(f"the manifest {reference} is longer than 4 MiB")
         if media_type == "text/html":
             raise self.wrong(
                 "a web page instead of a manifest; maybe of a network that wants a login first"
             )
-        digest = _digest_of(raw, reference, announced)
+        digest = digest_of(raw, reference, announced)
         try:
             digest.verify(raw)
         except DigestError as error:
@@ -342,46 +330,3 @@ class RegistryClient:
 def referrers_tag(digest: Digest) -> str:
     """The tag under which registries without the API keep the index of referrers (distribution-spec "Referrers Tag Schema")."""
     return f"{digest.algorithm[:32]}-{digest.hex[:64]}"
-
-
-def _describe_head(answer: Answer, reference: str) -> Descriptor | None:
-    """`None` also if the registry does not say the digest: then only a GET tells."""
-    text = answer.headers.get("docker-content-digest", "")
-    try:
-        digest = Digest.parse(text or reference)
-    except DigestError:
-        return None
-    return Descriptor(
-        media_type=answer.headers.get("content-type", "").partition(";")[0].strip(),
-        digest=digest,
-        size=answer.length or 0,
-    )
-
-
-def _digest_of(raw: bytes, reference: str, announced: str) -> Digest:
-    """What the content must have: the asked digest; for a tag, what the registry says, or else simply its own."""
-    for text in (reference, announced):
-        try:
-            return Digest.parse(text)
-        except DigestError:
-            continue
-    return Digest.of(raw)
-
-
-class _Kind(msgspec.Struct, rename="camel"):
-    media_type: str = ""
-    manifests: msgspec.Raw = msgspec.Raw()
-
-
-def _media_type(answer: Answer, raw: bytes) -> str:
-    """What the document says it is; else the header; else what it looks like."""
-    try:
-        kind = msgspec.json.decode(raw, type=_Kind)
-    except msgspec.DecodeError:
-        kind = _Kind()
-    said = kind.media_type or answer.headers.get("content-type", "").partition(";")[0].strip()
-    if said in media.INDEX_TYPES or said in media.MANIFEST_TYPES:
-        return said
-    if not said or said in ("application/json", "text/plain", "application/octet-stream"):
-        return media.INDEX if bytes(kind.manifests) else media.MANIFEST
-    return said

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 
-from hakobune.distribution.client import Document, RegistryClient, referrers_tag
+from hakobune.distribution.client import RegistryClient, referrers_tag
+from hakobune.distribution.document import Document
 from hakobune.distribution.download import fetch_blob
 from hakobune.distribution.meter import Meter
 from hakobune.distribution.parallel import StopSign, run_all

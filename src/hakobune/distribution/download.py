@@ -14,7 +14,7 @@ from hakobune.distribution.errors import NotThereError, RegistryError, no_answer
 from hakobune.distribution.parallel import StopSign
 from hakobune.distribution.patience import wait_s
 from hakobune.distribution.registries import Endpoint
-from hakobune.distribution.session import Request
+from hakobune.distribution.request import Request
 from hakobune.oci.descriptor import Descriptor
 
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from hakobune.distribution.client import Document
+from hakobune.distribution.document import Document
 from hakobune.distribution.download import fetch_blob
 from hakobune.distribution.meter import Meter
 from hakobune.distribution.own_registry import path_of_blob

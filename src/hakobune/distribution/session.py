@@ -1,22 +1,20 @@
-"""Requests to registries as one command makes them: who we are, where to, retried, redirected, explained."""
+"""Requests to registries as one command makes them: who we are, retried, explained."""
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from functools import partial
 from types import TracebackType
-from typing import Final
 from urllib.parse import urlsplit
 
 from hakobune.distribution.access import Access
 from hakobune.distribution.auth import Authorizer
 from hakobune.distribution.challenge import parse_challenges
-from hakobune.distribution.connections import TRANSPORT_ERRORS, Answer, Connections
+from hakobune.distribution.connections import TRANSPORT_ERRORS, Answer
 from hakobune.distribution.credentials import ANONYMOUS
 from hakobune.distribution.errors import NoAnswerError, RegistryError, describe_answer, no_answer
+from hakobune.distribution.exchange import Exchange, explain_no_answer
 from hakobune.distribution.patience import (
     WORTH_ANOTHER_TRY,
     parse_retry_after,
@@ -25,32 +23,11 @@ from hakobune.distribution.patience import (
 from hakobune.distribution.redirect import (
     base_of,
     origin_of,
-    resolve_location,
-    why_not_followed,
 )
 from hakobune.distribution.registries import Endpoint
+from hakobune.distribution.request import Request
 
-_MOST_REDIRECTS: Final = 6
-_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-
-Body = Callable[[], bytes | Iterable[bytes]]
 Note = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What to send. `body` is called again for every try."""
-
-    method: str
-    url: str
-    what: str  # for the error: "cannot pull registry.test/web:v2"
-    headers: Mapping[str, str]
-    expected: frozenset[int]
-    body: Body | None = None
-    scopes: tuple[str, ...] = ()
-    anonymous: bool = False  # a foreign layer's URL gets no credentials
-    again: bool = True  # sending it twice does no harm
-    read_limit: int | None = None  # read the body up to one byte more, and close the answer
 
 
 class Session:
@@ -66,18 +43,10 @@ class Session:
         self.access = access
         self._note = note
         self._sleep = sleep
-        self._connections = Connections(
-            access.proxies,
-            tls_files=access.registries.tls_files,
-            stall_s=access.stall_s,
-            connect_s=access.connect_s,
-            head_s=access.head_s,
-        )
+        self._exchange = Exchange(access)
         self._authorizer = Authorizer()
         # For hosts that registries redirect to: anonymous, since our credentials there are not theirs to use.
         self._elsewhere = Authorizer()
-        self._bases: dict[str, str] = {}
-        self._bases_lock = threading.Lock()
 
     def __enter__(self) -> Session:
         return self
@@ -88,22 +57,7 @@ class Session:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._connections.close()
-
-    def base(self, endpoint: Endpoint, what: str) -> str:
-        """`https://HOST`, or `http://HOST` where that is allowed and what the host speaks.
-
-        Raises:
-            NoAnswerError: nobody answers.
-        """
-        if not endpoint.insecure:
-            return f"https://{endpoint.host}"
-        if endpoint.socket is not None:
-            return f"http://{endpoint.host}"
-        with self._bases_lock:
-            if endpoint.host not in self._bases:
-                self._bases[endpoint.host] = self._try_schemes(endpoint, what)
-            return self._bases[endpoint.host]
+        self._exchange.close()
 
     def pause(self, seconds: float) -> None:
         """Wait before another try."""
@@ -124,7 +78,10 @@ class Session:
                     answer.read_whole(request.read_limit)
             except TRANSPORT_ERRORS as error:
                 self._wait(
-                    request, attempt, None, self._no_answer(request.what, endpoint.host, error)
+                    request,
+                    attempt,
+                    None,
+                    explain_no_answer(self.access, request.what, endpoint.host, error),
                 )
                 continue
             if answer.status in request.expected:
@@ -153,14 +110,6 @@ class Session:
             )
         self._sleep(seconds)
 
-    def _no_answer(self, what: str, host: str, error: BaseException) -> NoAnswerError:
-        """The error in words; this installation's own registry can be started."""
-        found = no_answer(what, host=host, error=error)
-        own = self.access.registries.own
-        if own is not None and host in own.hosts:
-            found.fix = found.fix or "hako serve: the registry of this installation answers there"
-        return found
-
     def _refusal(
         self, request: Request, endpoint: Endpoint, answer: Answer, asked: float | None
     ) -> RegistryError:
@@ -178,10 +127,10 @@ class Session:
 
     def _authorized(self, request: Request, endpoint: Endpoint) -> Answer:
         """Send it, and once more for each registry on the way whose 401 can be answered."""
-        first = self._first_contact(request, endpoint)
-        base = self.base(endpoint, request.what)
+        first = self._exchange.first_contact(request, endpoint)
+        base = self._exchange.base(endpoint, request.what)
         known = self._authorizer.header(base, request.scopes)
-        answer = first or self._followed(request, endpoint, base, known)
+        answer = first or self._follow(request, endpoint, base, known)
         asked: set[str] = set()
         while answer.status == 401 and not request.anonymous:
             there = base_of(answer.url)
@@ -193,8 +142,19 @@ class Session:
                     known = self._be_let_in(request, endpoint, answer, base, known)
                 else:
                     self._be_let_in_elsewhere(request, endpoint, answer, there)
-            answer = self._followed(request, endpoint, base, known)
+            answer = self._follow(request, endpoint, base, known)
         return answer
+
+    def _follow(
+        self, request: Request, endpoint: Endpoint, base: str, authorization: str
+    ) -> Answer:
+        """Never with our `Authorization` across hosts: object stores refuse it, and others would keep it."""
+
+        def authorization_for(url: str) -> str:
+            own = origin_of(url) == origin_of(base)
+            return authorization if own else self._elsewhere.header(base_of(url), ())
+
+        return self._exchange.follow(request, endpoint, base, authorization_for)
 
     def _be_let_in(
         self, request: Request, endpoint: Endpoint, answer: Answer, base: str, refused: str
@@ -237,25 +197,6 @@ class Session:
         if not header:
             raise self._refusal(request, endpoint, answer, None)
 
-    def _first_contact(self, request: Request, endpoint: Endpoint) -> Answer | None:
-        """On loopback, ask in plain HTTP at once: an answer that makes sense saves the question how it is spoken to."""
-        if not endpoint.plain_first or request.method not in ("GET", "HEAD"):
-            return None
-        with self._bases_lock:
-            if endpoint.host in self._bases:
-                return None
-        base = f"http://{endpoint.host}"
-        try:
-            answer = self._followed(request, endpoint, base, "")
-        except TRANSPORT_ERRORS:
-            return None
-        if answer.status == 400:  # "an HTTP request to an HTTPS server"
-            answer.close()
-            return None
-        with self._bases_lock:
-            self._bases[endpoint.host] = base
-        return answer
-
     def _ask_for_token(
         self,
         endpoint: Endpoint,
@@ -273,7 +214,7 @@ class Session:
                 method=method, url=url, what=what, headers=headers, expected=frozenset()
             )
             try:
-                answer = self._send_once(request, endpoint, url, headers, body)
+                answer = self._exchange.send(request, endpoint, url, headers, body)
             except TRANSPORT_ERRORS as error:
                 self._wait(request, attempt, None, no_answer(what, host=host, error=error))
                 continue
@@ -290,84 +231,3 @@ class Session:
                     retry_after_s=asked,
                 )
             self._wait(request, attempt, asked, refusal)
-
-    def _followed(
-        self, request: Request, endpoint: Endpoint, base: str, authorization: str
-    ) -> Answer:
-        url, method = request.url if "://" in request.url else base + request.url, request.method
-        for _ in range(_MOST_REDIRECTS):
-            headers = dict(request.headers)
-            # Never across hosts: object stores refuse it, and others would keep it.
-            own = origin_of(url) == origin_of(base)
-            if known := authorization if own else self._elsewhere.header(base_of(url), ()):
-                headers["Authorization"] = known
-            body = request.body() if request.body is not None and method == request.method else None
-            answer = self._send_once(request, endpoint, url, headers, body, method=method)
-            location = answer.headers.get("location")
-            if answer.status not in _REDIRECTS or not location:
-                return answer
-            answer.close()
-            target = resolve_location(url, location)
-            why = why_not_followed(url, target, insecure=endpoint.insecure)
-            if why:
-                raise RegistryError(
-                    request.what,
-                    host=endpoint.host,
-                    status=answer.status,
-                    why=f"{endpoint.host} redirects to {urlsplit(target).netloc!r}: {why}",
-                )
-            if answer.status == 303 and method != "HEAD":
-                method = "GET"
-            url = target
-        raise RegistryError(
-            request.what, host=endpoint.host, why=f"{endpoint.host} redirects in circles"
-        )
-
-    def _send_once(
-        self,
-        request: Request,
-        endpoint: Endpoint,
-        url: str,
-        headers: Mapping[str, str],
-        body: bytes | Iterable[bytes] | None,
-        *,
-        method: str = "",
-    ) -> Answer:
-        host = urlsplit(url).netloc
-        return self._connections.send(
-            method or request.method,
-            url,
-            headers,
-            body,
-            insecure=endpoint.insecure,
-            unix_socket=endpoint.socket if host == endpoint.host else None,
-        )
-
-    def _try_schemes(self, endpoint: Endpoint, what: str) -> str:
-        """Ask for `/v2/` without credentials, in both ways; the first that understands us counts."""
-        schemes = ("http", "https") if endpoint.plain_first else ("https", "http")
-        failures: list[BaseException] = []
-        for scheme in schemes:
-            base = f"{scheme}://{endpoint.host}"
-            request = Request(
-                method="GET", url=f"{base}/v2/", what=what, headers={}, expected=frozenset()
-            )
-            try:
-                with self._send_once(request, endpoint, request.url, {}, None) as answer:
-                    if answer.status != 400:  # "an HTTP request to an HTTPS server"
-                        return base
-            except TRANSPORT_ERRORS as error:
-                failures.append(error)
-        if failures:
-            raise self._no_answer(what, endpoint.host, failures[0])
-        return f"{schemes[0]}://{endpoint.host}"
-
-
-def plain_scopes(repository: str, actions: str, also: Sequence[str] = ()) -> tuple[str, ...]:
-    """The scopes of a token for *repository*, and for pulling from the repositories *also* (mounts)."""
-    if not actions:
-        return ()
-    return (
-        f"repository:{repository}:{actions}",
-        *(f"repository:{other}:pull" for other in also),
-    )

@@ -16,7 +16,8 @@ from hakobune.distribution.access import Access
 from hakobune.distribution.connections import TRANSPORT_ERRORS, Answer
 from hakobune.distribution.errors import NoAnswerError, RegistryError, no_answer
 from hakobune.distribution.registries import Endpoint, is_loopback
-from hakobune.distribution.session import Request, Session
+from hakobune.distribution.request import Request
+from hakobune.distribution.session import Session
 from hakobune.errors import HakoError
 from hakobune.progress import Progress
 from hakobune.support.files import write_atomically

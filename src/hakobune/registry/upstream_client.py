@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from hakobune.distribution.access import Access
-from hakobune.distribution.client import Document, RegistryClient
+from hakobune.distribution.client import RegistryClient
 from hakobune.distribution.connections import TRANSPORT_ERRORS, Answer
 from hakobune.distribution.credentials import ANONYMOUS, Credentials
+from hakobune.distribution.document import Document
 from hakobune.distribution.errors import (
     NoAnswerError,
     NotThereError,
@@ -27,7 +28,8 @@ from hakobune.distribution.errors import (
 )
 from hakobune.distribution.proxies import Proxies
 from hakobune.distribution.registries import Endpoint, Registries
-from hakobune.distribution.session import Body, Session
+from hakobune.distribution.request import Body
+from hakobune.distribution.session import Session
 from hakobune.errors import HakoError
 from hakobune.oci.descriptor import Descriptor
 from hakobune.oci.digest import Digest
