@@ -15,7 +15,8 @@ from hakobune.errors import HakoError, UsageError
 from hakobune.runtime.bundle import make_process
 from hakobune.runtime.container import User
 from hakobune.runtime.detach_keys import parse_detach_keys
-from hakobune.runtime.execute import Target, execute, find_target
+from hakobune.runtime.exec_target import Target, find_target
+from hakobune.runtime.execute import execute
 from hakobune.runtime.supervisor_client import SupervisorClient
 
 

@@ -10,97 +10,23 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import select
 import signal
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from hakobune.runtime import linux
-from hakobune.runtime.adoption import read_found
-from hakobune.runtime.cgroup import Cgroup
 from hakobune.runtime.cgroups import Cgroups
-from hakobune.runtime.container import ContainerError, ContainerSpec, Phase
-from hakobune.runtime.crun import Crun, hierarchies_of, open_runtime
+from hakobune.runtime.container import ContainerError
+from hakobune.runtime.crun import hierarchies_of, open_runtime
 from hakobune.runtime.exec_files import ExecFiles
-from hakobune.runtime.foreground_record import find_foreground
-from hakobune.runtime.launch import attach_place, restore_signals, spawn
+from hakobune.runtime.exec_helper import LET_GO, Call, help_command
+from hakobune.runtime.exec_target import Target
 from hakobune.runtime.process import split_status
 from hakobune.runtime.relay import Relay
 from hakobune.runtime.streams import PlainStreams, Streams, TerminalStreams
-from hakobune.runtime.supervisor_client import SupervisorClient
-from hakobune.settings import Settings
 
-_LET_GO = 0  # no signal: the program's terminal comes with it
 _FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """A running container, and where its runtime works.
-
-    Args:
-        pid: its first process, as we count.
-        folder: private to it; for files of ours.
-        state: the runtime's own folder.
-        view: a process in whose mount namespace the runtime finds the control groups it accepts.
-        place: where its root was attached.
-        init: the first process of the pid namespace in which the runtime counts; `None` is the host's.
-    """
-
-    spec: ContainerSpec
-    pid: int
-    folder: Path
-    runtime: str
-    state: Path
-    view: int
-    place: str
-    init: int | None
-
-
-def find_target(settings: Settings, id: str) -> Target:
-    """The running container of that name: the supervisor's, or one that a command runs.
-
-    Raises:
-        ContainerError: kind `not_found`, or `phase`: it does not run.
-        SupervisorUnavailableError: nobody knows of it, and the supervisor does not run.
-    """
-    own = find_foreground(settings, id)
-    if own is not None and own.status.pid is not None:
-        return Target(
-            spec=own.spec,
-            pid=own.status.pid,
-            folder=own.folder,
-            runtime=own.runtime,
-            state=own.folder / "runtime",
-            view=own.init,
-            place=attach_place(settings.home),
-            init=own.init,
-        )
-    with SupervisorClient(settings.supervisor_socket) as client:
-        status, hello = client.get(id), client.hello()
-    folder = settings.home / "containers" / id
-    spec = read_found(folder).spec
-    if status.phase is not Phase.RUNNING or status.pid is None or spec is None:
-        raise ContainerError(
-            f"cannot run anything in the container {id!r}",
-            why=f"it is {status.phase}",
-            fix=f"hako container start {id}" if status.phase is Phase.STOPPED else "",
-            kind="phase",
-        )
-    return Target(
-        spec=spec,
-        pid=status.pid,
-        folder=folder,
-        runtime=hello["runtime"],
-        state=settings.run / hello["runtime"],
-        view=hello["pid"],
-        place=attach_place(settings.home),
-        init=None,
-    )
 
 
 def execute(
@@ -136,7 +62,7 @@ def execute(
         def leave(relay: Relay, terminal: int) -> None:
             nonlocal was_left
             was_left = True
-            socket.send_fds(our_orders, [bytes([_LET_GO])], [terminal])
+            socket.send_fds(our_orders, [bytes([LET_GO])], [terminal])
             relay.stop()
 
         streams: Streams = undo.enter_context(
@@ -147,7 +73,7 @@ def execute(
             else PlainStreams(stdin, stdout, stderr)
         )
         group = cgroups.group(f"containers/{target.spec.id}")
-        call = _Call(target, crun, group, files, streams, orders, our_orders)
+        call = Call(target, crun, group, files, streams, orders, our_orders)
         status = _supervise(call, lambda: was_left)
     if was_left:
         return None
@@ -155,24 +81,13 @@ def execute(
     return 137 if code is None else code  # without a status it went with the container
 
 
-@dataclass(frozen=True, slots=True)
-class _Call:
-    target: Target
-    crun: Crun
-    group: Cgroup
-    files: ExecFiles
-    streams: Streams
-    orders: socket.socket
-    our_orders: socket.socket
-
-
-def _supervise(call: _Call, was_left: Callable[[], bool]) -> int | None:
+def _supervise(call: Call, was_left: Callable[[], bool]) -> int | None:
     reports, report = os.pipe2(os.O_CLOEXEC)
     helper = os.fork()
     if helper == 0:
         call.our_orders.close()
         os.close(reports)
-        _help(call, report)
+        help_command(call, report)
     os.close(report)
     call.orders.close()
     call.streams.close_inner()
@@ -217,94 +132,3 @@ def _forwarding(orders: socket.socket) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _help(call: _Call, report: int) -> NoReturn:
-    """The helper: goes where the runtime works, starts the process, waits for it."""
-    try:
-        restore_signals()
-        # The command may be gone before it is told anything: what it left must be ended all the same.
-        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-        call.streams.close_outer()
-        _close_standard_streams()
-        os.setsid()  # a terminal's signals are for the command, which forwards them
-        target = call.target
-        init = None
-        if target.init is not None:
-            init = os.open(f"/proc/{target.init}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
-        view = os.open(f"/proc/{target.view}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-        linux.setns(view, linux.CLONE_NEWNS)
-        if init is not None:
-            linux.setns(init, linux.CLONE_NEWPID)
-            child = os.fork()
-            if child:
-                os.close(report)
-                os.waitpid(child, 0)
-                os._exit(0)
-        _start_and_wait(call, report)
-    except (OSError, ContainerError) as error:
-        _say(report, {"error": str(error)})
-    finally:
-        os._exit(0)
-
-
-def _close_standard_streams() -> None:
-    """It may outlive the command, whose terminal must not wait for it."""
-    null = os.open(os.devnull, os.O_RDWR)
-    for number in (0, 1, 2):
-        os.dup2(null, number)
-    os.close(null)
-
-
-def _start_and_wait(call: _Call, report: int) -> None:
-    linux.prctl(linux.PR_SET_CHILD_SUBREAPER, 1)
-    argv = call.files.argv(call.crun, call.target.spec.id, *call.streams.arguments)
-    runtime = spawn(
-        lambda: call.crun.prepare_exec(call.group, call.target.place),
-        lambda: call.crun.exec(argv),
-        stdio=call.streams.inner,
-    )
-    _, status = os.waitpid(runtime, 0)
-    if status != 0:
-        _say(report, {"failed": True})
-        return
-    pid = call.files.read_pid()
-    call.streams.close_inner()
-    _say(report, {"started": pid})
-    pidfd = os.pidfd_open(pid)
-    terminal = _obey(call.orders, pidfd)
-    if terminal is not None:
-        _drain(terminal, pidfd)
-    _, status = os.waitpid(pid, 0)
-    _say(report, {"status": status})
-
-
-def _obey(orders: socket.socket, pidfd: int) -> int | None:
-    """Pass signals on until the process has ended, or has been left: its terminal is ours then."""
-    waiting: list[int] = [pidfd, orders.fileno()]
-    while pidfd not in select.select(waiting, [], [])[0]:
-        numbers, descriptors, _, _ = socket.recv_fds(orders, 64, 1)
-        if descriptors:
-            return descriptors[0]
-        for number in numbers or (signal.SIGKILL,):
-            signal.pidfd_send_signal(pidfd, number)
-        if not numbers:  # the command has ended
-            waiting = [pidfd]
-    return None
-
-
-def _drain(terminal: int, pidfd: int) -> None:
-    """Read a terminal that nobody looks at, so that its programs do not wait, until the process has ended."""
-    waiting = [pidfd, terminal]
-    while pidfd not in (ready := select.select(waiting, [], [])[0]):
-        try:
-            data = os.read(terminal, 65536) if ready else b""
-        except OSError:  # no program has it open any more
-            data = b""
-        if not data:
-            waiting = [pidfd]
-
-
-def _say(report: int, message: Mapping[str, object]) -> None:
-    with contextlib.suppress(OSError):
-        os.write(report, json.dumps(message).encode() + b"\n")
