@@ -14,7 +14,7 @@ from hakobune.cli.pull_option import add_pull_policy, pull_policy
 from hakobune.cli.table import print_table
 
 if TYPE_CHECKING:  # what makes a builder takes longer to import than `--help` may
-    from hakobune.builds.builder_creation import CreationRequest
+    from hakobune.builds.builder_bases import CreationRequest
     from hakobune.oci.digest import Digest
     from hakobune.oci.manifest import Image
     from hakobune.oci.platform import Platform
@@ -102,7 +102,7 @@ def _request(
     names: tuple[Reference, ...],
     platform: Platform,
 ) -> CreationRequest:
-    from hakobune.builds.builder_creation import CreationRequest
+    from hakobune.builds.builder_bases import CreationRequest
 
     files = {
         kind: Path(text) if (text := getattr(arguments, f"{kind}_dockerfile")) else None

@@ -9,11 +9,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from hakobune.cli.main import Context
-from hakobune.errors import HakoError
+from hakobune.cli.serve_error import ServeError, last_lines, read_lines, why_it_ended
 from hakobune.runtime.supervisor_client import SupervisorClient, SupervisorUnavailableError
 from hakobune.settings import NOWHERE, Settings
 from hakobune.support.locks import exclusive, try_exclusive
@@ -22,11 +21,6 @@ from hakobune.support.room import has_room, how_to_make_room
 CONTROLLER = "controller"
 _SUPERVISOR = "hakobune.runtime.supervisor"
 _START_TIMEOUT_S = 30.0
-_LOG_LINES = 12
-
-
-class ServeError(HakoError):
-    """What serves cannot be started or ended."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -204,7 +198,7 @@ def _await_supervisor(settings: Settings, deadline: float) -> None:
     while not _supervisor_answers(settings):
         if time.monotonic() > deadline or _lock_is_free(settings, after_s=5.0, deadline=deadline):
             raise ServeError(
-                "the supervisor does not start", why=_last_lines(_read_lines(_log_path(settings)))
+                "the supervisor does not start", why=last_lines(read_lines(_log_path(settings)))
             )
         time.sleep(0.01)
 
@@ -227,7 +221,7 @@ def _await_api(settings: Settings, deadline: float) -> None:
             program = next(p for p in client.programs() if p.name == CONTROLLER)
             if program.restarts - before >= 3 or time.monotonic() > deadline:
                 _refuse_full_disk(settings.home)
-                raise why_it_ended(_read_lines(Path(program.log_path)))
+                raise why_it_ended(read_lines(Path(program.log_path)))
             time.sleep(0.01)
 
 
@@ -297,32 +291,3 @@ def _refuse_full_disk(home: Path) -> None:
             why=f"the disk of {home} is full",
             fix=how_to_make_room(home),
         )
-
-
-def why_it_ended(log: Sequence[str]) -> ServeError:
-    """The controller's own last error from its *log*, if it logged one; else the log's last lines (pure)."""
-    for line in reversed(log):
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(record, dict) and record.get("event") == "controller ended":
-            return ServeError(
-                str(record["what"]), why=str(record.get("why", "")), fix=str(record.get("fix", ""))
-            )
-    return ServeError(
-        "the controller does not start",
-        why=_last_lines(log),
-        fix="`hako doctor` lists what this machine lacks",
-    )
-
-
-def _read_lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(errors="replace").splitlines()
-    except OSError:
-        return []
-
-
-def _last_lines(lines: Sequence[str]) -> str:
-    return "\n       ".join(lines[-_LOG_LINES:]) or "it logged nothing"

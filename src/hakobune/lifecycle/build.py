@@ -5,7 +5,6 @@ Results are read as soon as a buildpack ends, so that its build layers are there
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,7 +13,6 @@ import msgspec
 import tomli_w
 
 from hakobune.buildpack.descriptor import Buildpack, GroupElement
-from hakobune.buildpack.document import read_document
 from hakobune.buildpack.environment import apply_env_files, apply_layer_directories
 from hakobune.buildpack.launch import (
     Label,
@@ -24,12 +22,18 @@ from hakobune.buildpack.launch import (
     Slice,
     encode_launch_metadata,
     merge_processes,
-    parse_launch_toml,
 )
-from hakobune.buildpack.layer_metadata import LayerMetadata, parse_layer_toml
+from hakobune.buildpack.layer_metadata import LayerMetadata
 from hakobune.buildpack.order import Catalog
 from hakobune.buildpack.plan import BuildPlan, PlanEntry
 from hakobune.errors import HakoError
+from hakobune.lifecycle.build_outputs import (
+    ignore_layer,
+    read_launch,
+    read_layers,
+    read_store,
+    read_unmet,
+)
 from hakobune.lifecycle.detect import Detected, compose_env
 from hakobune.lifecycle.environment import BuildContext
 from hakobune.lifecycle.errors import BuildError, BuildpackFailedError, os_errors_as
@@ -38,19 +42,6 @@ from hakobune.lifecycle.sbom_files import collect_sboms
 from hakobune.progress import Progress
 
 _PLANS = "/tmp/hako-build"
-_NOT_LAYERS = ("launch", "build", "store")
-
-
-class _Unmet(msgspec.Struct, frozen=True, kw_only=True):
-    name: str
-
-
-class _BuildToml(msgspec.Struct, frozen=True, kw_only=True):
-    unmet: tuple[_Unmet, ...] = ()
-
-
-class _StoreToml(msgspec.Struct, frozen=True, kw_only=True):
-    metadata: dict[str, Any] = {}
 
 
 class BuiltBuildpack(msgspec.Struct, frozen=True, kw_only=True):
@@ -220,79 +211,32 @@ def _collect(
     names = context.environment.list_directory(folder) or ()
     directories = {e.name for e in names if e.is_directory}
     files = {e.name for e in names if not e.is_directory}
-    layers = _read_layers(context, folder, files)
+    layers = read_layers(context, folder, files)
     for layer in layers:
         if layer.is_ignored and layer.name in directories:
-            _ignore(context, f"{folder}/{layer.name}")
+            ignore_layer(context, f"{folder}/{layer.name}")
             directories.discard(layer.name)
     collect_sboms(context, buildpack, folder, files, layers)
     state.env = _with_build_layers(
         context, state.env, folder, [la for la in layers if la.build and la.name in directories]
     )
-    launch = _read_launch(context, folder, buildpack)
+    launch = read_launch(context, folder, buildpack)
     state.processes, lost = merge_processes(state.processes, launch.processes)
     for type_ in lost:
         progress.note(
             f"{element} redefines the default process {type_!r} as one that is not the default",
             warning=True,
         )
-    state.plan = remaining_plan(state.plan, element.id, _read_unmet(context, folder))
+    state.plan = remaining_plan(state.plan, element.id, read_unmet(context, folder))
     state.done.append(
         BuiltBuildpack(
             buildpack=element,
             layers=layers,
             directories=frozenset(directories),
             launch=launch,
-            store=_read_store(context, folder),
+            store=read_store(context, folder),
         )
     )
-
-
-def _ignore(context: BuildContext, layer: str) -> None:
-    """Rename a layer that is wanted nowhere to `<layer>.ignore`."""
-    context.environment.remove(f"{layer}.ignore")
-    try:
-        context.environment.rename(layer, f"{layer}.ignore")
-    except OSError as error:
-        # Overlays without redirects cannot rename what lies below their top.
-        if error.errno != errno.EXDEV:
-            raise
-        context.environment.remove(layer)
-
-
-def _read_layers(context: BuildContext, folder: str, files: set[str]) -> tuple[LayerMetadata, ...]:
-    layers: list[LayerMetadata] = []
-    for file in sorted(files):
-        name = file.removesuffix(".toml")
-        if name == file or not name or name in _NOT_LAYERS:
-            continue
-        path = f"{folder}/{file}"
-        data = context.environment.read_file(path)
-        if data is not None:
-            layers.append(parse_layer_toml(data, name=path, layer=name))
-    return tuple(sorted(layers, key=lambda layer: layer.name))
-
-
-def _read_launch(context: BuildContext, folder: str, buildpack: Buildpack) -> LaunchToml:
-    path = f"{folder}/launch.toml"
-    data = context.environment.read_file(path)
-    if data is None:
-        return LaunchToml()
-    return parse_launch_toml(data, name=path, api=buildpack.api_version, buildpack_id=buildpack.id)
-
-
-def _read_unmet(context: BuildContext, folder: str) -> tuple[str, ...]:
-    path = f"{folder}/build.toml"
-    data = context.environment.read_file(path)
-    if data is None:
-        return ()
-    return tuple(u.name for u in read_document(data, _BuildToml, name=path).unmet)
-
-
-def _read_store(context: BuildContext, folder: str) -> dict[str, Any] | None:
-    path = f"{folder}/store.toml"
-    data = context.environment.read_file(path)
-    return None if data is None else read_document(data, _StoreToml, name=path).metadata
 
 
 def _with_build_layers(

@@ -9,13 +9,13 @@ import pytest
 from hakobune.buildpack.builder_toml import BaseSource, BuilderToml, parse_builder_toml
 from hakobune.buildpack.descriptor import Buildpack, BuildpackTable
 from hakobune.buildpack.target import Distribution, ImageTarget, Target
-from hakobune.builds.builder_creation import (
+from hakobune.builds.builder_bases import (
     CreationRequest,
     base_sources,
     check_build_image,
     check_run_image,
-    check_target,
 )
+from hakobune.builds.builder_creation import check_target
 from hakobune.errors import HakoError, UsageError
 from hakobune.oci.config import ContainerConfig, ImageConfig, RootFs, encode_config
 from hakobune.oci.descriptor import CONFIG, Descriptor, encode_document

@@ -1,4 +1,4 @@
-from hakobune.cli.serve import why_it_ended
+from hakobune.cli.serve_error import why_it_ended
 
 STARTS = '{"event": "Context impl SQLiteImpl."}'
 ENDED = '{"event": "controller ended", "what": "cannot listen", "why": "x does", "fix": "end x"}'
