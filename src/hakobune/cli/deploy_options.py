@@ -14,6 +14,7 @@ from hakobune.cli.service_document import (
     parse_startup_probe,
     parse_timeout,
 )
+from hakobune.errors import UsageError
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,6 +61,12 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     runs.add_argument(
         "--max-instances", type=int, metavar="N", help="instances at most (default: 100)"
     )
+    runs.add_argument(
+        "--allow-unauthenticated",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="everybody who reaches the service may call it; there is nothing else yet",
+    )
 
 
 def wish_from_arguments(arguments: argparse.Namespace, context: Context) -> Wish:
@@ -68,6 +75,12 @@ def wish_from_arguments(arguments: argparse.Namespace, context: Context) -> Wish
     Raises:
         UsageError: one of them cannot be.
     """
+    if not arguments.allow_unauthenticated:
+        raise UsageError(
+            "a service cannot be private yet",
+            why="nothing asks callers for a token: roles/run.invoker is not enforced",
+            fix="leave --no-allow-unauthenticated out: who reaches HAKO_LISTEN, by default this machine, may call it",
+        )
     wish = Wish(
         image=arguments.image or "",
         port=arguments.port,

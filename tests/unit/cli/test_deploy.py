@@ -1,9 +1,14 @@
+import argparse
+import io
 from pathlib import Path
 
 import pytest
 
+from hakobune.cli.deploy_options import add_run_arguments, wish_from_arguments
 from hakobune.cli.deploy_target import choose_service, read_target
+from hakobune.cli.main import Context
 from hakobune.errors import UsageError
+from hakobune.settings import Settings
 
 HERE = Path.cwd()
 
@@ -71,3 +76,17 @@ def test_several_services_of_one_folder_want_a_name():
 def test_an_image_wants_a_name():
     with pytest.raises(UsageError, match="needs the service's name"):
         choose_service(None, None, [])
+
+
+def wish(*arguments: str):
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--image")
+    add_run_arguments(parser)
+    context = Context(Settings.from_environment({}, uid=0), {}, io.StringIO(), io.StringIO())
+    return wish_from_arguments(parser.parse_args(arguments), context)
+
+
+def test_a_service_that_cannot_be_private_is_not_said_to_be():
+    assert wish("--allow-unauthenticated") == wish()
+    with pytest.raises(UsageError, match="a service cannot be private yet"):
+        wish("--no-allow-unauthenticated")
