@@ -22,6 +22,7 @@ from hakobune.runtime.container import (
     Phase,
 )
 from hakobune.runtime.container_end import ContainerEnd
+from hakobune.runtime.container_names import no_container
 from hakobune.runtime.detach_keys import parse_detach_keys
 from hakobune.runtime.foreground_record import find_foreground
 from hakobune.runtime.supervisor_client import SupervisorClient
@@ -257,7 +258,7 @@ def _require_terminal(*, typing: bool) -> None:
 def _spec(context: Context, id: str) -> ContainerSpec:
     spec = read_found(_folder(context, id)).spec
     if spec is None:
-        raise ContainerError(f"there is no container {id!r}", kind="not_found")
+        raise no_container(id)
     return spec
 
 

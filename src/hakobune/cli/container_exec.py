@@ -40,7 +40,11 @@ def _run(arguments: argparse.Namespace, context: Context) -> int:
             "no program to run", fix=f"hako container exec {arguments.container} COMMAND …"
         )
     if arguments.detach and (arguments.interactive or arguments.tty):
-        raise UsageError("-d does not go with -i or -t", why="nobody is there to type")
+        raise UsageError(
+            "-d does not go with -i or -t",
+            why="nobody is there to type",
+            fix="leave -i and -t away, or -d",
+        )
     keys = parse_detach_keys(arguments.detach_keys)
     target = find_target(context.settings, arguments.container)
     process = _process(arguments, target, tuple(command), context)

@@ -9,7 +9,8 @@ import time
 from hakobune.cli.main import Context
 from hakobune.cli.output import print_document, print_json
 from hakobune.cli.table import print_table
-from hakobune.runtime.container import ContainerError, ContainerStatus, Phase
+from hakobune.runtime.container import ContainerStatus, Phase
+from hakobune.runtime.container_names import no_container
 from hakobune.runtime.foreground_record import find_foreground, foreground_containers
 from hakobune.runtime.supervisor_client import SupervisorClient, SupervisorUnavailableError
 
@@ -74,7 +75,7 @@ def inspect(arguments: argparse.Namespace, context: Context) -> int:
                 status = client.get(id)
             found = read_found(context.settings.home / "containers" / id).spec
             if found is None:
-                raise ContainerError(f"there is no container {id!r}", kind="not_found")
+                raise no_container(id)
             spec, owner = found, "supervisor"
         documents.append(
             {

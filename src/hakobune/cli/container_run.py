@@ -21,6 +21,7 @@ from hakobune.runtime.container import (
     ContainerError,
     ContainerSpec,
 )
+from hakobune.runtime.container_names import name_taken
 from hakobune.runtime.detach_keys import parse_detach_keys
 from hakobune.runtime.foreground_record import find_foreground
 from hakobune.runtime.supervisor_client import SupervisorClient
@@ -128,9 +129,7 @@ def _create(
 ) -> None:
     """Make it the supervisor's, up to the point where its program may begin."""
     if find_foreground(context.settings, spec.id) is not None:
-        raise ContainerError(
-            f"cannot make the container {spec.id!r}", why="there is one already", kind="exists"
-        )
+        raise name_taken(spec.id)
     ensure_supervisor(context.settings)
     drop_stale_roots(store, context.settings.home)
     store.set_root("containers", spec.id, [image.digest])

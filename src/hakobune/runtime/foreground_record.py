@@ -22,6 +22,7 @@ from hakobune.runtime.container import (
     ContainerSpec,
     ContainerStatus,
 )
+from hakobune.runtime.container_names import name_taken
 from hakobune.runtime.process import open_process
 from hakobune.settings import Settings
 from hakobune.support.files import write_atomically
@@ -50,9 +51,7 @@ def claimed(settings: Settings, id: str) -> Iterator[Path]:
     if holder is None or _supervisor_has(settings, id):
         if holder is not None:
             holder.close()
-        raise ContainerError(
-            f"cannot make the container {id!r}", why="there is one already", kind="exists"
-        )
+        raise name_taken(id)
     try:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, mode=0o700)

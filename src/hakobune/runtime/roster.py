@@ -27,6 +27,7 @@ from hakobune.runtime.container import (
     ListeningSocket,
     Phase,
 )
+from hakobune.runtime.container_names import name_taken, no_container
 from hakobune.runtime.creation import Creation
 from hakobune.runtime.crun import Crun
 from hakobune.runtime.departure import Departure
@@ -126,9 +127,7 @@ class Roster:
             ContainerError: it cannot even be begun.
         """
         if spec.id in self._containers:
-            raise ContainerError(
-                f"cannot make the container {spec.id!r}", why="there is one already", kind="exists"
-            )
+            raise name_taken(spec.id)
         folder = self._folder / spec.id
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(mode=0o700)
@@ -290,7 +289,7 @@ class Roster:
     def _held(self, id: str) -> Held:
         held = self._containers.get(id)
         if held is None:
-            raise ContainerError(f"there is no container {id!r}", kind="not_found")
+            raise no_container(id)
         return held
 
     def _live(self, id: str) -> Held:
