@@ -251,7 +251,7 @@ def test_a_url_is_an_archive_or_a_dockerfile(world: Installation, tmp_path: Path
 
 
 def test_password_and_user_of_a_url_are_for_its_host_and_for_no_message(
-    world: Installation,
+    world: Installation, tmp_path: Path
 ) -> None:
     basic = "Basic " + b64encode(b"me:s3cret").decode()
     alone = f"FROM {BASE}\nRUN echo in >/said\n".encode()
@@ -260,12 +260,17 @@ def test_password_and_user_of_a_url_are_for_its_host_and_for_no_message(
         told = build(world, "-t", "locked", f"{with_user}/d")
         refused = build(world, f"{url}/d", code=1)
         missing = build(world, f"{with_user}/to/e", code=1)
+        added = fill(tmp_path, {"Dockerfile": f"FROM {BASE}\nADD {with_user}/d /d\n"})
+        told += build(world, "-t", "added", str(added))
 
     assert said(world, "locked", "cat", "/said") == "in\n"
     assert "the server answered 401 Unauthorized" in refused
     assert "the server answered 404 Not Found" in missing
     assert asked[-2:] == [("/to/e", basic), ("/e", "")]
     assert "s3cret" not in told + refused + missing
+    history = world.hako("image", "history", "--no-trunc", "added").stdout
+    assert f"ADD {url}/d /d" in history
+    assert "s3cret" not in history
 
 
 def test_what_a_url_does_not_give_is_told(world: Installation) -> None:

@@ -31,6 +31,7 @@ from hakobune.dockerfile.instructions import (
     Volume,
     Workdir,
 )
+from hakobune.dockerfile.remote_url import shown
 from hakobune.oci import config as oci
 from hakobune.oci.config import ContainerConfig, History, ImageConfig, RootFs
 from hakobune.oci.platform import Platform
@@ -144,7 +145,7 @@ def transfer_created_by(instruction: Copy | Add) -> str:
         words.append(f"--chown={instruction.chown}")
     if instruction.chmod:
         words.append(f"--chmod={instruction.chmod}")
-    words += instruction.sources
+    words += map(shown, instruction.sources)  # a password in a URL is for its host
     words += (f"<<{file.name}" for file in instruction.files)
     return " ".join([*words, instruction.destination])
 

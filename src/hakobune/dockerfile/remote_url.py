@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
+_USERINFO = re.compile(r"""(https?://)[^\s/@"']+@""")
 # What a URL may hold as it is; the rest is written as %XX.
 _AS_IT_IS = "!#$%&'()*+,/:;=?@[]~"
 
@@ -23,6 +25,11 @@ def split_credentials(url: str) -> tuple[str, str]:
         return url, ""
     user, _, password = userinfo.partition(":")
     return urlunsplit(parts._replace(netloc=host)), basic(unquote(user), unquote(password))
+
+
+def without_credentials(text: str) -> str:
+    """A line of a Dockerfile as it is shown: no URL in it has a user and a password."""
+    return _USERINFO.sub(r"\1", text)
 
 
 def ascii_url(url: str) -> str:

@@ -7,6 +7,7 @@ from threading import Lock
 
 from msgspec import Struct, field
 
+from hakobune.dockerfile.remote_url import without_credentials
 from hakobune.progress import Progress
 
 _KEPT_LINES = 20
@@ -60,7 +61,7 @@ class Report:
         with self._lock:
             self._number += 1
             label = f"#{self._number}"
-            self._progress.phase(f"{label} {banner}")
+            self._progress.phase(f"{label} {without_credentials(banner)}")
         return StepReport(label, self)
 
     def step(self, text: str) -> None:

@@ -13,7 +13,12 @@ from hakobune.dockerfile.build_context import Kind, git_source, kind_of
 from hakobune.dockerfile.context_archive import Rest, is_archive
 from hakobune.dockerfile.git_access import git_environment, split_access
 from hakobune.dockerfile.git_source import GitSource
-from hakobune.dockerfile.remote_url import ascii_url, shown, split_credentials
+from hakobune.dockerfile.remote_url import (
+    ascii_url,
+    shown,
+    split_credentials,
+    without_credentials,
+)
 from hakobune.dockerfile.request import parse_epoch
 from hakobune.errors import UsageError
 
@@ -120,6 +125,8 @@ def test_a_url_goes_over_the_wire_in_ascii_and_without_its_password() -> None:
     assert split_credentials("http://a%40b:c%3Ad@h:1/x") == ("http://h:1/x", "Basic YUBiOmM6ZA==")
     assert split_credentials("https://h/a@b") == ("https://h/a@b", "")
     assert shown("git@h:a") == "git@h:a"
+    line = 'ADD --chown=a@b http://u:p@h/x ["https://t@h/a@b"] git@h:a /'
+    assert without_credentials(line) == 'ADD --chown=a@b http://h/x ["https://h/a@b"] git@h:a /'
     assert shown("http://[::1/x") == "http://[::1/x"
 
 
