@@ -266,7 +266,7 @@ def test_password_and_user_of_a_url_are_for_its_host_and_for_no_message(
     assert said(world, "locked", "cat", "/said") == "in\n"
     assert "the server answered 401 Unauthorized" in refused
     assert "the server answered 404 Not Found" in missing
-    assert asked[-2:] == [("/to/e", basic), ("/e", "")]
+    assert [one for one in asked if one[0].endswith("/e")] == [("/to/e", basic), ("/e", "")]
     assert "s3cret" not in told + refused + missing
     history = world.hako("image", "history", "--no-trunc", "added").stdout
     assert f"ADD {url}/d /d" in history
