@@ -10,7 +10,6 @@ import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 
 from hakobune.oci.blobs import COPY_SIZE, Publish, room_for
 from hakobune.oci.commit_point import CommitPoint, Reached
@@ -38,12 +37,7 @@ class PartialBlob:
     def __enter__(self) -> PartialBlob:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._descriptor >= 0:
             if os.fstat(self._descriptor).st_size == 0:
                 self._path.unlink(missing_ok=True)
