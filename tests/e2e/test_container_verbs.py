@@ -365,3 +365,20 @@ def test_what_is_known_of_a_container_is_one_document(here: Installation) -> Non
     assert spec["env"]["A"] == "b"
     assert spec["limits"]["memory_bytes"] == 64 << 20
     assert status["phase"] == "running"
+
+
+def test_the_processes_of_a_container_are_shown(here: Installation) -> None:
+    script = "sleep 1000 & exec sleep 999"
+    with detached(here, "busy", "small", "/bin/sh", "-c", script):
+        container(here, "exec", "-d", "busy", "sleep", "998")
+        every = container(here, "top", "busy").stdout
+        chosen = container(here, "top", "busy", "-o", "pid,args").stdout
+        container(here, "stop", "-t", "0", "busy")
+        stopped = container(here, "top", "busy")
+
+    for shown in (every, chosen):
+        lines = shown.splitlines()
+        assert "PID" in lines[0].split()
+        assert sorted(line.split()[-1] for line in lines[1:]) == ["1000", "998", "999"]
+    assert stopped.returncode == 1
+    assert "has no processes" in stopped.stderr

@@ -61,6 +61,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     port.add_argument("container", metavar="CONTAINER")
     port.set_defaults(run=_lazily("container_verbs", "port"))
 
+    top = verbs.add_parser("top", help="the processes of a container, by ps")
+    top.add_argument("container", metavar="CONTAINER")
+    top.add_argument("options", nargs=argparse.REMAINDER, metavar="PS-OPTIONS …")
+    top.set_defaults(run=_lazily("container_top", "run"))
+
     remove = verbs.add_parser("rm", help="forget stopped containers")
     remove.add_argument("-f", "--force", action="store_true", help="kill running ones first")
     _add_containers(remove, "container_verbs", "remove")

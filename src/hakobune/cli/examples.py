@@ -69,6 +69,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     "container exec": ("container exec -it web sh",),
     "container logs": ("container logs -f web",),
     "container start": ("container start web", "container start -ai shell"),
+    "container top": ("container top web", "container top web -o pid,etime,args"),
     "container wait": ("container wait job1 job2",),
     "container cp": (
         "container cp web:/var/log/app.log .",
