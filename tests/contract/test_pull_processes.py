@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hakobune.oci.store import Store
-from tests.hostile_registry import HostileRegistry, hostile_registry
+from tests.hostile_registry import HostileRegistry, hostile_registry, stall_after
 from tests.mounts import tiny_disk
 from tests.transfer_world import add_image, web
 
@@ -91,6 +91,28 @@ def test_a_pull_killed_at_any_moment_leaves_the_store_whole(
         store.collect()
     assert leftovers(home) == []
     assert_pulled(home, registry)
+
+
+def test_what_a_killed_pull_had_unpacked_goes_with_the_next(
+    registry: HostileRegistry, tmp_path: Path
+) -> None:
+    blob = add_image(registry, size=4_000_000)
+    registry.fail("GET", blob, stall_after(2_000_000), times=1)
+    home = tmp_path / "home"
+    process = begin_pull(home, registry)
+    try:
+        while not list(home.glob("snapshots/.new/*/tree/app/*")):
+            assert process.poll() is None
+            time.sleep(0.01)
+    finally:
+        process.kill()
+        process.communicate()
+    assert leftovers(home) != []
+
+    assert end_pull(begin_pull(home, registry)) == ""
+
+    assert_pulled(home, registry)
+    assert leftovers(home) == []
 
 
 @pytest.mark.parametrize("parents", [True, False], ids=["layers alone", "layers on others"])

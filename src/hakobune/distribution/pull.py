@@ -81,10 +81,12 @@ class Pull:
     def image(self, document: Document) -> Image:
         """Fetch all that the manifest needs; the image is in the store, unpacked, without a name.
 
-        What was unpacked for nothing is unlinked: it may be what has filled the disk.
+        What was unpacked for nothing is unlinked, here or by pulls that were killed: it may be what has filled the disk.
         """
         try:
-            return self._image(document)
+            image = self._image(document)
+            self._store.discard_abandoned()
+            return image
         except Exception:
             # The disk is full: the first error is the one to tell.
             with contextlib.suppress(OSError):

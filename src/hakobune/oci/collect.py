@@ -126,6 +126,13 @@ def collect(parts: StoreParts, reached: Reached) -> Collected:
     return Collected(blobs=blobs, snapshots=keys, size_bytes=size, held=held)
 
 
+def discard_abandoned(parts: StoreParts, reached: Reached) -> None:
+    """Unlink the trees that processes had begun to fill when they were killed, and what is in the trash already."""
+    with exclusive(parts.lock):
+        _discard_begun(parts, read_leases(parts.leases))
+    parts.snapshots.empty_trash(lambda: reached(CommitPoint.GARBAGE_REMOVED))
+
+
 def _mark_store(parts: StoreParts, leases: Mapping[str, tuple[str, ...]]) -> Marked:
     def read(digest: Digest, limit: int) -> bytes | None:
         size = parts.blobs.size(digest)
@@ -172,12 +179,16 @@ def _discard_snapshots(
 
 
 def _discard_temporaries(parts: StoreParts, leases: Mapping[str, object]) -> None:
-    for begun in parts.snapshots.begun():
-        if not is_of(begun.name, leases):
-            parts.snapshots.discard(begun)
+    _discard_begun(parts, leases)
     for partial in parts.partial.glob("*"):
         if not is_of(partial.name, leases):
             partial.unlink(missing_ok=True)
     discard_idle(parts.arriving)
     for unfinished in parts.layout.glob(".index.json.*"):
         unfinished.unlink(missing_ok=True)
+
+
+def _discard_begun(parts: StoreParts, leases: Mapping[str, object]) -> None:
+    for begun in parts.snapshots.begun():
+        if not is_of(begun.name, leases):
+            parts.snapshots.discard(begun)

@@ -169,6 +169,13 @@ class SnapshotStore(BlobStore):
         """
         self._parts.snapshots.empty_trash(lambda: self._reached(CommitPoint.GARBAGE_REMOVED))
 
+    def discard_abandoned(self) -> None:
+        """Unlink what killed processes had unpacked, if there is any. As `empty_trash`, not before an unpack."""
+        if self._parts.snapshots.begun():
+            from hakobune.oci.collect import discard_abandoned
+
+            discard_abandoned(self._parts, self._reached)
+
     def adopt(
         self, tree: Path, diff_id: Digest, *, entries: int = 0, size_bytes: int = 0
     ) -> Snapshot:
