@@ -88,6 +88,28 @@ def test_after_a_failed_deploy_traffic_goes_back_without_trying_it_again(
     assert ask(installation.port, host).body == b"two"
 
 
+def test_services_of_another_project_are_their_own(
+    shared_installation: Installation, tmp_path: Path
+) -> None:
+    installation, folder = shared_installation, tmp_path / "atlas"
+    deploy(installation, folder, "ours")
+    (folder / "main.py").write_text(SERVER.format(text="theirs"))
+
+    made = installation.hako("deploy", "--source", str(folder), "--project", "team-a")
+
+    here, there = (
+        json.loads(installation.hako("services", "list", "--format", "json", *where).stdout)
+        for where in ((), ("--project", "team-a"))
+    )
+    assert [s["name"] for s in there] == ["projects/team-a/locations/local/services/atlas"]
+    assert there[0]["name"] not in [s["name"] for s in here]
+    assert "hako services describe atlas --project team-a" in made.stderr
+    assert ask(installation.port, "atlas.localhost").body == b"ours"
+    assert ask(installation.port, "atlas-2.localhost").body == b"theirs"
+    installation.hako("services", "delete", "atlas", "--project", "team-a")
+    assert ask(installation.port, "atlas.localhost").body == b"ours"
+
+
 def test_what_a_build_printed_can_be_read_later(
     shared_installation: Installation, tmp_path: Path
 ) -> None:

@@ -13,8 +13,6 @@ from typing import Any
 from hakobune.distribution.unix_http import UnixConnection
 from hakobune.errors import HakoError
 
-PARENT = "projects/hako/locations/local"
-
 # A JSON object as the API sends it. The command line reads few of its fields and forwards the rest.
 Document = dict[str, Any]
 
@@ -206,11 +204,6 @@ class Client:
                 why=f"{self._socket}: {error}",
                 fix="hako serve (or `hako deploy`, which starts it)",
             ) from error
-
-
-def service_name(text: str) -> str:
-    """The full name of a service given short (`shop`) or in full."""
-    return text if text.startswith("projects/") else f"{PARENT}/services/{text}"
 
 
 def short_name(name: str) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from hakobune.cli.build_description import describe_build
 from hakobune.cli.build_options import add_build_arguments, build_from_arguments
-from hakobune.cli.client import PARENT, Client, Document, service_name
+from hakobune.cli.client import Client, Document
 from hakobune.cli.deploy_dockerfile import (
     add_deploy_dockerfile,
     build_with_dockerfile,
@@ -35,6 +35,7 @@ from hakobune.cli.main import Context
 from hakobune.cli.pull_option import check_platform, pull_policy
 from hakobune.cli.serve import ensure_running
 from hakobune.cli.service_document import wanted_service
+from hakobune.cli.service_place import Place, add_place
 from hakobune.cli.services import first_url
 from hakobune.cli.source_folder import (
     count_of,
@@ -74,6 +75,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="IMAGE",
         help="serve this image, from here or its registry; nothing is built",
     )
+    add_place(parser)
     add_run_arguments(parser)
     add_build_arguments(parser.add_argument_group("how it is built"), several=False)
     add_deploy_dockerfile(parser)
@@ -94,8 +96,9 @@ def _run(arguments: argparse.Namespace, context: Context) -> int:
     lines = DeployLines(context.err, context.env, verbose=arguments.verbose)
     ensure_running(context.settings)
     client = Client(context.settings.api_socket)
-    name = choose_service(given, folder, list(client.list(PARENT, "services")))
-    current = client.find(service_name(name))
+    place = Place.of(arguments)
+    name = choose_service(given, folder, list(client.list(place.parent, "services")))
+    current = client.find(place.service(name))
     try:
         if arguments.image:
             image = _have_image(arguments, context, lines)
@@ -108,18 +111,18 @@ def _run(arguments: argparse.Namespace, context: Context) -> int:
             folder,
             still=keeps(current),
             home=context.settings.home,
-            image=app_image(name),
+            image=place.app_image(name),
         ) from error
     wish = replace(wish, image=image, source=str(folder) if folder else None)
     parting = Parting(client, current)
     try:
-        operation = _put(client, name, current, wanted_service(current, wish))
+        operation = _put(client, place, name, current, wanted_service(current, wish))
         service = _wait(client, operation, current, lines, context.settings)
     except HakoError as error:
-        raise explain_start(error, name, folder) from error
+        raise explain_start(error, name + place.flags, folder) from error
     describe_start(client, service, current, lines, parting)
     print(first_url(service), file=context.out, flush=True)
-    lines.hint(f"next: {next_commands(name, current, service)}")
+    lines.hint(f"next: {next_commands(name + place.flags, current, service)}")
     return 0
 
 
@@ -154,6 +157,7 @@ def _build(
 ) -> str:
     """Build the folder; returns the image by digest."""
     assert folder is not None  # without --image there is a folder
+    place = Place.of(arguments)
     state = "new service" if current is None else serving(name, current)
     lines.row(name, f"{state} · {describe_source(folder)}")
     if arguments.dockerfile is None:
@@ -161,40 +165,37 @@ def _build(
 
         try:
             result = build_from_arguments(
-                arguments, context, path=folder, image=app_image(name), progress=lines
+                arguments, context, path=folder, image=place.app_image(name), progress=lines
             )
         except NoGroupPassedError:
             if not (folder / "Dockerfile").is_file():
                 raise
             lines.note("no buildpack knows this folder: its Dockerfile is used")
         else:
-            return _describe(result, name, lines)
+            return _describe(result, place.app_image(name), lines)
     return build_with_dockerfile(
         arguments,
         context,
         folder=folder,
-        image=app_image(name),
+        image=place.app_image(name),
         policy=pull_policy(arguments),
         lines=lines,
     )
 
 
-def _describe(result: BuildResult, name: str, lines: DeployLines) -> str:
+def _describe(result: BuildResult, image: str, lines: DeployLines) -> str:
     for label, text in describe_build(result):
         lines.row(label, text, seconds=lines.spent(*STAGES[label]))
-    return f"{app_image(name)}@{result.digest}"
+    return f"{image}@{result.digest}"
 
 
-def app_image(service: str) -> str:
-    """The name under which a service's builds are kept."""
-    return f"hako/apps/{service}"
-
-
-def _put(client: Client, name: str, current: Document | None, wanted: Document) -> Document:
+def _put(
+    client: Client, place: Place, name: str, current: Document | None, wanted: Document
+) -> Document:
     """Create or change the service; returns the operation."""
     if current is None:
-        return client.create(PARENT, "services", name, wanted)
-    return client.update(service_name(name), wanted, mask="template,annotations")
+        return client.create(place.parent, "services", name, wanted)
+    return client.update(place.service(name), wanted, mask="template,annotations")
 
 
 def _wait(

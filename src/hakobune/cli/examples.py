@@ -10,6 +10,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
         "deploy                                        # the folder you are in",
         "deploy examples/python-web --env GREETING=hello --memory 1Gi",
         "deploy shop --image localhost:8080/hako/apps/shop:v2",
+        "deploy --project staging                      # a service of its own, beside that of the project hako",
         "deploy --dockerfile --target web --build-arg VERSION=3",
         "deploy shop --source . --startup-probe httpGet.path=/healthz,periodSeconds=1",
     ),

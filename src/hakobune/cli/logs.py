@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from hakobune.cli.client import Client, Document, service_name
+from hakobune.cli.client import Client, Document
 from hakobune.cli.main import Context
+from hakobune.cli.service_place import Place, add_place
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -20,6 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format", choices=("text", "json"), default="text", help="json: one record a line"
     )
+    add_place(parser)
     parser.set_defaults(run=_run)  # fmt: skip
 
 
@@ -28,7 +30,8 @@ def _run(arguments: argparse.Namespace, context: Context) -> int:
     query = {"lines": str(arguments.lines), "follow": "true" if arguments.follow else "false"}
     if arguments.revision:
         query["revision"] = arguments.revision
-    for record in client.stream(f"{service_name(arguments.service)}/logs", **query):
+    name = Place.of(arguments).service(arguments.service)
+    for record in client.stream(f"{name}/logs", **query):
         print(record_line(record, as_json=arguments.format == "json"), file=context.out, flush=True)
     return 0
 

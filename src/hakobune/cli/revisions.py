@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from hakobune.cli.client import PARENT, Client, Document, condition, service_name, short_name
+from hakobune.cli.client import Client, Document, condition, short_name
 from hakobune.cli.main import Context
 from hakobune.cli.output import add_format, print_document
+from hakobune.cli.service_place import Place, add_place
 from hakobune.cli.table import print_table
 
 
@@ -14,14 +15,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     listing = verbs.add_parser("list", help="the history of a service, newest first")
     listing.add_argument("service", nargs="?", help="only this service's revisions")
+    add_place(listing)
     add_format(listing)
     listing.set_defaults(run=_list)
 
 
 def _list(arguments: argparse.Namespace, context: Context) -> int:
     client = Client(context.settings.api_socket)
-    parent = service_name(arguments.service or "-")
-    services = [client.get(parent)] if arguments.service else list(client.list(PARENT, "services"))
+    place = Place.of(arguments)
+    parent = place.service(arguments.service or "-")
+    services = (
+        [client.get(parent)] if arguments.service else list(client.list(place.parent, "services"))
+    )
     revisions = list(client.list(parent, "revisions"))
     if arguments.format != "table":
         print_document(revisions, arguments.format, context.out)

@@ -6,9 +6,10 @@ import argparse
 import time
 from collections.abc import Sequence
 
-from hakobune.cli.client import Client, Document, service_name, short_name
+from hakobune.cli.client import Client, Document, short_name
 from hakobune.cli.main import Context
 from hakobune.cli.revisions import image_word, state_word
+from hakobune.cli.service_place import Place, add_place
 from hakobune.cli.services import first_url, wanted_traffic
 from hakobune.errors import HakoError
 
@@ -22,17 +23,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--to", metavar="REVISION", help="this revision (`hako revisions list SERVICE` names them)"
     )
+    add_place(parser)
     parser.set_defaults(run=_rollback)
 
 
 def _rollback(arguments: argparse.Namespace, context: Context) -> int:
     began = time.monotonic()
     client = Client(context.settings.api_socket)
-    name = service_name(arguments.service)
+    name = Place.of(arguments).service(arguments.service)
+    flags = Place.of_name(name).flags
     service = client.get(name)
     revisions = list(client.list(name, "revisions"))
     serving = most_served(service)
-    target = rollback_target(short_name(name), revisions, serving=serving, to=arguments.to or "")
+    target = rollback_target(
+        short_name(name), revisions, serving=serving, to=arguments.to or "", flags=flags
+    )
     wanted = short_name(target["name"])
     traffic = wanted_traffic(
         service.get("traffic", []),
@@ -49,7 +54,7 @@ def _rollback(arguments: argparse.Namespace, context: Context) -> int:
         file=context.err,
     )
     print(
-        f"         next: hako services update-traffic {short_name(name)} --to-latest (a deploy gets no traffic before)",
+        f"         next: hako services update-traffic {short_name(name)}{flags} --to-latest (a deploy gets no traffic before)",
         file=context.err,
     )
     print(first_url(service), file=context.out)
@@ -68,18 +73,19 @@ def most_served(service: Document) -> str:
 
 
 def rollback_target(
-    service: str, revisions: Sequence[Document], *, serving: str, to: str = ""
+    service: str, revisions: Sequence[Document], *, serving: str, to: str = "", flags: str = ""
 ) -> Document:
     """The revision to go back to (pure).
 
     Args:
         revisions: newest first. serving: the short name of the one that has the traffic now.
+        flags: where the service is (`Place.flags`).
 
     Raises:
         HakoError: there is no such revision, it is not ready, or it serves already.
     """
     names = [short_name(revision["name"]) for revision in revisions]
-    listing = f"hako revisions list {service}"
+    listing = f"hako revisions list {service}{flags}"
     if to:
         wanted = short_name(to)
         if wanted not in names:

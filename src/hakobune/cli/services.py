@@ -6,10 +6,11 @@ import argparse
 import socket
 from urllib.parse import urlsplit
 
-from hakobune.cli.client import PARENT, Client, Document, condition, service_name, short_name
+from hakobune.cli.client import Client, Document, condition, short_name
 from hakobune.cli.main import Context
 from hakobune.cli.output import add_format, print_document
 from hakobune.cli.service_document import SOURCE_ANNOTATION, resource_limits
+from hakobune.cli.service_place import Place, add_place
 from hakobune.cli.table import print_table
 from hakobune.errors import HakoError, UsageError
 
@@ -18,20 +19,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(required=True, metavar="VERB")
 
     listing = verbs.add_parser("list", help="one line a service: state, URL, revision")
+    add_place(listing)
     add_format(listing)
     listing.set_defaults(run=_list)
 
     describe = verbs.add_parser("describe", help="what serves, since when, and why not")
     describe.add_argument("service")
+    add_place(describe)
     add_format(describe)
     describe.set_defaults(run=_describe)
 
     delete = verbs.add_parser("delete", help="delete a service and all its revisions")
     delete.add_argument("service")
+    add_place(delete)
     delete.set_defaults(run=_delete)
 
     traffic = verbs.add_parser("update-traffic", help="split the traffic between revisions")
     traffic.add_argument("service")
+    add_place(traffic)
     traffic.add_argument(
         "--to-latest",
         action="store_true",
@@ -54,7 +59,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _list(arguments: argparse.Namespace, context: Context) -> int:
-    services = list(Client(context.settings.api_socket).list(PARENT, "services"))
+    services = list(
+        Client(context.settings.api_socket).list(Place.of(arguments).parent, "services")
+    )
     if arguments.format != "table":
         print_document(services, arguments.format, context.out)
         return 0
@@ -73,7 +80,9 @@ def _list(arguments: argparse.Namespace, context: Context) -> int:
 
 
 def _describe(arguments: argparse.Namespace, context: Context) -> int:
-    service = Client(context.settings.api_socket).get(service_name(arguments.service))
+    service = Client(context.settings.api_socket).get(
+        Place.of(arguments).service(arguments.service)
+    )
     if arguments.format != "table":
         print_document(service, arguments.format, context.out)
     else:
@@ -139,14 +148,14 @@ def reachable_url(urls: list[str]) -> str:
 
 def _delete(arguments: argparse.Namespace, context: Context) -> int:
     client = Client(context.settings.api_socket)
-    client.wait(client.delete(service_name(arguments.service)))
+    client.wait(client.delete(Place.of(arguments).service(arguments.service)))
     print(f"deleted {arguments.service}", file=context.err)
     return 0
 
 
 def _update_traffic(arguments: argparse.Namespace, context: Context) -> int:
     client = Client(context.settings.api_socket)
-    name = service_name(arguments.service)
+    name = Place.of(arguments).service(arguments.service)
     current = client.get(name)
     traffic = wanted_traffic(
         current.get("traffic", []),
