@@ -6,6 +6,7 @@ import json
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,9 @@ from hakobune.errors import HakoError
 from hakobune.oci.reference import Reference
 from hakobune.oci.store import Store
 from tests.e2e.installation import HAKO, ROOT, Installation, new_installation, wait_until
+from tests.forward_proxy import forward_proxy
 from tests.image_maker import an_image
-from tests.real_registry import PASSWORD, USER, registry
+from tests.real_registry import PASSWORD, USER, make_tls, registry
 
 pytestmark = pytest.mark.needs_root
 
@@ -67,6 +69,34 @@ def test_a_builder_and_a_run_image_from_a_registry_are_all_that_a_build_needs(
     assert f"the builder {host}/builder:13 cannot be found" in refused.stderr
     assert "why: it may not be pulled" in refused.stderr
     assert built.stdout.startswith("docker.io/library/web@sha256:")
+
+
+def test_the_proxy_of_the_environment_is_gone_through(
+    here: Installation, host: str, tmp_path: Path
+) -> None:
+    """One that is spoken to by TLS, with a password; a registry with TLS behind it that nobody else can name."""
+    tls = make_tls(tmp_path / "tls", "DNS:reg.invalid,IP:127.0.0.1")
+    with registry(tmp_path / "registry", tls=tls) as behind, forward_proxy(behind, tls=tls, user="me:p@ss") as (proxy, heads):  # fmt: skip
+        for name in ("reg.invalid", proxy):
+            folder = here.home / "certs.d" / name
+            folder.mkdir(parents=True)
+            (folder / "ca.crt").write_bytes(tls.authority.read_bytes())
+        with Store(here.home) as store:
+            image = an_image(store, "reg.invalid/shop/web:1")
+        env = {"HTTPS_PROXY": f"https://me:p%40ss@{proxy}", "NO_PROXY": "other.test, 10.0.0.0/8"}
+        proxied = replace(here, extra_env={**here.extra_env, **env})
+
+        pushed = proxied.hako("image", "push", "reg.invalid/shop/web:1")
+        here.hako("image", "rm", "reg.invalid/shop/web:1")
+        pulled = proxied.hako("image", "pull", "reg.invalid/shop/web:1")
+        excepted = replace(here, extra_env={**proxied.extra_env, "NO_PROXY": ".invalid"})
+        refused = excepted.hako("image", "pull", "reg.invalid/shop/web:1", check=False)
+
+    assert str(image.digest) in pushed.stdout
+    assert str(image.digest) in pulled.stdout
+    assert heads
+    assert all(head.startswith(b"CONNECT reg.invalid:443 ") for head in heads)
+    assert "no host is called reg.invalid" in refused.stderr
 
 
 def test_an_api_client_may_name_an_image_that_is_in_a_registry_only(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from hakobune.cli.main import Context
 from hakobune.cli.output import add_format, print_document
@@ -20,9 +20,18 @@ from hakobune.oci.store import Store
 if TYPE_CHECKING:
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
 
+_REACHED: Final = (
+    "Registries are reached as registries.conf, the logins of docker and podman, and HTTPS_PROXY, HTTP_PROXY and "
+    "NO_PROXY say; a proxy's URL may be https:// and hold USER:PASSWORD@."
+)
+
 
 def configure(verbs: Verbs) -> None:
-    pull = verbs.add_parser("pull", help="bring an image here from its registry")
+    pull = verbs.add_parser(
+        "pull",
+        help="bring an image here from its registry",
+        description=f"Bring an image here from its registry. {_REACHED}",
+    )
     pull.add_argument(
         "name",
         metavar="NAME",
@@ -38,7 +47,11 @@ def configure(verbs: Verbs) -> None:
     add_progress(pull)
     pull.set_defaults(run=_pull)
 
-    push = verbs.add_parser("push", help="send an image or index to the registry in its name")
+    push = verbs.add_parser(
+        "push",
+        help="send an image or index to the registry in its name",
+        description=f"Send an image or index to the registry in its name. {_REACHED}",
+    )
     push.add_argument("name", metavar="NAME", help="an image that is here")
     push.add_argument(
         "target",
