@@ -92,9 +92,13 @@ def test_a_tar_archive_on_stdin_is_the_context(world: Installation, form: str) -
     }[form]
 
     build(world, "-t", "piped", "-", stdin=packed)
-    build(world, "-t", "other", "-f", "other", "-", stdin=packed)
 
     assert said(world, "piped", "cat", "/said") == SAID
+
+
+def test_an_archive_may_have_several_dockerfiles(world: Installation) -> None:
+    build(world, "-t", "other", "-f", "other", "-", stdin=a_tar(FILES))
+
     assert said(world, "other", "cat", "/said") == "other\n"
 
 
@@ -133,12 +137,15 @@ def test_links_of_an_archive_lead_nowhere_else(world: Installation, tmp_path: Pa
     assert "has .. in it" in climbing
 
 
-def test_the_folder_of_a_killed_build_is_removed_by_the_next(world: Installation) -> None:
+def test_the_folder_of_a_killed_build_is_removed_by_the_next(
+    world: Installation, tmp_path: Path
+) -> None:
+    fill(tmp_path, {"Dockerfile": f"FROM {BASE}\n"})
     left = world.home / "dockerfile/contexts/0123456789abcdef"
     fill(left, {"a": "1"})
     left.with_suffix(".lock").touch()
 
-    build(world, "-", stdin=f"FROM {BASE}\n".encode())
+    build(world, str(tmp_path))
 
     assert not left.exists()
 

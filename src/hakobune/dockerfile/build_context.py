@@ -131,6 +131,7 @@ def open_build_context(
             "stdin cannot be both the build context and the Dockerfile",
             fix="give the folder by name, or the Dockerfile with -f FILE",
         )
+    _forget_left(home)
     given = _given_text(file, home, stdin)
     with ExitStack() as undo:
         match kind:
@@ -150,6 +151,18 @@ def open_build_context(
                 yield _from_stream(stdin, where, file, given, home, undo)
             case _:
                 assert_never(kind)
+
+
+def _forget_left(home: Path) -> None:
+    """What killed builds have left goes with the next build, whatever its context is."""
+    try:
+        left = os.listdir(home / "dockerfile" / "contexts")
+    except FileNotFoundError:
+        return
+    if left:
+        from hakobune.dockerfile.context_archive import forget_contexts
+
+        forget_contexts(home)
 
 
 def _given_text(file: str | None, home: Path, stdin: BinaryIO) -> str | None:

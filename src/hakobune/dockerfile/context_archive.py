@@ -60,10 +60,9 @@ def is_archive(head: bytes) -> bool:
 
 @contextmanager
 def new_folder(home: Path) -> Iterator[Path]:
-    """An empty folder that is gone after the block; what killed builds have left is removed, too."""
+    """An empty folder that is gone after the block."""
     contexts = home / "dockerfile" / "contexts"
     contexts.mkdir(parents=True, exist_ok=True)
-    forget_contexts(home)
     while True:
         folder = contexts / os.urandom(8).hex()
         lock = try_exclusive(folder.with_suffix(".lock"))
