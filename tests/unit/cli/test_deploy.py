@@ -82,7 +82,8 @@ def wish(*arguments: str):
     parser = argparse.ArgumentParser()
     parser.add_argument("--image")
     add_run_arguments(parser)
-    context = Context(Settings.from_environment({}, uid=0), {}, io.StringIO(), io.StringIO())
+    settings = Settings.from_environment({}, uid=0)
+    context = Context(settings=settings, env={}, out=io.StringIO(), err=io.StringIO())
     return wish_from_arguments(parser.parse_args(arguments), context)
 
 
