@@ -70,6 +70,25 @@ def test_a_dockerfile_becomes_an_image_that_runs(world: Installation, tmp_path: 
     ]
 
 
+def test_steps_that_give_the_same_layer_can_be_built_on_and_run(
+    world: Installation, tmp_path: Path
+) -> None:
+    times = "touch -d @1500000000 /a"
+    fill(
+        tmp_path,
+        {
+            "Dockerfile": f"FROM {BASE}\nRUN true\nRUN true\nRUN echo a >/a && {times}\nRUN echo b >/a\n"
+            f"RUN echo a >/a && {times}\nRUN rm /a\nRUN echo a >/a && {times}\nRUN true\nRUN cat /a >/seen\n"
+        },
+    )
+
+    build(world, tmp_path, "-t", "again")
+
+    image = image_of(world, "again")
+    assert len(set(image.diff_ids)) < len(image.diff_ids)
+    assert run_in(world, "again", "/bin/cat", "/a", "/seen") == "a\na\n"
+
+
 def test_an_unchanged_build_gives_the_same_image_and_runs_nothing(
     world: Installation, tmp_path: Path
 ) -> None:

@@ -129,6 +129,23 @@ def listing(root: Path, base: int = 0) -> Listing:
 
 
 @METHODS
+def test_a_layer_may_be_there_several_times(
+    folder: Path, ids: Slot, lowers: tuple[Path, ...], method: OverlayMethod
+) -> None:
+    above, below = lowers
+
+    with mounted(RootFs(lowers=(above, below, above, below), top=folder / "t"), ids, method=method) as view:  # fmt: skip
+        assert listing(view.path, ids.base) == {
+            "both": (0o100644, 0, 0, b"above"),
+            "kept": (0o40755, 0, 0, b""),
+            "kept/file": (0o100644, 1001, 1000, b"below"),
+        }
+    with mounted(RootFs(lowers=(below, above, below), top=folder / "u"), ids, method=method) as view:  # fmt: skip
+        assert (view.path / "gone").read_text() == "below"
+        assert (view.path / "both").read_text() == "below"
+
+
+@METHODS
 def test_each_method_shows_the_layers_and_leaves_the_same_top_with_real_ids(
     folder: Path, ids: Slot, lowers: tuple[Path, ...], method: OverlayMethod
 ) -> None:

@@ -66,6 +66,14 @@ class RootFs:
     top: Path | TmpfsTop
     redirect_dir: bool = False
 
+    @property
+    def distinct_lowers(self) -> tuple[Path, ...]:
+        """The lowers, each once, as overlayfs wants them: an image may have one layer several times.
+
+        The uppermost counts: all that a layer holds or hides, it holds or hides there already.
+        """
+        return tuple(dict.fromkeys(self.lowers))
+
 
 def overlay_options(rootfs: RootFs) -> tuple[tuple[str, str | None], ...]:
     """Every option of the overlay, each said explicitly: distributions and kernels change the defaults.
@@ -180,17 +188,15 @@ def overlay(
     version = kernel_version(os.uname().release)
     method = method or choose_overlay_method(version)
     tmpfs_ids = tmpfs_ids or choose_tmpfs_ids(version)
-    if len(rootfs.lowers) > _LAYERS_OF_ONE_OVERLAY:
+    paths = rootfs.distinct_lowers
+    if len(paths) > _LAYERS_OF_ONE_OVERLAY:
         raise OSError(
             errno.EINVAL,
-            f"an overlay has at most {_LAYERS_OF_ONE_OVERLAY} lowers, not {len(rootfs.lowers)}",
+            f"an overlay has at most {_LAYERS_OF_ONE_OVERLAY} lowers, not {len(paths)}",
         )
     attributes = linux.MOUNT_ATTR_NOSUID if nosuid else 0
     with ExitStack() as opened:
-        lowers = [
-            _kept(opened, clone_tree(path, ids.userns_fd if ids else None))
-            for path in rootfs.lowers
-        ]
+        lowers = [_kept(opened, clone_tree(path, ids.userns_fd if ids else None)) for path in paths]
         top = _kept(opened, _top(rootfs.top, ids, tmpfs_ids))
         options = overlay_options(rootfs)
         match method:
