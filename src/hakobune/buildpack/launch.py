@@ -15,8 +15,6 @@ import tomli_w
 from hakobune.buildpack.descriptor import BuildpackApi, GroupElement
 from hakobune.buildpack.document import TomlDocument
 
-BUILD_METADATA_LABEL = "io.buildpacks.build.metadata"
-
 _PROCESS_TYPE = re.compile(r"[A-Za-z0-9._-]+")
 _COMMAND_IS_AN_ARRAY = BuildpackApi(0, 9)
 _HAS_EXEC_ENV = BuildpackApi(0, 12)
@@ -93,41 +91,6 @@ class ProcessRecord(
             working_dir=process.working_dir,
             exec_env=process.exec_env,
         )
-
-
-class BuildpackName(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    id: str
-    version: str
-    homepage: str = ""
-
-
-class GitCommit(msgspec.Struct, frozen=True, kw_only=True):
-    repository: str = ""
-    commit: str = ""
-
-
-class GitSource(msgspec.Struct, frozen=True, kw_only=True):
-    git: GitCommit = GitCommit()
-
-
-class LauncherSource(msgspec.Struct, frozen=True, kw_only=True):
-    version: str = ""
-    source: GitSource = GitSource()
-
-
-class BuildMetadata(
-    msgspec.Struct,
-    frozen=True,
-    kw_only=True,
-    omit_defaults=True,
-    rename={"default_process": "buildpack-default-process-type"},
-):
-    """`io.buildpacks.build.metadata`; keys are written in the order in which they are declared."""
-
-    buildpacks: tuple[BuildpackName, ...]
-    launcher: LauncherSource
-    processes: tuple[ProcessRecord, ...]
-    default_process: str = ""
 
 
 class LaunchToml(msgspec.Struct, frozen=True, kw_only=True):
@@ -230,24 +193,6 @@ def encode_launch_metadata(metadata: LaunchMetadata) -> bytes:
     document["processes"] = [_process_toml(p) for p in metadata.processes.processes]
     document["slices"] = [{"paths": list(s.paths)} for s in metadata.slices]
     return tomli_w.dumps({k: v for k, v in document.items() if v}).encode()
-
-
-def build_metadata(
-    metadata: LaunchMetadata, *, launcher_version: str, repository: str, commit: str
-) -> BuildMetadata:
-    """What `io.buildpacks.build.metadata` says of the image."""
-    return BuildMetadata(
-        buildpacks=tuple(
-            BuildpackName(id=b.id, version=b.version, homepage=b.homepage)
-            for b in metadata.buildpacks
-        ),
-        launcher=LauncherSource(
-            version=launcher_version,
-            source=GitSource(git=GitCommit(repository=repository, commit=commit)),
-        ),
-        processes=tuple(ProcessRecord.of(p) for p in metadata.processes.processes),
-        default_process=metadata.processes.default,
-    )
 
 
 def labels_of(labels: Iterable[Label]) -> dict[str, str]:

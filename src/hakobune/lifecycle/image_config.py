@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from hakobune.buildpack.launch import BUILD_METADATA_LABEL, build_metadata, labels_of
+from hakobune.buildpack.build_metadata import BUILD_METADATA_LABEL, build_metadata
+from hakobune.buildpack.launch import labels_of
 from hakobune.buildpack.layer_metadata import (
     LIFECYCLE_LABEL,
     BuildpackRecord,

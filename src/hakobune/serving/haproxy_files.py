@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hakobune.runtime.listeners import FIRST_DESCRIPTOR, join_address
+from hakobune.serving.haproxy_errors import error_files, registry_error_file
 from hakobune.serving.ingress import MAPS, SPLIT, RoutingTable, Server, slot_name
 
 # On our own hosts. `projects` is no project's id, so Cloud Run's paths and those of images do not meet.
@@ -110,27 +111,6 @@ def map_text(entries: Mapping[str, str]) -> str:
     return "".join(f"{key} {value}\n" for key, value in sorted(entries.items()))
 
 
-def error_files() -> dict[int, str]:
-    """What HAProxy itself answers, in words; a connection broken by the instance (502) is told as 503."""
-    return {
-        502: _error(503, "Service Unavailable", "the instance broke off before it answered"),
-        503: _error(503, "Service Unavailable", "no instance could take the request in time"),
-        504: _error(504, "Gateway Timeout", "the service did not answer within its timeout"),
-    }
-
-
-def registry_error_file() -> str:
-    """The answer while the registry does not: in the words of its clients, who try again (distribution-spec "Error Codes")."""
-    body = (
-        '{"errors":[{"code":"UNAVAILABLE","message":"the registry does not answer; it is being '
-        'started again","detail":null}]}'
-    )
-    return (
-        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n"
-        f"docker-distribution-api-version: registry/2.0\r\ncontent-length: {len(body)}\r\n\r\n{body}"
-    )
-
-
 def server_options(server: Server) -> str:
     """The words of a `server` line after name and address, but the weight.
 
@@ -141,14 +121,6 @@ def server_options(server: Server) -> str:
     words += " check inter 10s fastinter 200ms downinter 200ms rise 1 fall 3"
     words += " observe layer4 error-limit 1 on-error mark-down"
     return words + (" proto h2" if server.h2 else "")
-
-
-def _error(status: int, reason: str, words: str) -> str:
-    body = words + "\n"
-    return (
-        f"HTTP/1.1 {status} {reason}\r\ncontent-type: text/plain; charset=utf-8\r\n"
-        f"content-length: {len(body)}\r\n\r\n{body}"
-    )
 
 
 def _global(start: StartUp) -> str:

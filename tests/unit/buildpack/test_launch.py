@@ -2,6 +2,7 @@ import tomllib
 
 import pytest
 
+from hakobune.buildpack.build_metadata import build_metadata
 from hakobune.buildpack.descriptor import BuildpackApi, GroupElement
 from hakobune.buildpack.document import InvalidDocumentError
 from hakobune.buildpack.launch import (
@@ -11,7 +12,6 @@ from hakobune.buildpack.launch import (
     Process,
     Processes,
     Slice,
-    build_metadata,
     encode_launch_metadata,
     labels_of,
     merge_processes,

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from hakobune.errors import UsageError
-from hakobune.registry.server import Flags, read_flags
+from hakobune.registry.server_flags import Flags, read_flags
 
 
 def test_flags_come_with_values() -> None:
@@ -40,7 +40,7 @@ def test_what_cannot_be_understood_is_refused(arguments: list[str]) -> None:
 def test_a_child_that_dies_is_replaced_and_all_end_with_their_parent(tmp_path: Path) -> None:
     program = """
         import os, sys, time
-        from hakobune.registry.server import Child, Parent
+        from hakobune.registry.parent import Child, Parent
 
         def run():
             with open(sys.argv[1], "a") as file:
@@ -68,7 +68,7 @@ def test_a_child_that_dies_is_replaced_and_all_end_with_their_parent(tmp_path: P
 def test_children_do_not_outlive_a_parent_that_was_killed(tmp_path: Path) -> None:
     program = """
         import os, sys, time
-        from hakobune.registry.server import Child, Parent
+        from hakobune.registry.parent import Child, Parent
 
         def run():
             with open(sys.argv[1], "a") as file:

@@ -20,7 +20,8 @@ from hakobune.serving.haproxy_commands import (
     parse_servers,
     superfluous_servers,
 )
-from hakobune.serving.haproxy_files import StartUp, error_files, start_up_files
+from hakobune.serving.haproxy_errors import error_files
+from hakobune.serving.haproxy_files import StartUp, start_up_files
 from hakobune.serving.ingress import RoutingTable, Server, Share
 from hakobune.serving.ingress_program import max_connections
 
