@@ -38,6 +38,17 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         "--remove-env", action="append", default=[], metavar="K", help="take a variable away"
     )
     runs.add_argument("--clear-env", action="store_true", help="take all variables away first")
+    runs.add_argument(
+        "--command",
+        metavar="PROGRAM[,ARG…]",
+        help="what is started instead of the image's entrypoint and command; empty: these again",
+    )
+    runs.add_argument(
+        "--args",
+        metavar="ARG[,…]",
+        help="arguments instead of the image's command; write --args=-v,… where the first begins with a hyphen, "
+        "^;^a;b,c where one has a comma; empty: the image's again",
+    )
     runs.add_argument("--memory", metavar="SIZE", help="memory limit (default: 512Mi)")
     runs.add_argument("--cpu", metavar="N", help="CPU limit (default: 1)")
     runs.add_argument(
@@ -87,6 +98,8 @@ def wish_from_arguments(arguments: argparse.Namespace, context: Context) -> Wish
         env=parse_variables(arguments.env, context.env, "--env", name=SHELL_NAME, must_exist=True),
         removed_env=tuple(arguments.remove_env),
         clear_env=arguments.clear_env,
+        command=None if arguments.command is None else parse_list(arguments.command),
+        args=None if arguments.args is None else parse_list(arguments.args),
         memory=None if arguments.memory is None else parse_memory(arguments.memory),
         cpu=None if arguments.cpu is None else parse_cpu(arguments.cpu),
         concurrency=arguments.concurrency,
@@ -99,3 +112,11 @@ def wish_from_arguments(arguments: argparse.Namespace, context: Context) -> Wish
     )
     check_wish(wish)
     return wish
+
+
+def parse_list(text: str) -> tuple[str, ...]:
+    """A list as gcloud takes it: by commas, or by what stands between two `^` at its beginning; empty is the empty list (pure)."""
+    delimiter = ","
+    if text.startswith("^") and "^" in text[2:]:
+        delimiter, text = text[1:].split("^", 1)
+    return tuple(text.split(delimiter)) if text else ()

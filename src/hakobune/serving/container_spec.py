@@ -70,7 +70,7 @@ def _argv(revision: Revision, config: ImageConfig) -> tuple[str, ...]:
         raise NoCommandError(
             f"{revision.short_name} has nothing to run",
             why="its image has neither an entrypoint nor a command",
-            fix="deploy with --command, or build the image with a default process",
+            fix="deploy with --command PROGRAM, or build the image with a default process",
         )
     return argv
 

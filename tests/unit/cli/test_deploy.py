@@ -91,3 +91,26 @@ def test_a_service_that_cannot_be_private_is_not_said_to_be():
     assert wish("--allow-unauthenticated") == wish()
     with pytest.raises(UsageError, match="a service cannot be private yet"):
         wish("--no-allow-unauthenticated")
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("python,main.py", ("python", "main.py")),
+        ("^;^sh;-c;echo a,b", ("sh", "-c", "echo a,b")),
+        ("^::^a::b", ("a", "b")),
+        ("^", ("^",)),
+        ("a,,b", ("a", "", "b")),
+        ("", ()),
+    ],
+)
+def test_command_and_args_are_lists_as_gcloud_takes_them(text, wanted):
+    asked = wish(f"--command={text}", f"--args={text}")
+
+    assert (asked.command, asked.args) == (wanted, wanted)
+
+
+def test_without_command_and_args_they_stay_as_they_were():
+    asked = wish()
+
+    assert (asked.command, asked.args) == (None, None)
