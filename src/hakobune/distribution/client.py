@@ -11,7 +11,6 @@ import msgspec
 from hakobune.distribution.connections import Answer
 from hakobune.distribution.document import Document, describe_head, digest_of, media_type_in
 from hakobune.distribution.errors import NotThereError, RegistryError, WrongContentError
-from hakobune.distribution.link_header import next_page
 from hakobune.distribution.redirect import resolve_location, why_not_followed
 from hakobune.distribution.registries import Endpoint
 from hakobune.distribution.request import Body, Request, plain_scopes
@@ -256,6 +255,8 @@ class RegistryClient:
         return decode_index(raw)
 
     def _pages(self, path: str) -> Iterator[bytes]:
+        from hakobune.distribution.link_header import next_page  # only for who lists
+
         seen: set[str] = set()
         while path and path not in seen and len(seen) < _PAGES:
             seen.add(path)
