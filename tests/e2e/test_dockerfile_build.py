@@ -624,3 +624,34 @@ def test_a_common_mistake_is_told_with_its_line_and_the_likely_fix(
 
     assert f"error: Dockerfile:{line}: " in told
     assert words in told.partition("fix: ")[2]
+
+
+def test_stages_that_begin_alike_do_it_once_and_the_next_build_gives_the_same_image(
+    world: Installation, tmp_path: Path
+) -> None:
+    alike = "WORKDIR /w\nCOPY file .\nRUN date +%N >now && sleep 0.3\nRUN date +%N >later\n"
+    text = (
+        f"FROM {BASE} AS a\n{alike}RUN echo a >a\nFROM {BASE} AS b\n{alike}RUN echo b >b\n"
+        f"FROM {BASE}\n{alike}COPY --from=a /w /a\nCOPY --from=b /w /b\n"
+    )
+    fill(tmp_path, {"Dockerfile": text, "file": "1"})
+
+    told = build(world, tmp_path, "-t", "alike")
+
+    assert "8 layers made" in told  # 4 that are alike, a, b, and two copies
+    seen = run_in(world, "alike", "cat", "/w/now", "/a/now", "/b/now").split()
+    assert len(set(seen)) == 1
+    first = image_of(world, "alike")
+    told = build(world, tmp_path, "-t", "alike")
+    assert image_of(world, "alike").digest == first.digest
+    assert "nothing has changed" in told
+
+
+def test_a_step_in_common_that_fails_is_told_once(world: Installation, tmp_path: Path) -> None:
+    alike = f"FROM {BASE} AS %s\nRUN sleep 0.3; exit 5\n"
+    fill(tmp_path, {"Dockerfile": f"{alike % 'a'}{alike % 'b'}FROM {BASE}\n"
+                    "COPY --from=a /etc/group /a\nCOPY --from=b /etc/group /b\n"})  # fmt: skip
+
+    told = build(world, tmp_path, check=False)
+
+    assert told.count("it ended with exit code 5") == 1

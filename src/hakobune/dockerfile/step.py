@@ -13,7 +13,7 @@ from hakobune.dockerfile.image_config import with_history
 from hakobune.dockerfile.report import StepReport
 from hakobune.dockerfile.stage_state import StageState
 from hakobune.dockerfile.step_layers import StepLayer, Top
-from hakobune.dockerfile.workshop import Workshop
+from hakobune.dockerfile.workshop import CancelledError, Workshop
 from hakobune.oci.descriptor import Descriptor
 from hakobune.oci.digest import Digest
 
@@ -59,16 +59,55 @@ def take(workshop: Workshop, stage: StageState, step: Step) -> None:
             if record is not None:
                 break
     report = workshop.report.begin(step.banner)  # not before what it reads is there
-    if record is not None:
-        assert below is not None
-        for inputs in known[:-1]:
-            workshop.cache.put(step_key(below, inputs), record)
+    keys = [] if below is None else [step_key(below, inputs) for inputs in known]
+
+    def carry_out() -> StepLayer:
+        if record is None:
+            return _make(workshop, stage, step, known, report)
+        for key in keys[:-1]:
+            workshop.cache.put(key, record)
         report.note("CACHED")
-        layer = _take_over(workshop, stage, record, [step_key(below, inputs) for inputs in known])
-    else:
-        layer = _make(workshop, stage, step, known, report)
+        return _take_over(workshop, stage, record, keys)
+
+    layer = _share(workshop, stage, step, known[0], report, carry_out) if known else carry_out()
     stage.layers.append(layer)
     stage.config = with_history(stage.config, step.created_by, layer=True)
+
+
+def _share(
+    workshop: Workshop,
+    stage: StageState,
+    step: Step,
+    inputs: Inputs,
+    report: StepReport,
+    carry_out: Callable[[], StepLayer],
+) -> StepLayer:
+    """Carry the step out, or take the layer of another stage's step that is the same.
+
+    Raises:
+        CancelledError: the other stage's step has failed, and the build with it.
+    """
+    under = () if step.alone else stage.layers
+    claim, is_mine = workshop.shared.claim(under, step_key((), inputs), has_blob=stage.in_image)
+    if is_mine:
+        try:
+            claim.give(layer := carry_out())
+        finally:
+            if claim.layer is None:
+                claim.fail()
+        return layer
+    shared = claim.wait()
+    if shared is None:
+        raise CancelledError
+    report.note("CACHED")
+    if claim.has_blob or not stage.in_image:
+        return shared
+    diff_id = shared.wait()
+    record = StepRecord(layer=shared.blob, diff_id=diff_id, created=shared.created)
+    known = [] if (below := stage.diff_ids()) is None else [step_key(below, inputs)]
+    layer = _take_over(workshop, stage, replace(record, what=step.banner), known)
+    workshop.shared.note_same(layer, shared)
+    return layer
 
 
 def _take_over(

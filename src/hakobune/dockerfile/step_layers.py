@@ -109,12 +109,17 @@ class StageLayers:
         # One layer at a time: each is hashed and compressed by several threads.
         self._writer: ThreadPoolExecutor | None = None
         self._moving = Lock()
+        self._of_images: dict[Digest, tuple[StepLayer, ...]] = {}
         self._holds: list[int] = []
 
     def of_image(self, image: Image) -> tuple[StepLayer, ...]:
-        """A base image's layers."""
-        pairs = zip(image.manifest.layers, image.diff_ids, strict=True)
-        return tuple(StepLayer(blob=blob, diff_id=diff_id) for blob, diff_id in pairs)
+        """A base image's layers: the same objects each time."""
+        with self._moving:
+            if image.digest not in self._of_images:
+                pairs = zip(image.manifest.layers, image.diff_ids, strict=True)
+                layers = tuple(StepLayer(blob=blob, diff_id=diff_id) for blob, diff_id in pairs)
+                self._of_images[image.digest] = layers
+            return self._of_images[image.digest]
 
     def of_record(
         self, blob: Descriptor | None, diff_id: Digest, created: str, *, completed: Written | None

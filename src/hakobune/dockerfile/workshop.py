@@ -17,6 +17,7 @@ from hakobune.dockerfile.instructions import Network, Run
 from hakobune.dockerfile.report import Report
 from hakobune.dockerfile.request import DockerfileRequest
 from hakobune.dockerfile.rooms import Rooms
+from hakobune.dockerfile.shared_steps import SharedSteps
 from hakobune.dockerfile.source_tree import SourceTree
 from hakobune.dockerfile.stage_state import StageState
 from hakobune.dockerfile.step_layers import StageLayers, StepLayer
@@ -46,6 +47,7 @@ class Workshop(Struct, eq=False):
         running: sandboxes in which something runs now.
         downloaded: by URL, what this build has asked for already.
         made: how many layers this build has made.
+        shared: the steps that stages have in common.
     """
 
     request: DockerfileRequest
@@ -61,6 +63,7 @@ class Workshop(Struct, eq=False):
     running: set[Sandbox] = field(default_factory=set)
     downloaded: dict[str, Download] = field(default_factory=dict)
     made: int = 0
+    shared: SharedSteps = field(default_factory=SharedSteps)
 
     def now(self) -> str:
         """The time for what is made now (RFC 3339, UTC)."""
