@@ -295,6 +295,21 @@ def _supervisor(here: Installation) -> int:
         return pid
 
 
+def test_without_the_process_that_keeps_its_terminal_a_container_runs_on_and_attach_says_why(
+    here: Installation,
+) -> None:
+    with detached(here, "alone", "-it", "small", "/bin/sleep", "1000"):
+        (attendant,) = _attendants(here)
+        os.kill(int(attendant.name), signal.SIGKILL)
+        wait_for(lambda: not _attendants(here), "it is gone")
+
+        done = container(here, "attach", "--no-stdin", "alone")
+
+        assert done.returncode == 1
+        assert "the process that kept its terminal or its input has ended" in done.stderr
+        assert "alone" in names(here)
+
+
 # What cannot be
 
 

@@ -28,7 +28,7 @@ from hakobune.runtime.foreground_record import find_foreground
 from hakobune.runtime.supervisor_client import SupervisorClient
 
 _AT_ONCE_S = 0.2  # for what it has said already, or for its being gone to be noticed
-_LAST_S = 15.0  # for the supervisor to say how a container ended whose output has ended
+_LAST_S = 5.0  # for the supervisor to say how a container ended whose output has ended
 
 Begin = Callable[[], object]
 
@@ -161,6 +161,13 @@ def stand_before(
         if owner and not end.waiting and _folder(context, id).exists():
             ensure_supervisor(context.settings)  # it was killed: somebody has to clean up
         status = end.wait(_LAST_S)
+        runs_on = not end.ended and bool(end.waiting)
+        if runs_on and not owner:
+            raise _put_out(id)
+        if runs_on:  # nobody keeps its terminal any more, and it does not mind
+            with SupervisorClient(context.settings.supervisor_socket) as client:
+                client.kill(id, signal.SIGKILL)
+            status = end.wait(_LAST_S)
     return _exit_code(id, status, spec, context)
 
 
@@ -227,6 +234,14 @@ def _follow(
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _put_out(id: str) -> ContainerError:
+    return ContainerError(
+        f"no longer attached to the container {id!r}, which runs on",
+        why="nothing was read here for 30 seconds while it waited, or the process that keeps its terminal has ended",
+        fix=f"hako container attach {id}",
+    )
 
 
 def _exit_code(

@@ -169,13 +169,18 @@ class Session:
             self._left = Left.ENDED
             return
         self._received += data
-        for kind, content in take_frames(self._received):
-            if kind is Kind.READY:
-                self._is_ready = True
-            else:
-                write_all(
-                    self._front.stderr if kind is Kind.STDERR else self._front.stdout, content
-                )
+        try:
+            for kind, content in take_frames(self._received):
+                self._show(kind, content)
+        except ValueError:  # an attendant of another version
+            self._left = Left.ENDED
+
+    def _show(self, kind: Kind, content: bytes) -> None:
+        if kind is Kind.READY:
+            self._is_ready = True
+        else:
+            to = self._front.stderr if kind is Kind.STDERR else self._front.stdout
+            write_all(to, content)
 
     def _type(self, stdin: int | None) -> None:
         assert stdin is not None
