@@ -78,6 +78,7 @@ def run() -> NoReturn:
     It ends without taking the interpreter apart, which is 12 ms after a build.
     """
     gc.set_threshold(50_000)  # imports make many objects and no garbage
+    _open_closed_streams()
     try:
         code = main()
     except SystemExit as end:  # of --help
@@ -91,6 +92,16 @@ def run() -> NoReturn:
         print(f"error: cannot write the output\n  why: {error.strerror}", file=sys.stderr)
         code = 1
     os._exit(code)
+
+
+def _open_closed_streams() -> None:
+    """A standard stream that is closed (`>&-`) leads nowhere: else the next file that is opened would be it."""
+    for descriptor, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest that is free: this one
+            setattr(sys, name, open(descriptor, mode, closefd=False))  # noqa: SIM115 # for the process's life
 
 
 def main(argv: Sequence[str] | None = None) -> int:

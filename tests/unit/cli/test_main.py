@@ -65,6 +65,19 @@ def test_an_output_that_is_full_is_an_error_in_words(words):
     )
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_stream_that_is_closed_leads_nowhere(closed):
+    program = "from hakobune.cli.main import run; run()"
+
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'"$0" -c "{program}" --help {closed}', sys.executable],
+        capture_output=True,
+        text=True,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize(
     ("code", "why", "fix"),
     [
