@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from threading import Event, Lock, Thread
+from threading import Event, Thread
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from hakobune.distribution.transfer import find_or_pull
+from hakobune.dockerfile.bases import Bases
 from hakobune.dockerfile.cache import KEPT_FOR_S, ROOM, StepCache
 from hakobune.dockerfile.emulated import check_emulation
-from hakobune.dockerfile.errors import DockerfileError, did_you_mean
+from hakobune.dockerfile.errors import DockerfileError
 from hakobune.dockerfile.execute import Globals, execute_stage
 from hakobune.dockerfile.file_digests import FileDigests
 from hakobune.dockerfile.graph import (
@@ -27,9 +27,8 @@ from hakobune.dockerfile.graph import (
     StageSource,
 )
 from hakobune.dockerfile.ignore_file import IgnoreFile, read_ignore_file
-from hakobune.dockerfile.image_config import begin_stage, scratch_config
+from hakobune.dockerfile.image_config import scratch_config
 from hakobune.dockerfile.instructions import Dockerfile
-from hakobune.dockerfile.named_contexts import NamedContexts
 from hakobune.dockerfile.parse import decode, parse
 from hakobune.dockerfile.rehearse import all_warnings, rehearse
 from hakobune.dockerfile.report import Report
@@ -44,7 +43,6 @@ from hakobune.dockerfile.workshop import CancelledError, Workshop
 from hakobune.errors import HakoError
 from hakobune.oci.manifest import Image
 from hakobune.oci.platform import Platform
-from hakobune.oci.reference import Reference
 from hakobune.oci.store import Store
 from hakobune.progress import Progress, SilentProgress
 from hakobune.settings import Settings
@@ -80,12 +78,18 @@ def build(
     dockerfile = read_dockerfile(request)
     report = Report(progress)
     names = [stage.name for stage in dockerfile.stages if stage.name]
-    bases = _Bases(request, store, settings, progress, names)
+    bases = Bases(
+        request,
+        store,
+        progress,
+        stage_names=names,
+        build_folder=lambda folder: build(folder, store, settings, SilentProgress()).image,
+    )
     planned = plan_with_triggers(
         dockerfile,
         request,
         bases.contexts.names,
-        lambda one, source: _base_image(one, source, bases).config.config.on_build,
+        lambda one, source: bases.of_stage(one, source).config.config.on_build,
     )
     check_emulation(planned)
     ignore = request.ignore
@@ -93,7 +97,7 @@ def build(
         ignore = read_ignore_file(request.context, request.dockerfile)
     rehearsed = rehearse(
         planned,
-        lambda one: _environment(one, bases),
+        bases.environment,
         request.args,
         dockerfile.escape,
         left_out=ignore.left_out,
@@ -140,84 +144,6 @@ def read_dockerfile(request: DockerfileRequest) -> Dockerfile:
             ) from error
         text = decode(data, path.name)
     return parse(text, path.name)
-
-
-class _Bases:
-    """Images that a build starts from or reads, and contexts that stand in their place; each looked for once."""
-
-    def __init__(
-        self,
-        request: DockerfileRequest,
-        store: Store,
-        settings: Settings,
-        progress: Progress,
-        stage_names: Sequence[str] = (),
-    ) -> None:
-        self._request = request
-        self._stage_names = stage_names
-        self._store = store
-        self._progress = progress
-        self._found: dict[tuple[str, str], Image] = {}
-        self._lock = Lock()
-        self.contexts = NamedContexts(
-            request.contexts,
-            request,
-            store,
-            self.find,
-            lambda folder: build(folder, store, settings, SilentProgress()).image,
-        )
-
-    def image(self, source: ImageSource | ContextSource, platform: Platform) -> Image:
-        """What a FROM, a COPY or a mount names.
-
-        Raises:
-            HakoError: it is not here and cannot be had.
-        """
-        if isinstance(source, ContextSource):
-            return self.contexts.find(source.name, platform)
-        try:
-            return self.find(source.name, platform)
-        except HakoError as error:
-            if not (near := did_you_mean(source.name, self._stage_names)):
-                raise
-            raise HakoError(error.what, why=error.why, fix=f"{near[:-1]}, the stage?") from error
-
-    def find(self, name: str, platform: Platform) -> Image:
-        """The image of that name for that platform.
-
-        Raises:
-            HakoError: it is not here and cannot be had.
-        """
-        with self._lock:
-            key = (name, str(platform))
-            if key not in self._found:
-                self._found[key] = find_or_pull(
-                    self._store,
-                    Reference.parse(name),
-                    platform,
-                    self._progress,
-                    self._request.pull,
-                )
-            return self._found[key]
-
-
-def _environment(planned: PlannedStage, bases: _Bases) -> tuple[str, ...]:
-    """What a stage starts with that is made from no other stage."""
-    if isinstance(planned.base, ImageSource | ContextSource):
-        config = _base_image(planned, planned.base, bases).config
-    else:
-        config = scratch_config(planned.platform)
-    return begin_stage(config).config.env
-
-
-def _base_image(planned: PlannedStage, source: ImageSource | ContextSource, bases: _Bases) -> Image:
-    at = planned.stage.at
-    try:
-        return bases.image(source, planned.platform)
-    except DockerfileError:
-        raise
-    except HakoError as error:
-        raise DockerfileError.at(at, error) from error
 
 
 @contextmanager
@@ -275,7 +201,7 @@ class _Build:
         store: Store,
         settings: Settings,
         report: Report,
-        bases: _Bases,
+        bases: Bases,
         context: SourceTree,
     ) -> None:
         self._plan = planned
@@ -376,7 +302,7 @@ class _Build:
             case StageSource(index):
                 return StageState.on_stage(label, self._stages[index].wait())
             case ImageSource() | ContextSource() as source:
-                image = _base_image(planned, source, self._bases)
+                image = self._bases.of_stage(planned, source)
                 return StageState.on_image(
                     label, image.config, self._workshop.layers.of_image(image)
                 )
