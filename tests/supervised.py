@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from hakobune.cli.serve import stop_all
-from hakobune.runtime.container import ContainerSpec, ContainerStatus, LogRecord, Phase, User
+from hakobune.runtime.container import ContainerSpec, ContainerStatus, Phase, User
+from hakobune.runtime.log_record import LogRecord
 from hakobune.runtime.logs import read_records
 from hakobune.runtime.supervisor_client import SupervisorClient, SupervisorUnavailableError
 from hakobune.settings import Settings

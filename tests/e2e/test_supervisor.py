@@ -18,14 +18,8 @@ from pathlib import Path
 import pytest
 
 from hakobune.cli.serve import leftovers, stop_all
-from hakobune.runtime.container import (
-    ContainerError,
-    ContainerLimits,
-    EventKind,
-    Mount,
-    Phase,
-    User,
-)
+from hakobune.runtime.container import ContainerError, ContainerLimits, Mount, Phase, User
+from hakobune.runtime.event import EventKind
 from hakobune.runtime.pool import POOL_SIZE
 from hakobune.runtime.protocol import Reply, decode_reply, encode_request
 from hakobune.runtime.supervisor_client import SupervisorClient

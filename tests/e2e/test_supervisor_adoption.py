@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from hakobune.cli.serve import leftovers, stop_all
-from hakobune.runtime.container import EventKind, Phase
+from hakobune.runtime.container import Phase
+from hakobune.runtime.event import EventKind
 from hakobune.runtime.supervisor_client import SupervisorClient
 from tests.supervised import Supervised, fetch, is_alive, supervised, wait_for
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from hakobune.cli.main import Context
 from hakobune.errors import UsageError
-from hakobune.runtime.container import ContainerError, LogRecord, Phase
+from hakobune.runtime.container import ContainerError, Phase
 from hakobune.runtime.foreground_record import Foreground, find_foreground
+from hakobune.runtime.log_record import LogRecord
 from hakobune.runtime.supervisor_client import SupervisorClient, SupervisorUnavailableError
 
 

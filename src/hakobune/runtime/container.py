@@ -1,4 +1,4 @@
-"""A container as values: what it shall be (`ContainerSpec`), what it is (`ContainerStatus`), what it says (`LogRecord`).
+"""A container as values: what it shall be (`ContainerSpec`) and what it is (`ContainerStatus`).
 
 The phases are the runtime-spec's ("State") plus `frozen`. Everything here is JSON-able with the standard
 library alone, because the supervisor imports nothing else.
@@ -271,27 +271,6 @@ class ContainerStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProgramStatus:
-    """A named host program that the supervisor keeps alive."""
-
-    name: str
-    pid: int | None
-    running: bool
-    restarts: int = 0
-    exit_code: int | None = None
-    log_path: str = ""
-    argv: tuple[str, ...] = ()
-    listen: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> ProgramStatus:
-        return cls(**{**data, "argv": tuple(data["argv"]), "listen": tuple(data["listen"])})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ListeningSocket:
     """A TCP socket that some process of a container listens on."""
 
@@ -302,67 +281,3 @@ class ListeningSocket:
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
-
-
-class EventKind(StrEnum):
-    """What can happen without being asked for, and the phases as they are reached."""
-
-    CREATED = "created"
-    STARTED = "started"
-    FROZEN = "frozen"
-    THAWED = "thawed"
-    OOM = "oom"
-    EXITED = "exited"
-    REMOVED = "removed"
-    PROGRAM_STARTED = "program_started"
-    PROGRAM_EXITED = "program_exited"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """One thing that happened: to the container or program *subject*, at *time* (seconds since 1970).
-
-    A container's event carries its status after it; a program's has only exit code and signal.
-    """
-
-    kind: EventKind
-    subject: str
-    time: float
-    status: ContainerStatus | None = None
-    exit_code: int | None = None
-    signal: int | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Event:
-        status = data.get("status")
-        return cls(
-            **{
-                **data,
-                "kind": EventKind(data["kind"]),
-                "status": ContainerStatus.from_json(status) if status else None,
-            }
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogRecord:
-    """One line of output. `time` is RFC 3339 in UTC with microseconds; `partial` lines go on in the next record."""
-
-    time: str
-    container: str
-    stream: str
-    text: str
-    partial: bool = False
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> LogRecord:
-        return cls(
-            time=data["time"],
-            container=data["container"],
-            stream=data["stream"],
-            text=data["text"],
-            partial=bool(data.get("partial", False)),
-        )

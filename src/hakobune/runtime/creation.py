@@ -14,9 +14,10 @@ from hakobune.runtime import linux
 from hakobune.runtime.adoption import write_spec
 from hakobune.runtime.attendance import Attendance, Preparation
 from hakobune.runtime.cgroup_limits import Limits
-from hakobune.runtime.container import ContainerError, EventKind, Phase
+from hakobune.runtime.container import ContainerError, Phase
 from hakobune.runtime.crun import Crun, explain_create_failure
 from hakobune.runtime.departure import Departure
+from hakobune.runtime.event import EventKind
 from hakobune.runtime.held import Answer, Held
 from hakobune.runtime.launch import (
     Mounts,

@@ -10,8 +10,9 @@ from functools import partial
 
 from hakobune.errors import HakoError
 from hakobune.runtime.cgroup import Cgroup
-from hakobune.runtime.container import EventKind, Phase
+from hakobune.runtime.container import Phase
 from hakobune.runtime.crun import Crun
+from hakobune.runtime.event import EventKind
 from hakobune.runtime.held import Held
 from hakobune.runtime.ledger import Ledger
 from hakobune.runtime.log_book import LogBook

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from hakobune.runtime.adoption import Record, write_record
-from hakobune.runtime.container import Event, EventKind
+from hakobune.runtime.event import Event, EventKind
 from hakobune.runtime.held import Held
 from hakobune.runtime.process import boot_id
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from hakobune.runtime.container import LogRecord
+from hakobune.runtime.log_record import LogRecord
 
 MAX_LINE_BYTES = 64 << 10
 KEPT_FILES = 3

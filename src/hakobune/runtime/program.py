@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hakobune.runtime.cgroup import Cgroup
-from hakobune.runtime.container import ProgramStatus
 from hakobune.runtime.launch import place_descriptors
 from hakobune.runtime.listeners import FIRST_DESCRIPTOR, Listeners
 from hakobune.runtime.loop import Timer
+from hakobune.runtime.program_status import ProgramStatus
 
 FIRST_DELAY_S = 0.1
 LONGEST_DELAY_S = 10.0

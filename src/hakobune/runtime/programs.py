@@ -19,7 +19,8 @@ from typing import Any
 
 from hakobune.runtime import linux
 from hakobune.runtime.cgroups import Cgroups
-from hakobune.runtime.container import ContainerError, Event, EventKind, ProgramStatus
+from hakobune.runtime.container import ContainerError
+from hakobune.runtime.event import Event, EventKind
 from hakobune.runtime.launch import spawn
 from hakobune.runtime.listeners import Listeners
 from hakobune.runtime.loop import Loop
@@ -31,6 +32,7 @@ from hakobune.runtime.process import (
     split_status,
 )
 from hakobune.runtime.program import Done, Program, become, open_log, restart_delay
+from hakobune.runtime.program_status import ProgramStatus
 from hakobune.support.files import write_atomically
 
 STEADY_AFTER_S = 10.0  # a program that ran this long is started again at once

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from hakobune.errors import HakoError
-from hakobune.runtime.container import ContainerError, Event
+from hakobune.runtime.container import ContainerError
+from hakobune.runtime.event import Event
 
 VERSION = 1
 MAX_LINE_BYTES = 8 << 20

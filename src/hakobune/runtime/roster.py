@@ -22,8 +22,6 @@ from hakobune.runtime.container import (
     ContainerError,
     ContainerSpec,
     ContainerStatus,
-    Event,
-    EventKind,
     ListeningSocket,
     Phase,
 )
@@ -31,6 +29,7 @@ from hakobune.runtime.container_names import name_taken, no_container
 from hakobune.runtime.creation import Creation
 from hakobune.runtime.crun import Crun
 from hakobune.runtime.departure import Departure
+from hakobune.runtime.event import Event, EventKind
 from hakobune.runtime.exec_files import ExecFiles
 from hakobune.runtime.held import ROOT_LOCK, Answer, Held
 from hakobune.runtime.launch import attach_place, closed_pipe, spawn

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hakobune.errors import HakoError
-from hakobune.runtime.container import Event
+from hakobune.runtime.event import Event
 from hakobune.runtime.loop import READ, WRITE, Loop
 from hakobune.runtime.protocol import (
     MAX_LINE_BYTES,

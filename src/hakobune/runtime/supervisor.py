@@ -25,9 +25,10 @@ from hakobune.errors import HakoError
 from hakobune.runtime import linux
 from hakobune.runtime.cgroup_mounts import favour_changes
 from hakobune.runtime.cgroups import Cgroups, enter_clean_view
-from hakobune.runtime.container import ContainerError, Event
+from hakobune.runtime.container import ContainerError
 from hakobune.runtime.crun import hierarchies_of, open_runtime
 from hakobune.runtime.dns_forwarder import start_forwarder
+from hakobune.runtime.event import Event
 from hakobune.runtime.inheritance import (
     enter_own_mounts,
     hand_over,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hakobune.errors import HakoError
-from hakobune.runtime.container import Event
+from hakobune.runtime.event import Event
 from hakobune.runtime.protocol import Reply, decode_reply, encode_request
 
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from hakobune.oci.store import Store
-from hakobune.runtime.container import ContainerSpec, Event, EventKind
+from hakobune.runtime.container import ContainerSpec
+from hakobune.runtime.event import Event, EventKind
 from hakobune.serving.boot import Booter
 from hakobune.serving.catalog import Catalog
 from hakobune.serving.changes import Changes

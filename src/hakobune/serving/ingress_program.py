@@ -13,8 +13,8 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from hakobune.errors import HakoError
-from hakobune.runtime.container import ProgramStatus
 from hakobune.runtime.listeners import join_address, split_address
+from hakobune.runtime.program_status import ProgramStatus
 from hakobune.serving.haproxy import HAProxy, HAProxyError
 from hakobune.serving.haproxy_files import StartUp
 from hakobune.serving.supervisor_link import SupervisorLink

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from hakobune.runtime.container import LogRecord
+from hakobune.runtime.log_record import LogRecord
 from hakobune.runtime.logs import follow_records, read_records
 
 LOG = "log"

@@ -13,13 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hakobune.runtime.container import (
-    ContainerSpec,
-    ContainerStatus,
-    Event,
-    ListeningSocket,
-    ProgramStatus,
-)
+from hakobune.runtime.container import ContainerSpec, ContainerStatus, ListeningSocket
+from hakobune.runtime.event import Event
+from hakobune.runtime.program_status import ProgramStatus
 from hakobune.runtime.protocol import MAX_LINE_BYTES, Reply, decode_reply, encode_request
 from hakobune.runtime.supervisor_client import SupervisorUnavailableError
 

@@ -9,12 +9,11 @@ from hakobune.runtime.container import (
     ContainerLimits,
     ContainerSpec,
     ContainerStatus,
-    Event,
-    EventKind,
     Mount,
     Phase,
     User,
 )
+from hakobune.runtime.event import Event, EventKind
 
 
 def a_spec(**changes: object) -> ContainerSpec:

@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hakobune.runtime.container import LogRecord
+from hakobune.runtime.log_record import LogRecord
 from hakobune.runtime.logs import (
     KEPT_FILES,
     MAX_LINE_BYTES,

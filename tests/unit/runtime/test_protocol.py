@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from hakobune.runtime.container import ContainerError, Event, EventKind
+from hakobune.runtime.container import ContainerError
+from hakobune.runtime.event import Event, EventKind
 from hakobune.runtime.protocol import (
     ProtocolError,
     Reply,
