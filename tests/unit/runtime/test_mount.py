@@ -73,7 +73,7 @@ def test_a_top_has_both_folders_whatever_the_umask_and_keeps_what_is_in_it(tmp_p
 
 
 def test_more_layers_than_overlayfs_takes_are_refused_with_both_numbers():
-    rootfs = RootFs(lowers=(Path("/l"),) * 501, top=TmpfsTop(1))
+    rootfs = RootFs(lowers=tuple(Path(f"/l{n}") for n in range(501)), top=TmpfsTop(1))
 
     with pytest.raises(OSError, match="at most 500 lowers, not 501"):
         overlay(rootfs, None)
