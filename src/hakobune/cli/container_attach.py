@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -271,7 +272,14 @@ def _require_terminal(*, typing: bool) -> None:
 
 
 def _spec(context: Context, id: str) -> ContainerSpec:
-    spec = read_found(_folder(context, id)).spec
+    folder = _folder(context, id)
+    spec = read_found(folder).spec
+    if spec is None and folder.exists() and not os.access(folder, os.X_OK):
+        raise ContainerError(
+            f"cannot attach to the container {id!r}",
+            why="what it shows and reads is root's",
+            fix=f"sudo hako container attach {id}",
+        )
     if spec is None:
         raise no_container(id)
     return spec

@@ -187,4 +187,7 @@ def _translated(arguments: argparse.Namespace, error: OSError) -> HakoError:
     return CopyError(
         f"cannot copy {arguments.source} to {arguments.target}",
         why=f"{error.strerror or error}{at}",
+        fix="run it as root: sudo hako container cp …"
+        if isinstance(error, PermissionError) and os.geteuid()
+        else "",
     )
