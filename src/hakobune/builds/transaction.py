@@ -111,7 +111,7 @@ def _tell_source(
             f" ({source.rules.origin} leaves out {len(copy.left_out)})" if copy.left_out else ""
         )
         progress.step(
-            f"{source.root}: {copy.files} files, {copy.size_bytes / 1000:.0f} KB{left_out}"
+            f"{source.root}: {copy.files} file{'s' * (copy.files != 1)}, {copy.size_bytes / 1000:.1f} KB{left_out}"
         )
         return
     changed = [n for n in differences(record.parts, plan.inputs(copy.digest)) if n != "source"]

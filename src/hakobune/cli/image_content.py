@@ -147,6 +147,8 @@ def _write_file(store: Store, image: Image, output: Path) -> None:
                 _write(store, image, file)
         os.rename(temporary, output)
     except OSError as error:
+        if isinstance(error, PermissionError) and error.filename is None:
+            raise  # it is not about the file: looking into an image needs root
         raise HakoError(f"cannot write {output}", why=error.strerror or str(error)) from error
     finally:
         temporary.unlink(missing_ok=True)
