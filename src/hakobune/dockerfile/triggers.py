@@ -32,8 +32,8 @@ def plan_with_triggers(
             dockerfile,
             target=request.target,
             args=request.args,
-            build_platform=Platform.host(),
-            target_platform=request.platform,
+            build_platform=Platform.host().normal(),
+            target_platform=request.platform.normal(),
             named_contexts=context_names,
             triggers=triggers,
         )

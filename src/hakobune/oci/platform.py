@@ -71,6 +71,15 @@ class Platform(msgspec.Struct, frozen=True, order=True, omit_defaults=True):
             other._variant(),
         )
 
+    def normal(self) -> Platform:
+        """The same platform, as builders write it: `linux/arm` is `linux/arm/v7`, `linux/arm64/v8` is `linux/arm64`."""
+        variant = self.variant
+        if self.architecture == "arm":
+            variant = variant or "v7"
+        elif (self.architecture, variant) in (("arm64", "v8"), ("amd64", "v1")):
+            variant = ""
+        return Platform(self.os, self.architecture, variant)
+
     def _variant(self) -> str:
         return self.variant or _IMPLIED_VARIANTS.get(self.architecture, "")
 

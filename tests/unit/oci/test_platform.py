@@ -31,6 +31,20 @@ def test_a_variant_that_is_not_said_is_the_usual_one():
     assert not Platform.parse("linux/amd64").matches(Platform.parse("linux/arm64"))
 
 
+@pytest.mark.parametrize(
+    ("text", "normal"),
+    [
+        ("linux/arm64/v8", "linux/arm64"),
+        ("linux/arm", "linux/arm/v7"),
+        ("linux/arm/v6", "linux/arm/v6"),
+        ("linux/amd64/v1", "linux/amd64"),
+        ("linux/amd64/v2", "linux/amd64/v2"),
+    ],
+)
+def test_builders_write_a_platform_in_one_way(text: str, normal: str):
+    assert str(Platform.parse(text).normal()) == normal
+
+
 def test_this_machine_has_a_platform():
     assert Platform.host().os == "linux"
     assert Platform.parse(str(Platform.host())) == Platform.host()
