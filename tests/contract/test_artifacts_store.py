@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -20,13 +20,6 @@ from hakobune.registry.repository import Repository
 from hakobune.registry.secret_store import SecretStore
 from hakobune.state.migrate import migrate
 from hakobune.state.sql import Sql, open_sql
-from tests.postgresql_cluster import Cluster, running_cluster
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    with running_cluster() as cluster:
-        yield cluster
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -14,8 +14,7 @@ from hakobune.iam.principal import OWNER, service_account, user
 from hakobune.iam.roles import PULL
 from hakobune.iam.signing_keys import LONGEST_TOKEN_S, ROTATE_AFTER_S
 from hakobune.state.audit import read_audit
-from hakobune.state.migrate import migrate
-from tests.postgresql_cluster import Cluster, running_cluster
+from tests.postgresql_cluster import Cluster
 from tests.unit.iam.store import Iam, an_iam
 
 Test = Callable[[Iam, Iam], Awaitable[None]]
@@ -25,20 +24,6 @@ READER = "roles/artifactregistry.reader"
 PROJECT = "projects/shop"
 REPOSITORY = f"{PROJECT}/locations/local/repositories/apps"
 BUILDER = "builder@shop.iam.gserviceaccount.com"
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    with running_cluster() as cluster:
-        yield cluster
-
-
-@pytest.fixture(scope="module")
-def template(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A migrated database to copy."""
-    url = cluster.new_database()
-    migrate(url, tmp_path_factory.mktemp("migrate") / "lock")
-    return url.partition("@/")[2].partition("?")[0]
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

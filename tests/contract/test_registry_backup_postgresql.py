@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,14 +11,8 @@ from hakobune.registry.backup import BackupError, back_up
 from hakobune.registry.restore import restore
 from hakobune.settings import Settings
 from hakobune.state.migrate import migrate
-from tests.postgresql_cluster import Cluster, running_cluster
+from tests.postgresql_cluster import Cluster
 from tests.unit.registry.test_backup import LAYER, a_manifest, ask, at, push_an_image, read_tag
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    with running_cluster() as cluster:
-        yield cluster
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,20 +30,6 @@ from tests.registry_world import ACTOR, GRACE_S, World, image_body, new_sqlite, 
 
 Test = Callable[[World], Awaitable[None]]
 Run = Callable[[Test], None]
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    with running_cluster() as cluster:
-        yield cluster
-
-
-@pytest.fixture(scope="module")
-def template(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A migrated database to copy."""
-    url = cluster.new_database()
-    migrate(url, tmp_path_factory.mktemp("migrate") / "lock")
-    return url.partition("@/")[2].partition("?")[0]
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
