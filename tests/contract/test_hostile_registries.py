@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -771,6 +772,21 @@ def test_a_mirror_that_is_down_is_passed_over(
         where = with_mirror(registry, mirror, tmp_path)
 
     assert_whole(store, get(store, registry, where))
+
+
+def test_a_mirror_that_does_not_answer_is_waited_for_once(
+    store: Store, registry: HostileRegistry, tmp_path: Path
+) -> None:
+    add_image(registry, layers=4, size=100_000)
+    with socket.create_server(("127.0.0.1", 0)) as silent, hostile_registry() as mirror:
+        mirror.host = f"127.0.0.1:{silent.getsockname()[1]}"
+        where = replace(with_mirror(registry, mirror, tmp_path), stall_s=0.3, connect_s=0.3)
+        begun = time.monotonic()
+
+        image = get(store, registry, where)
+
+        assert_whole(store, image)
+        assert time.monotonic() - begun < 4  # 2 tries, each by http and https
 
 
 def test_a_push_goes_to_no_mirror(

@@ -10,7 +10,12 @@ import msgspec
 
 from hakobune.distribution.connections import Answer
 from hakobune.distribution.document import Document, describe_head, digest_of, media_type_in
-from hakobune.distribution.errors import NotThereError, RegistryError, WrongContentError
+from hakobune.distribution.errors import (
+    NoAnswerError,
+    NotThereError,
+    RegistryError,
+    WrongContentError,
+)
 from hakobune.distribution.redirect import resolve_location, why_not_followed
 from hakobune.distribution.registries import Endpoint
 from hakobune.distribution.request import Body, Request, plain_scopes
@@ -59,6 +64,16 @@ class RegistryClient:
     @property
     def host(self) -> str:
         return self.endpoint.host
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether this is a mirror that has not answered: waiting for it each time would take minutes."""
+        return self.endpoint.mirror and self.host in self.session.lost
+
+    def judge(self, error: RegistryError) -> None:
+        """Remember what a failure says of a mirror."""
+        if self.endpoint.mirror and isinstance(error, NoAnswerError):
+            self.session.lost.add(self.host)
 
     def ping(self) -> None:
         """Ask whether there is a registry that lets us in (end-1)."""

@@ -12,7 +12,7 @@ from hakobune.distribution.client import RegistryClient
 from hakobune.distribution.connections import TRANSPORT_ERRORS, Answer
 from hakobune.distribution.errors import NotThereError, RegistryError, no_answer
 from hakobune.distribution.parallel import StopSign
-from hakobune.distribution.patience import wait_s
+from hakobune.distribution.patience import ATTEMPTS, MIRROR_ATTEMPTS, wait_s
 from hakobune.distribution.registries import Endpoint
 from hakobune.distribution.request import Request
 from hakobune.oci.descriptor import Descriptor
@@ -38,7 +38,8 @@ def fetch_blob(
         RegistryError: the last place's error, when none gives the rest.
     """
     first = wrong % len(clients)
-    places = (*clients[first:], *clients[:first])
+    rotated = (*clients[first:], *clients[:first])
+    places = [client for client in rotated if not client.is_lost]
     at = offset
     for number, client in enumerate(places):
         try:
@@ -51,7 +52,8 @@ def fetch_blob(
                 if not blob.urls:
                     raise
                 yield from _fetch_foreign(client, blob, at, stop)
-        except RegistryError:
+        except RegistryError as error:
+            client.judge(error)
             if number == len(places) - 1:
                 raise
 
@@ -79,7 +81,8 @@ def _fetch_from(
             error = cut
             why = no_answer(client.what, host=client.host, error=cut)
         failures += 1
-        seconds = wait_s(failures, asked_s=None, random=random())
+        attempts = MIRROR_ATTEMPTS if client.endpoint.mirror else ATTEMPTS
+        seconds = wait_s(failures, asked_s=None, random=random(), attempts=attempts)
         if seconds is None:
             raise why from error
         client.session.pause(seconds)

@@ -6,6 +6,7 @@ from email.utils import parsedate_to_datetime
 from typing import Final
 
 ATTEMPTS: Final = 5
+MIRROR_ATTEMPTS: Final = 2  # then the registry itself is asked
 LONGEST_ASKED_S: Final = 90.0
 _FIRST_S: Final = 0.3
 _LONGEST_S: Final = 8.0

@@ -16,6 +16,7 @@ from hakobune.distribution.credentials import ANONYMOUS
 from hakobune.distribution.errors import NoAnswerError, RegistryError, describe_answer, no_answer
 from hakobune.distribution.exchange import Exchange, explain_no_answer
 from hakobune.distribution.patience import (
+    MIRROR_ATTEMPTS,
     WORTH_ANOTHER_TRY,
     parse_retry_after,
     wait_s,
@@ -35,6 +36,9 @@ class Session:
 
     Args:
         note: told why something takes longer ("registry.test asks to wait 12 s").
+
+    Attributes:
+        lost: mirrors that did not answer; they are not asked again.
     """
 
     def __init__(
@@ -44,6 +48,7 @@ class Session:
         self._note = note
         self._sleep = sleep
         self._exchange = Exchange(access)
+        self.lost: set[str] = set()
         self._authorizer = Authorizer()
         # For hosts that registries redirect to: anonymous, since our credentials there are not theirs to use.
         self._elsewhere = Authorizer()
@@ -79,6 +84,7 @@ class Session:
             except TRANSPORT_ERRORS as error:
                 self._wait(
                     request,
+                    endpoint,
                     attempt,
                     None,
                     explain_no_answer(self.access, request.what, endpoint.host, error),
@@ -91,22 +97,28 @@ class Session:
                 refusal = self._refusal(request, endpoint, answer, asked)
             if answer.status not in WORTH_ANOTHER_TRY:
                 raise refusal
-            self._wait(request, attempt, asked, refusal)
+            self._wait(request, endpoint, attempt, asked, refusal)
 
     def _wait(
-        self, request: Request, attempt: int, asked: float | None, error: RegistryError
+        self,
+        request: Request,
+        endpoint: Endpoint,
+        attempt: int,
+        asked: float | None,
+        error: RegistryError,
     ) -> None:
         """Sleep before the next try, or raise *error* if there is none."""
         from random import random  # only for who has to wait
 
-        seconds = wait_s(attempt, asked_s=asked, random=random(), attempts=self.access.attempts)
+        attempts = MIRROR_ATTEMPTS if endpoint.mirror else self.access.attempts
+        seconds = wait_s(attempt, asked_s=asked, random=random(), attempts=attempts)
         hopeless = isinstance(error, NoAnswerError) and error.final
         if seconds is None or not (request.again or error.status == 429) or hopeless:
             raise error
         if seconds >= 1.0 or asked:
             why = "asks to wait" if asked else "is tried again in"
             self._note(
-                f"{error.host} {why} {seconds:.0f} s ({error.why}); try {attempt} of {self.access.attempts}"
+                f"{error.host} {why} {seconds:.0f} s ({error.why}); try {attempt} of {attempts}"
             )
         self._sleep(seconds)
 
@@ -216,7 +228,9 @@ class Session:
             try:
                 answer = self._exchange.send(request, endpoint, url, headers, body)
             except TRANSPORT_ERRORS as error:
-                self._wait(request, attempt, None, no_answer(what, host=host, error=error))
+                self._wait(
+                    request, endpoint, attempt, None, no_answer(what, host=host, error=error)
+                )
                 continue
             if answer.status not in WORTH_ANOTHER_TRY:
                 return answer
@@ -230,4 +244,4 @@ class Session:
                     user="",
                     retry_after_s=asked,
                 )
-            self._wait(request, attempt, asked, refusal)
+            self._wait(request, endpoint, attempt, asked, refusal)

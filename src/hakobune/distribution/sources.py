@@ -29,8 +29,10 @@ def wanted(reference: Reference) -> str:
 def first_of(clients: Sequence[RegistryClient], ask: Callable[[RegistryClient], _Found]) -> _Found:
     """The answer of the first place that gives one; the registry itself is the last, and its error counts."""
     for client in clients[:-1]:
+        if client.is_lost:
+            continue
         try:
             return ask(client)
-        except RegistryError:
-            continue
+        except RegistryError as error:
+            client.judge(error)
     return ask(clients[-1])
