@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import io
 import os
 import subprocess
@@ -275,3 +276,37 @@ def _has_pidfd(pid: int) -> bool:
             if "\nPid:" in info.read_text():
                 return True
     return False
+
+
+def test_a_container_is_not_started_while_its_files_are_copied(
+    here: Installation, tmp_path: Path
+) -> None:
+    with detached(here, "busy", *SLEEP):
+        container(here, "stop", "-t", "0", "busy")
+        copying = subprocess.Popen(
+            [HAKO, "container", "cp", "-", "busy:/tmp"],
+            env=here.env,
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        try:
+            lock = here.home / "containers" / "busy" / "root.lock"
+            wait_for(lambda: lock.exists() and not _is_free(lock), "it copies")
+            refused = container(here, "start", "busy")
+            copying.communicate(timeout=20)
+            started = container(here, "start", "busy")
+        finally:
+            copying.kill()
+            copying.communicate(timeout=20)
+
+    assert "files are being copied" in refused.stderr
+    assert (copying.returncode, started.returncode) == (0, 0)
+
+
+def _is_free(lock: Path) -> bool:
+    with lock.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True

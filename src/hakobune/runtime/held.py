@@ -18,6 +18,7 @@ from hakobune.runtime.loop import Timer
 from hakobune.runtime.output import Output
 from hakobune.runtime.pool import Berth
 from hakobune.runtime.published import OpenPorts
+from hakobune.support.locks import try_exclusive
 
 ROOT_LOCK = (
     "root.lock"  # in the folder of a container that has stopped: somebody works on its files
@@ -61,6 +62,22 @@ class Held:
                 why=f"it is {self.status.phase}",
                 kind="phase",
             )
+
+    def expect_nobody_at_its_files(self) -> None:
+        """Refuse to start while somebody works on what it left. Once it counts as stopped no more, nobody begins to.
+
+        Raises:
+            ContainerError: kind `phase`.
+        """
+        lock = try_exclusive(self.folder / ROOT_LOCK)
+        if lock is None:
+            raise ContainerError(
+                f"cannot start the container {self.spec.id!r}",
+                why="files are being copied into it or out of it",
+                fix="try again when `hako container cp` has ended",
+                kind="phase",
+            )
+        os.close(lock)
 
     def lock_layers(self) -> None:
         """Keep the collector off what is mounted."""

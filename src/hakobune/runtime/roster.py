@@ -7,7 +7,6 @@ Everything here returns at once; what takes time ends in a callback. A container
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import time
@@ -29,17 +28,16 @@ from hakobune.runtime.container_names import name_taken, no_container
 from hakobune.runtime.creation import Creation
 from hakobune.runtime.crun import Crun
 from hakobune.runtime.departure import Departure
+from hakobune.runtime.detached_exec import execute_detached
 from hakobune.runtime.event import Event, EventKind
-from hakobune.runtime.exec_files import ExecFiles
-from hakobune.runtime.held import ROOT_LOCK, Answer, Held
-from hakobune.runtime.launch import attach_place, closed_pipe, spawn
+from hakobune.runtime.held import Answer, Held
+from hakobune.runtime.launch import attach_place
 from hakobune.runtime.ledger import Ledger
 from hakobune.runtime.log_book import LogBook
 from hakobune.runtime.loop import Loop
 from hakobune.runtime.pool import BerthPool
 from hakobune.runtime.sockets import listening_sockets
 from hakobune.runtime.takeover import Takeover
-from hakobune.support.locks import try_exclusive
 
 
 class Roster:
@@ -140,7 +138,7 @@ class Roster:
         """
         old = self._held(id)
         old.expect("start", Phase.STOPPED)
-        _expect_nobody_works_on(old)
+        old.expect_nobody_at_its_files()
         if old.spec.top is not None:  # a volatile mount refuses a work folder that has served one
             shutil.rmtree(Path(old.spec.top, "wk"), ignore_errors=True)
         status = replace(_first_status(old.spec, old.folder), created_at=old.status.created_at)
@@ -192,27 +190,7 @@ class Roster:
         """
         held = self._held(id)
         held.expect("use", Phase.RUNNING)
-        assert held.output is not None
-        call = ExecFiles(held.folder, process)
-        argv = call.argv(self._crun, id)
-        stdio = {0: closed_pipe()}
-        try:
-            stdio[1] = held.output.open_for_container("stdout")
-            stdio[2] = held.output.open_for_container("stderr")
-            pid = spawn(
-                lambda: self._crun.prepare_exec(held.group, self._place),
-                lambda: self._crun.exec(argv),
-                stdio=stdio,
-            )
-        finally:
-            for fd in stdio.values():
-                os.close(fd)
-
-        def ended(status: int) -> None:
-            error = call.finish(failed=status != 0)
-            answer(held.status if error is None else error)
-
-        self._loop.on_child_end(pid, ended)
+        execute_detached(self._loop, self._crun, self._place, held, process, answer)
 
     def stop(self, id: str, timeout_s: float, answer: Answer) -> None:
         """Stop signal, then after *timeout_s* kill; *answer* gets the status when it has stopped."""
@@ -308,19 +286,6 @@ def _first_status(spec: ContainerSpec, folder: Path) -> ContainerStatus:
         log_path=spec.log_path or str(folder / "log"),
         created_at=time.time(),
     )
-
-
-def _expect_nobody_works_on(held: Held) -> None:
-    """From here on it does not count as stopped, and nobody begins to: so the lock need not be kept."""
-    lock = try_exclusive(held.folder / ROOT_LOCK)
-    if lock is None:
-        raise ContainerError(
-            f"cannot start the container {held.spec.id!r}",
-            why="files are being copied into it or out of it",
-            fix="try again when `hako container cp` has ended",
-            kind="phase",
-        )
-    os.close(lock)
 
 
 def _signal_number(name: str) -> int:
