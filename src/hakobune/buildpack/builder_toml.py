@@ -73,11 +73,11 @@ class LifecycleSection(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
 
 
 class StackSection(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="kebab"):
-    """The older way to say `[build]` and `[run]`."""
+    """The older way to say `[build]` and `[run]`; beside these it must say the same (pack's samples have both)."""
 
-    id: str
-    build_image: str
-    run_image: str
+    id: str = ""
+    build_image: str = ""
+    run_image: str = ""
     run_image_mirrors: tuple[str, ...] = ()
 
 
@@ -155,14 +155,32 @@ def build_config_files(variables: Iterable[BuildVariable]) -> dict[str, bytes]:
 
 
 def _check_base(document: TomlDocument) -> None:
-    has_stack = "stack" in document.values
-    has_base = "build" in document.values or "run" in document.values
-    if has_stack and has_base:
-        document.complain(("stack",), "write either [stack], or [build] and [run]")
-    if not has_stack:
-        for key in ("build", "run"):
-            if key not in document.values:
-                document.complain((), f"the table [{key}] is missing")
+    """Both images are said, in the newer way or the older; where in both, they are the same."""
+    stack = document.values.get("stack")
+    old = stack if isinstance(stack, dict) else {}
+    for key, older, new in (
+        ("build", "build-image", _image_in(document.values.get("build"))),
+        ("run", "run-image", _first_run_image(document.values.get("run"))),
+    ):
+        given = key in document.values
+        if not given and stack is None:
+            document.complain((), f"the table [{key}] is missing")
+        elif not given and not old.get(older):
+            document.complain(("stack",), f"the key {older!r} is missing, and so is [{key}]")
+        elif new and old.get(older, new) != new:
+            document.complain(("stack", older), f"[{key}] has another image: {new!r}")
+    if stack is not None and "run" not in document.values and not old.get("id"):
+        document.complain(("stack",), "the key 'id' is missing")
+
+
+def _first_run_image(run: object) -> str:
+    images = run.get("images") if isinstance(run, dict) else None
+    return _image_in(images[0]) if isinstance(images, list) and images else ""
+
+
+def _image_in(table: object) -> str:
+    image = table.get("image") if isinstance(table, dict) else None
+    return image if isinstance(image, str) else ""
 
 
 def _check_targets(document: TomlDocument) -> None:

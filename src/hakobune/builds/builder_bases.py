@@ -215,7 +215,7 @@ def check_run_image(
 
 
 def _check_stack(image: Image, source: BaseSource, definition: BuilderToml) -> None:
-    if definition.stack is None:
+    if definition.stack is None or not definition.stack.id:
         return
     found, wanted = image.config.labels.get(_STACK_LABEL, ""), definition.stack.id
     if found != wanted:

@@ -91,10 +91,33 @@ def test_a_builder_without_a_base_is_refused() -> None:
     )
 
 
-def test_stack_and_build_exclude_each_other() -> None:
-    text = BUILDER + '[stack]\nid = "s"\nbuild-image = "b"\nrun-image = "r"\n'
+def test_a_stack_may_stand_beside_build_and_run_if_it_says_the_same() -> None:
+    both = (
+        BUILDER
+        + '[stack]\nid = "s"\nbuild-image = "hako/base-build:13"\nrun-image = "hako/base-run:13"\n'
+    )
 
-    assert "write either [stack], or [build] and [run]" in problems(text)[0]
+    builder = parse_builder_toml(both.encode(), name="builder.toml")
+
+    assert builder.stack is not None
+    assert builder.stack.id == "s"
+    assert builder.run_images == (RunImage(image="hako/base-run:13", mirrors=("mirror.test/run",)),)
+    assert problems(both.replace('-image = "hako/base-', '-image = "other/')) == (
+        "builder.toml:19: stack.build-image: [build] has another image: 'hako/base-build:13'",
+        "builder.toml:20: stack.run-image: [run] has another image: 'hako/base-run:13'",
+    )
+
+
+def test_a_stack_fills_in_what_is_not_said_otherwise() -> None:
+    text = 'order = []\n[build]\nimage = "b"\n[stack]\nid = "s"\nrun-image = "r"\n'
+
+    builder = parse_builder_toml(text.encode(), name="builder.toml")
+
+    assert (builder.build_image, builder.run_images) == ("b", (RunImage(image="r"),))
+    assert problems('order = []\n[stack]\nbuild-image = "b"\n') == (
+        "builder.toml:2: stack: the key 'run-image' is missing, and so is [run]",
+        "builder.toml:2: stack: the key 'id' is missing",
+    )
 
 
 def test_unknown_keys_are_refused_with_what_was_meant() -> None:
