@@ -203,6 +203,7 @@ def test_all_of_a_container_is_its_files_without_processes_and_devices(
         (("box:/etc/passwd/", "{f}"), 1, "it is a file"),
         (("box:/etc", "{f}/file"), 1, "there is a file of that name"),
         (("{f}/file", "nobody:/tmp"), 1, "there is no container 'nobody'"),
+        (("box:/etc/passwd", "{f}/fifo"), 1, "a FIFO has its name"),
         (("-", "box:/new"), 1, "there is no such folder"),
         (("-", "box:/etc/passwd"), 1, "it is a file"),
         (("-", "box:/tmp"), 1, "no whole tar stream"),
@@ -219,6 +220,7 @@ def test_what_cannot_be_copied_is_said_in_words(
 ) -> None:
     if "box" not in names(here):
         container(here, "run", "-d", "--name", "box", *SLEEP)
+    os.mkfifo(folder / "fifo")
 
     done = container(here, "cp", *(a.format(f=folder) for a in arguments), stdin="junk\n" * 200)
 

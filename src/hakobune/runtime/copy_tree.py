@@ -126,12 +126,9 @@ class TreeCopy:
             os.close(source)
 
     def _replace(self, to: int, name: str, path: str) -> None:
-        """Take away what has the name, unless it is a folder."""
-        mode = _mode(to, name)
-        if mode is None:
+        """Take away the file or link that has the name."""
+        if _mode(to, name) is None:
             return
-        if stat.S_ISDIR(mode):
-            raise CopyError(f"cannot copy {path}", why="a folder has its name", fix="")
         with self._target.making():
             remove_file(to, name, path)
 
@@ -141,7 +138,12 @@ class TreeCopy:
             ids = self._target.owner(*self._source.inner_owner(status.st_uid, status.st_gid))
             os.chown(name, *ids, dir_fd=to, follow_symlinks=False)
         if not stat.S_ISLNK(status.st_mode):
-            _change_mode(to, name, stat.S_IMODE(status.st_mode))
+            mode = stat.S_IMODE(status.st_mode)
+            if (
+                not self._keep_owners
+            ):  # a program that runs as its owner must not run as another one
+                mode &= ~(stat.S_ISUID | stat.S_ISGID)
+            _change_mode(to, name, mode)
         times = (status.st_atime_ns, status.st_mtime_ns)
         os.utime(name, ns=times, dir_fd=to, follow_symlinks=False)
 

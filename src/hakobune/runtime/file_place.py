@@ -46,11 +46,19 @@ class Spot:
 
 
 def remove_file(folder: int, name: str, path: str) -> None:
-    """Take a name away for something else to have it.
+    """Take a file or link away for something else to have its name.
 
     Raises:
-        CopyError: something is mounted on it. The kernel would unmount it, since we are in another mount namespace.
+        CopyError: it is neither: nobody means to lose /dev/null. Or something is mounted on it: the kernel would
+            unmount that, since we are in another mount namespace.
     """
+    mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
+        raise CopyError(
+            f"cannot copy {path}",
+            why=f"{_kind(mode)} has its name, and is not replaced",
+            fix="choose another name, or remove it first",
+        )
     if mount_of(folder, ".") != mount_of(folder, name):
         raise CopyError(
             f"cannot copy {path}",
@@ -58,6 +66,11 @@ def remove_file(folder: int, name: str, path: str) -> None:
             fix="copy to where the volume comes from",
         )
     os.unlink(name, dir_fd=folder)
+
+
+def _kind(mode: int) -> str:
+    kinds = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"))
+    return next((name for is_kind, name in kinds if is_kind(mode)), "a device")
 
 
 def mount_of(folder: int, name: str) -> str:

@@ -20,7 +20,7 @@ def source(tmp_path: Path) -> Path:
     folder = tmp_path / "source"
     (folder / "below").mkdir(parents=True)
     (folder / "file").write_text("text")
-    (folder / "file").chmod(0o4751)
+    (folder / "file").chmod(0o751)
     os.utime(folder / "file", (1, 2))
     os.link(folder / "file", folder / "same")
     (folder / "below" / "empty").touch()
@@ -30,13 +30,12 @@ def source(tmp_path: Path) -> Path:
     return folder
 
 
-def copy(source: Path, target: Path, *, left_out: list[str] | None = None) -> None:
+def copy(source: Path, target: Path, *, keep_owners: bool = False) -> None:
     place = Here()
-    note = [].append if left_out is None else left_out.append
     with (
         closing(place.find(str(source), follow=False)) as found,
         closing(place.find(str(target), follow=True)) as there,
-        closing(TreeCopy(place, place, keep_owners=False, leave_out=note)) as run,
+        closing(TreeCopy(place, place, keep_owners=keep_owners, leave_out=[].append)) as run,
     ):
         run.copy(found.folder, found.name, there.folder, there.name, str(source))
 
@@ -61,6 +60,18 @@ def test_a_folder_is_copied_with_modes_times_links_and_names(source: Path, tmp_p
     copy(source, tmp_path / "target")
 
     assert described(tmp_path / "target") == described(source)
+
+
+@pytest.mark.parametrize(("keep_owners", "mode"), [(True, 0o6755), (False, 0o755)])
+def test_who_else_owns_a_copy_does_not_lend_his_rights_to_it(
+    tmp_path: Path, keep_owners: bool, mode: int
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "file").chmod(0o6755)
+
+    copy(tmp_path / "file", tmp_path / "copy", keep_owners=keep_owners)
+
+    assert stat.S_IMODE((tmp_path / "copy").stat().st_mode) == mode
 
 
 def test_a_copy_takes_the_place_of_files_and_keeps_what_else_is_there(
@@ -107,7 +118,18 @@ def test_a_folder_is_not_replaced_by_a_file(source: Path, tmp_path: Path) -> Non
     with pytest.raises(CopyError) as raised:
         copy(source, tmp_path / "target")
 
-    assert raised.value.why == "a folder has its name"
+    assert raised.value.why == "a folder has its name, and is not replaced"
+
+
+def test_what_is_neither_file_nor_link_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    os.mkfifo(tmp_path / "fifo")
+
+    with pytest.raises(CopyError) as raised:
+        copy(tmp_path / "file", tmp_path / "fifo")
+
+    assert raised.value.why == "a FIFO has its name, and is not replaced"
+    assert (tmp_path / "fifo").is_fifo()
 
 
 def test_what_the_kernel_makes_up_is_copied_too(tmp_path: Path) -> None:
