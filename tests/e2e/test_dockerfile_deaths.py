@@ -128,6 +128,29 @@ def test_builds_that_share_a_cache_mount_see_what_the_other_writes(
     assert nothing_is_left(world)
 
 
+def test_builds_and_collections_do_not_trip_over_each_other(
+    world: Installation, tmp_path: Path
+) -> None:
+    folder = write(
+        tmp_path,
+        "ARG N\nRUN --mount=type=cache,target=/c echo $N >>/c/log; cp /c/log /log\n"
+        f"FROM {BASE}\nCOPY --from=0 /log /log\nRUN cat /log >/again",
+    )
+    for turn in range(3):
+        running = [
+            world.start("dockerfile", "build", "-t", f"t{n}", "--build-arg", f"N={turn % 2}{n}", folder)
+            for n in range(2)
+        ] + [world.start("image", "prune", "--build-cache") for _ in range(2)]  # fmt: skip
+
+        results = [process.communicate(timeout=60) for process in running]
+
+        assert [process.returncode for process in running] == [0] * 4, results
+    for n in range(2):
+        done = world.hako("container", "run", "--rm", f"t{n}", "cat", "/again")
+        assert f"0{n}" in done.stdout.split()
+    assert nothing_is_left(world)
+
+
 @pytest.mark.parametrize(
     ("text", "line", "what"),
     [

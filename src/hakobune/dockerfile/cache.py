@@ -8,6 +8,7 @@ A record is one file, `dockerfile/steps/KEY`; a root of the same name keeps the 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import time
@@ -83,7 +84,8 @@ class StepCache:
         if not self._is_here(record):
             return None
         if age > _TOUCH_AFTER_S:
-            os.utime(path)
+            with contextlib.suppress(FileNotFoundError):  # forgotten by another process meanwhile
+                os.utime(path)
         return record
 
     def put(self, key: str, record: StepRecord) -> None:
@@ -106,10 +108,14 @@ class StepCache:
         limit = time.time() - unused_for_s
         dropped = 0
         for path in _files(self._folder):
-            if path.stat().st_mtime <= limit:
-                path.unlink(missing_ok=True)
-                self._store.drop_root(ROOM, path.name)
-                dropped += 1
+            try:
+                if path.stat().st_mtime > limit:
+                    continue
+                path.unlink()
+            except FileNotFoundError:
+                continue  # another process forgets, too
+            self._store.drop_root(ROOM, path.name)
+            dropped += 1
         return dropped
 
     def _is_here(self, record: StepRecord) -> bool:

@@ -25,8 +25,11 @@ def forget_build_cache(store: Store) -> int:
     for mount in _folders(folder / "mounts"):
         lock = try_exclusive(mount / "lock")
         if lock is not None:
-            rmtree(mount, ignore_errors=True)
+            # Away at once: a build that comes now makes a new one.
+            gone = mount.with_name(f".gone-{os.urandom(8).hex()}")
+            os.rename(mount, gone)
             os.close(lock)
+            rmtree(gone, ignore_errors=True)
     return steps
 
 

@@ -186,7 +186,8 @@ def _cache(workshop: Workshop, item: Mount, slot: Slot, undo: ExitStack, number:
 
 def _lock_cache(workshop: Workshop, folder: Path, sharing: Sharing) -> tuple[Path, int]:
     """The folder to use, and a descriptor that holds its lock."""
-    for number in range(1000):
+    number = 0
+    while True:
         chosen = folder if not number else folder.with_name(f"{folder.name}.{number}")
         lock = open_lock(chosen / "lock")
         kind = fcntl.LOCK_SH if sharing is Sharing.SHARED else fcntl.LOCK_EX
@@ -195,11 +196,21 @@ def _lock_cache(workshop: Workshop, folder: Path, sharing: Sharing) -> tuple[Pat
         except BlockingIOError:
             if sharing is Sharing.PRIVATE:
                 os.close(lock)
+                number += 1
                 continue
             workshop.report.note("waiting for another build that uses the same cache mount")
             fcntl.flock(lock, kind)
-        return chosen, lock
-    raise AssertionError("a thousand builds use the same cache mount")
+        if _is_there(chosen / "lock", lock):
+            return chosen, lock
+        os.close(lock)  # the folder was forgotten between the two
+
+
+def _is_there(path: Path, descriptor: int) -> bool:
+    """Whether the open file is still the one at *path*."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def _begin_cache(workshop: Workshop, item: Mount, data: Path, number: int) -> None:
