@@ -143,10 +143,10 @@ def refusal(error: OSError, home: Path, uid: int) -> HakoError | None:
     """The error for what the system does not let us do below `HAKO_HOME`, or without root; `None` for every other."""
     path = Path(os.fsdecode(error.filename or ""))
     at_home = error.filename and (path.is_relative_to(home) or home.is_relative_to(path))
-    if at_home and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    if at_home and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
         fix = (
             "set HAKO_HOME to a folder that can be written to"
-            if error.errno == errno.EROFS
+            if error.errno in (errno.EROFS, errno.ENOTDIR)
             else f"run it as {_owner(home)}, or set HAKO_HOME to a folder of your own"
         )
         return HakoError(f"cannot use {home}", why=f"{error.strerror}: {path}", fix=fix)

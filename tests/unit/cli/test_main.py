@@ -83,6 +83,7 @@ def test_a_stream_that_is_closed_leads_nowhere(closed):
     [
         (errno.EROFS, "Read-only file system", "set HAKO_HOME to a folder that can be written to"),
         (errno.EACCES, "Permission denied", "run it as "),
+        (errno.ENOTDIR, "Not a directory", "set HAKO_HOME to a folder that can be written to"),
     ],
 )
 def test_a_home_that_may_not_be_written_is_an_error_in_words(tmp_path, code, why, fix):
