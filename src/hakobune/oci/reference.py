@@ -93,9 +93,9 @@ class Reference(msgspec.Struct, frozen=True, order=True):
         return self.name + self._suffix()
 
 
-def _error(text: str, why: str) -> ReferenceFormatError:
+def _error(text: str, why: str, fix: str = "") -> ReferenceFormatError:
     shown = text if len(text) <= 300 else text[:300] + "…"
-    return ReferenceFormatError(f"{shown!r} is not an image name", why=why)
+    return ReferenceFormatError(f"{shown!r} is not an image name", why=why, fix=fix)
 
 
 def _parse_digest(digest: str, text: str) -> Digest:
@@ -137,11 +137,14 @@ def _is_registry(component: str) -> bool:
 
 def _check_name(text: str, registry: str, repository: str) -> None:
     if not _REGISTRY.fullmatch(registry):
-        raise _error(text, f"{registry!r} is not a registry (HOST or HOST:PORT)")
+        scheme, separator, rest = text.partition("://")
+        fix = f"write {rest}, without {scheme}://" if separator and rest else ""
+        raise _error(text, f"{registry!r} is not a registry (HOST or HOST:PORT)", fix)
     if not _REPOSITORY.fullmatch(repository):
         shown = repository.removeprefix(OFFICIAL)
         if shown != shown.lower():
-            raise _error(text, f"{shown!r} must be in lower case")
+            fix = f"write {text.replace(shown, shown.lower(), 1)}"
+            raise _error(text, f"{shown!r} must be in lower case", fix)
         raise _error(
             text,
             f"{shown!r} must be components of lower-case letters and digits, "

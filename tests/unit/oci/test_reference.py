@@ -104,3 +104,18 @@ def test_any_text_is_a_reference_that_round_trips_or_an_error(text: str):
     assert Reference.parse(str(reference)) == reference
     assert Reference.parse(reference.short) == reference
     assert ".." not in reference.repository.split("/")
+
+
+@pytest.mark.parametrize(
+    ("text", "fix"),
+    [
+        ("shop/Web:Latest", "write shop/web:Latest"),
+        ("https://registry.test/web", "write registry.test/web, without https://"),
+        ("web:a b", ""),
+    ],
+)
+def test_what_is_likely_meant_is_said(text: str, fix: str):
+    with pytest.raises(ReferenceFormatError) as caught:
+        Reference.parse(text)
+
+    assert caught.value.fix == fix
