@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import sys
+import time
 from collections.abc import Mapping
 from typing import NoReturn
 
@@ -18,6 +19,8 @@ from hakobune.support.locks import try_exclusive
 _MS_SLAVE = 1 << 19
 _VARIABLE = "HAKO_SUPERVISOR_INHERITED"
 _SOCKET = "socket of "
+# Children that a killed supervisor had just forked hold its lock until they have noticed, too.
+_LOCK_S = 2.0
 
 
 class AlreadyRunningError(HakoError):
@@ -62,11 +65,13 @@ def take_lock(settings: Settings, inherited: Mapping[str, int]) -> int:
     """
     if "lock" in inherited:
         return inherited["lock"]
-    lock = try_exclusive(settings.run / "supervisor.lock")
-    if lock is None:
-        raise AlreadyRunningError(
-            f"a supervisor already serves {settings.home}", fix="run `hako serve --stop` first"
-        )
+    deadline = time.monotonic() + _LOCK_S
+    while (lock := try_exclusive(settings.run / "supervisor.lock")) is None:
+        if time.monotonic() > deadline:
+            raise AlreadyRunningError(
+                f"a supervisor already serves {settings.home}", fix="run `hako serve --stop` first"
+            )
+        time.sleep(0.02)
     return lock
 
 
