@@ -68,9 +68,9 @@ def _argv(revision: Revision, config: ImageConfig) -> tuple[str, ...]:
         argv = config.config.entrypoint + (container.args or config.config.cmd)
     if not argv:
         raise NoCommandError(
-            f"{revision.short_name} has nothing to run",
-            why="its image has neither an entrypoint nor a command",
-            fix="deploy with --command PROGRAM, or build the image with a default process",
+            "there is nothing to run in its image",
+            why="it has neither an entrypoint nor a command",
+            fix="deploy with --command PROGRAM, or build the image with a CMD or a default process",
         )
     return argv
 
