@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import types
-import typing
-
-import msgspec
 import pytest
 from google.cloud import artifactregistry_v1 as official
 from google.protobuf import json_format
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from hakobune.api import artifacts_documents as ours
-from hakobune.serving.document import Document, ProtoEnum, read_document, write_document
+from hakobune.serving.document import Document, read_document, write_document
+from tests.proto_fields import differences
 
 ROOTS = [
     (ours.Repository, official.Repository),
@@ -44,43 +40,6 @@ NUMBERS = [
         official.Repository.VulnerabilityScanningConfig.EnablementState,
     ),
 ]
-
-
-def parts(annotation: object) -> list[type]:
-    """The classes that an annotation is made of: `dict[str, CleanupPolicy]` gives `str` and `CleanupPolicy`."""
-    if typing.get_origin(annotation) is not None or isinstance(annotation, types.UnionType):
-        return [t for a in typing.get_args(annotation) if a is not ... for t in parts(a)]
-    return [annotation] if isinstance(annotation, type) else []
-
-
-def value_type(field: FieldDescriptor) -> FieldDescriptor:
-    """The field itself, or the value field of a map."""
-    message = field.message_type
-    if message is not None and message.GetOptions().map_entry:
-        return message.fields_by_name["value"]
-    return field
-
-
-def differences(struct: type[msgspec.Struct], proto: Descriptor, place: str) -> list[str]:
-    """What our struct has that the proto lacks, or has as another kind; followed into nested documents."""
-    found = []
-    fields = {field.json_name: field for field in proto.fields}
-    hints = typing.get_type_hints(struct)
-    for info in msgspec.structs.fields(struct):
-        name = f"{place}.{info.encode_name}"
-        if info.encode_name not in fields:
-            found.append(f"{name} is in no proto")
-            continue
-        field = value_type(fields[info.encode_name])
-        for kind in parts(hints[info.name]):
-            if issubclass(kind, Document):
-                if field.message_type is None:
-                    found.append(f"{name} is no message")
-                else:
-                    found += differences(kind, field.message_type, name)
-            elif issubclass(kind, ProtoEnum) and field.enum_type is None:
-                found.append(f"{name} is no enum")
-    return found
 
 
 @pytest.mark.parametrize(("struct", "message"), ROOTS)

@@ -9,6 +9,7 @@ import pytest
 
 from hakobune.oci.store import Store
 from tests.dockerfile_world import make_base_image
+from tests.e2e.apps import FLASK
 from tests.e2e.installation import ROOT, Installation, new_installation
 from tests.e2e.small_installation import small_installation
 from tests.supervised import shared_root
@@ -35,6 +36,16 @@ def installation(seed_home: Path) -> Iterator[Installation]:
     """An installation of the test's own, with the default builder ready."""
     with new_installation(seed_home) as installation:
         yield installation
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Path:
+    """A small Flask app that may be edited."""
+    folder = tmp_path / "app"
+    folder.mkdir()
+    (folder / "main.py").write_text(FLASK)
+    (folder / "requirements.txt").write_text("flask==3.1.2\n")
+    return folder
 
 
 @pytest.fixture

@@ -13,23 +13,13 @@ import pytest
 from hakobune.oci.manifest import Image
 from hakobune.oci.reference import Reference
 from hakobune.oci.store import Store
+from tests.e2e.apps import FLASK
 from tests.e2e.image_runner import ask, run_in_image
 from tests.e2e.installation import ROOT, Installation, new_installation
 
 pytestmark = pytest.mark.needs_root
 
 EXAMPLES = ROOT / "examples"
-FLASK = 'from flask import Flask\n\napp = Flask(__name__)\n\n\n@app.get("/")\ndef index():\n    return "one\\n"\n'
-
-
-@pytest.fixture
-def app(tmp_path: Path) -> Path:
-    """A small Flask app that may be edited."""
-    folder = tmp_path / "app"
-    folder.mkdir()
-    (folder / "main.py").write_text(FLASK)
-    (folder / "requirements.txt").write_text("flask==3.1.2\n")
-    return folder
 
 
 def build(installation: Installation, source: Path, *flags: str, name: str = "web") -> str:
@@ -370,7 +360,7 @@ def test_quiet_prints_the_result_alone_and_the_report_is_kept(
         (["web", "--buildpack", "no/buildpack"], 1, "there is no buildpack 'no/buildpack'"),
         (["web", "--run-image", "no/image"], 32, "the run image no/image cannot be found"),
         (["web", "--process-type", "nope"], 62, "nope"),
-        (["web", "--env", "1x=2"], 2, "'1x=2' is no variable"),
+        (["web", "--env", "1x=2"], 2, "--env '1x=2' does not begin with a variable's name"),
         (["web", "--creation-time", "soon"], 2, "'soon' is no time"),
         (["--path", "."], 2, "needs the image's name"),
         (["web/UPPER", "--path", "."], None, "UPPER"),

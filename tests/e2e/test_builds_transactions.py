@@ -16,22 +16,12 @@ import pytest
 
 from hakobune.oci.reference import Reference
 from hakobune.oci.store import Store
+from tests.e2e.apps import FLASK
 from tests.e2e.image_runner import ask
 from tests.e2e.installation import HAKO, Installation, wait_until
 from tests.mounts import tiny_disk
 
 pytestmark = pytest.mark.needs_root
-
-FLASK = "from flask import Flask\n\napp = Flask(__name__)\n\n\n@app.get('/')\ndef index():\n    return 'one'\n"
-
-
-@pytest.fixture
-def app(tmp_path: Path) -> Path:
-    folder = tmp_path / "app"
-    folder.mkdir()
-    (folder / "main.py").write_text(FLASK)
-    (folder / "requirements.txt").write_text("flask==3.1.2\n")
-    return folder
 
 
 def slow_buildpack(folder: Path, build: str) -> Path:
@@ -199,7 +189,7 @@ def test_an_edit_during_the_build_is_not_torn_and_the_next_build_sees_it(
     (app / "main.py").write_text("edited")
     _, rest = process.communicate()
 
-    assert "return 'one'" in rest
+    assert FLASK in rest
     assert "edited" in installation.hako(*arguments).stderr
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from hakobune.oci.store import Store
+from tests.e2e.apps import SERVER
 from tests.e2e.installation import Installation, new_installation
 from tests.e2e.load import Load, ask
 
@@ -42,20 +43,6 @@ printf '[types]\\nlaunch = true\\ncache = true\\n' >"$CNB_LAYERS_DIR/big.toml"
 head -c "$(cat size)" /dev/urandom >"$CNB_LAYERS_DIR/big/file"
 """,
 }
-SERVER = """\
-import os
-from http.server import BaseHTTPRequestHandler, HTTPServer
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(b"{text}")
-
-
-HTTPServer(("", int(os.environ["PORT"])), Handler).serve_forever()
-"""
 
 
 @pytest.fixture(scope="module")

@@ -7,25 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.apps import SERVER
 from tests.e2e.installation import Installation
 from tests.e2e.load import Load, ask
 
 pytestmark = pytest.mark.needs_root
-
-SERVER = """\
-import os
-from http.server import BaseHTTPRequestHandler, HTTPServer
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(b"{text}")
-
-
-HTTPServer(("", int(os.environ["PORT"])), Handler).serve_forever()
-"""
 
 
 def deploy(installation: Installation, folder: Path, text: str) -> str:
