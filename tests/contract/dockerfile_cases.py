@@ -490,6 +490,11 @@ CASES = (
     Case("copy chown and chmod", "COPY --chown=app:app --chmod=640 a.txt b.txt /x/", TREE),
     Case("copy link", "COPY --link a.txt /x/y", TREE),
     Case("copy link folder", "RUN mkdir -m 700 /x\nCOPY --link dir /x/", TREE),
+    Case(
+        "copy link with a mode is an ordinary copy",
+        "RUN mkdir /r && ln -s /r /x\nCOPY --link --chmod=755 a.txt /x/a\nCOPY --link b.txt /y/b",
+        TREE,
+    ),
     Case("copy link with owner", "COPY --link --chown=7:8 dir /x/", TREE),
     Case("copy parents", "COPY --parents dir/sub/three /x/", TREE),
     Case("copy parents glob", "COPY --parents dir/*/three dir/*.txt /x/", TREE),

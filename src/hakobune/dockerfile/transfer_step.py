@@ -54,8 +54,9 @@ def transfer_step(
         _transfer(workshop, stage, instruction, destination, top, below)
 
     from_ = instruction.from_ if isinstance(instruction, Copy) else ""
+    is_linked = instruction.link and not instruction.chmod  # BuildKit's rule
     owner: dict[str, object] = {}
-    if instruction.link and has_names(instruction.chown):  # the layers below are not in its key
+    if is_linked and has_names(instruction.chown):  # the layers below are not in its key
         known = _owner(workshop, stage, instruction) or Owner(0, 0)
         owner = {"owner": [known.uid, known.gid]}
 
@@ -68,7 +69,7 @@ def transfer_step(
         inputs=(*cheap, lambda: {**_inputs(workshop, instruction, destination), **owner}),
         created_by=transfer_created_by(instruction),
         banner=banner,
-        alone=instruction.link,
+        alone=is_linked,
         settled=bool(from_),
         make=make,
     )
