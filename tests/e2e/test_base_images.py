@@ -18,13 +18,14 @@ from pathlib import Path
 
 import pytest
 
-from hakobune.builds.base import BaseImages, ensure_base_images
+from hakobune.builds.base import BaseImages, ensure_base_images, ensure_mentioned_bases
 from hakobune.builds.base_definition import DEFINITION
 from hakobune.builds.builder import Builder
 from hakobune.builds.default_builder import ensure_default_builder
 from hakobune.errors import HakoError
 from hakobune.oci.manifest import Image
 from hakobune.oci.merged import find
+from hakobune.oci.platform import Platform
 from hakobune.oci.reference import Reference
 from hakobune.oci.store import Store
 from hakobune.progress import RecordedProgress, SilentProgress
@@ -262,6 +263,19 @@ def test_a_missing_tool_is_named_before_anything_is_made(
         "  why: mmdebstrap is not installed\n"
         "  fix: apt-get install -y mmdebstrap"
     )
+
+
+def test_those_that_a_dockerfile_mentions_are_made_if_they_are_not_here(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))  # whoever begins to make them lacks a tool
+    ours, others = "FROM hako/base-run:13\n", "FROM debian:13\n"
+    with Store(tmp_path) as empty:
+        ensure_mentioned_bases(others, empty, tmp_path, SilentProgress(), Platform.host())
+        with pytest.raises(HakoError, match="base images cannot be made"):
+            ensure_mentioned_bases(ours, empty, tmp_path, SilentProgress(), Platform.host())
+
+    ensure_mentioned_bases(ours, made.store, made.home, SilentProgress(), Platform.host())
 
 
 def test_a_disk_that_is_too_small_is_named_before_anything_is_made() -> None:

@@ -41,6 +41,7 @@ from hakobune.support.locks import exclusive
 BUILD_IMAGE: Final = Reference.parse("hako/base-build:13")
 RUN_IMAGE: Final = Reference.parse("hako/base-run:13")
 TINY_IMAGE: Final = Reference.parse("hako/base-tiny:13")
+OURS: Final = (BUILD_IMAGE, RUN_IMAGE, TINY_IMAGE)
 INPUTS_LABEL: Final = "io.hakobune.base.inputs"
 PATH: Final = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 TOOLS: Final = {
@@ -60,6 +61,19 @@ class BaseImages:
     build: Image
     run: Image
     tiny: Image
+
+
+def ensure_mentioned_bases(
+    dockerfile: str, store: Store, home: Path, progress: Progress, platform: Platform
+) -> None:
+    """Make the base images if the text of a Dockerfile mentions one that is not here.
+
+    Raises:
+        as `ensure_base_images`.
+    """
+    mentioned = (name for name in OURS if name.short in dockerfile)
+    if any(find_local(store, name, platform) is None for name in mentioned):
+        ensure_base_images(store, home, progress, platform=platform)
 
 
 def ensure_base_images(

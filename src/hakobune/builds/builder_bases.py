@@ -13,7 +13,7 @@ from hakobune.buildpack.builder_toml import (
     BuilderToml,
 )
 from hakobune.buildpack.target import ImageTarget
-from hakobune.builds.base import BUILD_IMAGE, RUN_IMAGE, TINY_IMAGE, ensure_base_images
+from hakobune.builds.base import OURS, ensure_base_images, ensure_mentioned_bases
 from hakobune.builds.host_environment import proxies
 from hakobune.builds.image_extension import os_release_of
 from hakobune.builds.request import World
@@ -30,7 +30,6 @@ from hakobune.oci.snapshot import stacked_dirs
 from hakobune.progress import Progress
 
 _STACK_LABEL = "io.buildpacks.stack.id"
-_OURS = (BUILD_IMAGE, RUN_IMAGE, TINY_IMAGE)
 
 
 class CreationRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,7 +122,7 @@ def _have(source: BaseSource, request: CreationRequest, world: World, progress: 
     name = Reference.parse(source.image)
     if source.dockerfile:
         return _build(source, name, request, world, progress)
-    if name in _OURS:
+    if name in OURS:
         ensure_base_images(world.store, world.settings.home, progress, platform=request.platform)
     image = find_or_pull(world.store, name, request.platform, progress, request.pull)
     if not image.platform.matches(request.platform):
@@ -142,8 +141,9 @@ def _build(
     progress: Progress,
 ) -> Image:
     file = request.config.parent / source.dockerfile
-    if file.is_file() and any(ours.short in file.read_text(errors="replace") for ours in _OURS):
-        ensure_base_images(world.store, world.settings.home, progress, platform=request.platform)
+    if file.is_file():
+        text = file.read_text(errors="replace")
+        ensure_mentioned_bases(text, world.store, world.settings.home, progress, request.platform)
     progress.step(
         f"{source.image} from {source.dockerfile}" + f" ({source.target})" * bool(source.target)
     )
