@@ -502,6 +502,11 @@ CASES = (
     Case("copy parents pivot", "COPY --parents dir/./sub/three /x/", TREE),
     Case("copy parents folder", "COPY --parents dir/sub /x/", TREE),
     Case("copy parents missing", "COPY --parents dir/nothing /x/", TREE, fails=True),
+    Case(
+        "copy parents of links that lead nowhere",
+        "COPY --parents d/gone d/round /x/",
+        {"d/gone": "-> nothing", "d/round": "-> round"},
+    ),
     Case("copy parents with chown", "COPY --parents --chown=7:8 dir/sub/three /x/", TREE),
     Case("copy exclude", "COPY --exclude=*.txt . /x/", TREE),
     Case("copy exclude with a leading slash", "COPY --exclude=/dir/one . /x/", TREE),

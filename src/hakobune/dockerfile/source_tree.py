@@ -82,6 +82,16 @@ class SourceTree(Struct, frozen=True, eq=False):
         """Whether something is there that is not ignored."""
         return self._status(resolve_inside(self.root, path)) is not None
 
+    def require(self, path: str) -> None:
+        """Make sure that there is something at *path*, be it a link that leads nowhere.
+
+        Raises:
+            SourceMissingError: nothing is.
+        """
+        clean = "/".join(part for part in path.split("/") if part not in ("", "."))
+        if clean and not self._status_below(clean):
+            raise SourceMissingError(f"{path.lstrip('/')} is not there")
+
     def link_at(self, path: str) -> str | None:
         """Where the symbolic link at *path* leads; `None` if there is none, or it is ignored."""
         folder, _, name = path.rpartition("/")

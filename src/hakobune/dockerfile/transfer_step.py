@@ -208,7 +208,7 @@ def _select(tree: SourceTree, instruction: Transfer, word: str, from_: str) -> t
             if not found:
                 pivot, pattern = "/", word
             if not has_wildcards(pattern):
-                tree.select_path(f"{pivot}/{pattern}")
+                tree.require(f"{pivot}/{pattern}")
             included = PatternSet.parse((pattern.lstrip("/"),)).matches
             return (tree.select_with_parents(pivot, included, exclude=exclude),)
         return tree.select(word, exclude=exclude)
