@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from msgspec import Struct
 
-from hakobune.dockerfile.copy_into import Entry, Source, name_of, resolve_inside
+from hakobune.dockerfile.copy_into import CopyError, Entry, Source, name_of, resolve_inside
 from hakobune.dockerfile.file_digests import FileDigests
 from hakobune.dockerfile.patterns import glob_matcher, has_wildcards
 from hakobune.errors import HakoError
@@ -79,8 +79,11 @@ class SourceTree(Struct, frozen=True, eq=False):
         return self._folder(pattern, exclude, included)
 
     def has(self, path: str) -> bool:
-        """Whether something is there that is not ignored."""
-        return self._status(resolve_inside(self.root, path)) is not None
+        """Whether something is there that is not ignored; links that go round in circles lead to nothing."""
+        try:
+            return self._status(resolve_inside(self.root, path)) is not None
+        except CopyError:
+            return False
 
     def require(self, path: str) -> None:
         """Make sure that there is something at *path*, be it a link that leads nowhere.
@@ -191,7 +194,7 @@ class SourceTree(Struct, frozen=True, eq=False):
     def _names(self, path: str) -> list[str]:
         try:
             folder = os.open(resolve_inside(self.root, path) or ".", FOLDER_FLAGS, dir_fd=self.root)
-        except OSError:
+        except (OSError, CopyError):
             return []
         try:
             return os.listdir(folder)
