@@ -194,11 +194,11 @@ class StageLayers:
         self._holds.clear()
 
     def _threads(self) -> ThreadPoolExecutor:
-        if self._writer is None:
-            from concurrent.futures import ThreadPoolExecutor
+        from concurrent.futures import ThreadPoolExecutor
 
-            self._writer = ThreadPoolExecutor(1, thread_name_prefix="layers")
-        return self._writer
+        with self._moving:
+            self._writer = self._writer or ThreadPoolExecutor(1, thread_name_prefix="layers")
+            return self._writer
 
     def _write(
         self, layer: StepLayer, top: Top, sealed: Sealed, written: Written, *, in_image: bool
