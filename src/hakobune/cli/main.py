@@ -13,6 +13,7 @@ import gc
 import importlib
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -79,10 +80,17 @@ def run() -> NoReturn:
     """
     gc.set_threshold(50_000)  # imports make many objects and no garbage
     _open_closed_streams()
+    minds_interrupts = signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
     try:
+        if minds_interrupts:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         code = main()
+        if minds_interrupts:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
     except SystemExit as end:  # of --help
         code = int(end.code or 0)
+    except KeyboardInterrupt:  # a moment before main, or after it
+        code = 130
     try:
         sys.stdout.flush()
         sys.stderr.flush()
