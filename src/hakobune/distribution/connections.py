@@ -17,6 +17,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from hakobune import __version__
+from hakobune.distribution.direct_connection import DirectConnection
 from hakobune.distribution.proxies import Proxies, Proxy
 from hakobune.distribution.proxy_connection import ProxyConnection
 from hakobune.distribution.registries import TlsFiles
@@ -180,10 +181,9 @@ class Connections:
         parts = urlsplit(url)
         key = (f"{parts.scheme}://{parts.netloc}", insecure, str(unix_socket or ""))
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        own = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
+        host = parts.netloc.rpartition("@")[2]
+        own = {"Host": host, "User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
         proxy = None if unix_socket else self._proxies.proxy_for(parts.scheme, parts.netloc)
-        if unix_socket or proxy:
-            own["Host"] = parts.netloc
         if proxy and parts.scheme == "http":  # it wants the whole URL
             target = url
             own |= proxy.headers
@@ -250,12 +250,8 @@ class Connections:
                 proxy_tls=self._proxy_context(proxy) if proxy.tls else None,
                 host_tls=context,
             )
-        elif context is not None:
-            connection = http.client.HTTPSConnection(
-                host, port, timeout=self._connect_s, context=context
-            )
         else:
-            connection = http.client.HTTPConnection(host, port, timeout=self._connect_s)
+            connection = DirectConnection(host, port, timeout_s=self._connect_s, host_tls=context)
         try:
             connection.connect()
         except BaseException as error:

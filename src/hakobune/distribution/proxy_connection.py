@@ -7,6 +7,7 @@ import socket
 import ssl
 from typing import Any
 
+from hakobune.distribution.dial import dial
 from hakobune.distribution.nested_tls import NestedTls
 from hakobune.distribution.proxies import Proxy, ProxyError
 
@@ -32,6 +33,7 @@ class ProxyConnection(http.client.HTTPConnection):
     ) -> None:
         super().__init__(host, port, timeout=timeout_s)
         self._proxy = proxy
+        self._timeout_s = timeout_s
         self._proxy_tls = proxy_tls
         self._host_tls = host_tls
 
@@ -54,8 +56,7 @@ class ProxyConnection(http.client.HTTPConnection):
             self.sock = _begin_tls(self.sock, self._host_tls, self.host)
 
     def _connect_to_proxy(self) -> None:
-        address = (self._proxy.host, self._proxy.port)
-        self.sock = socket.create_connection(address, self.timeout)
+        self.sock = dial(self._proxy.host, self._proxy.port, self._timeout_s)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self._proxy_tls is not None:
             self.sock = self._proxy_tls.wrap_socket(self.sock, server_hostname=self._proxy.host)
