@@ -163,6 +163,7 @@ def _change_workdir(
         workshop,
         stage,
         Step(
+            at=instruction.at,
             inputs=(lambda: {"workdir": path, "user": user},),
             created_by=created_by,
             banner=banner,

@@ -89,6 +89,7 @@ def run_step(workshop: Workshop, stage: StageState, instruction: Run, banner: st
         _run(workshop, stage, command, top, below, report)
 
     return Step(
+        at=instruction.at,
         inputs=(
             lambda: _inputs(workshop, command, content=False),
             lambda: _inputs(workshop, command, content=True),

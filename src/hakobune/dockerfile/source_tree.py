@@ -27,6 +27,10 @@ _PIECE = 1 << 20
 class SourceMissingError(HakoError):
     """A source is not there."""
 
+    def __init__(self, path: str, problem: str = "is not there") -> None:
+        super().__init__(f"{path} {problem}")
+        self.path = path
+
 
 class SourceTree(Struct, frozen=True, eq=False):
     """An open tree.
@@ -93,7 +97,7 @@ class SourceTree(Struct, frozen=True, eq=False):
         """
         clean = "/".join(part for part in path.split("/") if part not in ("", "."))
         if clean and not self._status_below(clean):
-            raise SourceMissingError(f"{path.lstrip('/')} is not there")
+            raise SourceMissingError(path.lstrip("/"))
 
     def link_at(self, path: str) -> str | None:
         """Where the symbolic link at *path* leads; `None` if there is none, or it is ignored."""
@@ -125,7 +129,7 @@ class SourceTree(Struct, frozen=True, eq=False):
         resolved = resolve_inside(self.root, path)
         status = self._status(resolved)
         if status is None:
-            raise SourceMissingError(f"{path} is not there")
+            raise SourceMissingError(path)
         if stat.S_ISDIR(status.st_mode):
             return self._folder(path, exclude, None)
         return Source(name_of(path), False, _OneFile(self.root, resolved, status))
@@ -134,9 +138,7 @@ class SourceTree(Struct, frozen=True, eq=False):
         resolved = resolve_inside(self.root, path)
         status = self._status(resolved)
         if status is None or not stat.S_ISDIR(status.st_mode):
-            raise SourceMissingError(
-                f"{path} is not there" if status is None else f"{path} is no folder"
-            )
+            raise SourceMissingError(path, "is not there" if status is None else "is no folder")
         return Source(
             name_of(path), True, _Folder(self, self.alone(resolved) or resolved, exclude, included)
         )

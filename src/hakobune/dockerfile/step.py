@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from hakobune.dockerfile.cache import Inputs, StepRecord, step_key
 from hakobune.dockerfile.image_config import with_history
+from hakobune.dockerfile.instructions import Position
 from hakobune.dockerfile.report import StepReport
 from hakobune.dockerfile.stage_state import StageState
 from hakobune.dockerfile.step_layers import StepLayer, Top
@@ -30,6 +31,7 @@ class Step(Struct, frozen=True, kw_only=True, eq=False):
         make: fills a top, given the layers below.
     """
 
+    at: Position
     inputs: Sequence[Callable[[], Inputs | None]]
     created_by: str
     banner: str
@@ -67,7 +69,7 @@ def take(workshop: Workshop, stage: StageState, step: Step) -> None:
         for key in keys[:-1]:
             workshop.cache.put(key, record)
         report.note("CACHED")
-        return _take_over(workshop, stage, record, keys)
+        return _take_over(workshop, stage, step, record, keys)
 
     layer = _share(workshop, stage, step, known[0], report, carry_out) if known else carry_out()
     stage.layers.append(layer)
@@ -105,13 +107,13 @@ def _share(
     diff_id = shared.wait()
     record = StepRecord(layer=shared.blob, diff_id=diff_id, created=shared.created)
     known = [] if (below := stage.diff_ids()) is None else [step_key(below, inputs)]
-    layer = _take_over(workshop, stage, replace(record, what=step.banner), known)
+    layer = _take_over(workshop, stage, step, replace(record, what=step.banner), known)
     workshop.shared.note_same(layer, shared)
     return layer
 
 
 def _take_over(
-    workshop: Workshop, stage: StageState, record: StepRecord, keys: Sequence[str]
+    workshop: Workshop, stage: StageState, step: Step, record: StepRecord, keys: Sequence[str]
 ) -> StepLayer:
     def completed(blob: Descriptor | None, diff_id: Digest) -> None:
         for key in keys:
@@ -120,7 +122,8 @@ def _take_over(
     return workshop.layers.of_record(
         record.layer,
         record.diff_id,
-        record.created,
+        created=record.created,
+        at=step.at,
         completed=completed if stage.in_image else None,
     )
 
@@ -148,7 +151,9 @@ def _make(
             workshop.cache.put(step_key(below, inputs), record)
 
     workshop.made += 1
-    made = workshop.layers.keep(top, created=created, in_image=stage.in_image, written=written)
+    made = workshop.layers.keep(
+        top, created=created, at=step.at, in_image=stage.in_image, written=written
+    )
     report.note(f"DONE {time.monotonic() - begun:.1f}s")
     return made
 

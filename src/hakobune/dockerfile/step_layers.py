@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from hakobune.dockerfile.errors import DockerfileError
 from hakobune.errors import HakoError
 from hakobune.oci.descriptor import Descriptor
 from hakobune.oci.digest import Digest
@@ -27,6 +28,7 @@ from hakobune.oci.store import Store
 if TYPE_CHECKING:  # a build that finds everything in its cache writes no layer
     from concurrent.futures import Future, ThreadPoolExecutor
 
+    from hakobune.dockerfile.instructions import Position
     from hakobune.oci.seal import Sealed
 
 Written = Callable[[Descriptor | None, Digest], None]
@@ -37,10 +39,12 @@ class StepLayer(Struct, eq=False):
 
     Attributes:
         created: when its step ran (RFC 3339); empty for a base image's.
+        at: the step's instruction; `None` for a base image's.
         blob: `None` while it is being written, and for good if no image has it.
     """
 
     created: str = ""
+    at: Position | None = None
     blob: Descriptor | None = None
     diff_id: Digest | None = None
     snapshot: Snapshot | None = None
@@ -57,10 +61,16 @@ class StepLayer(Struct, eq=False):
         """Its diff_id, when all of it is there.
 
         Raises:
-            HakoError, OSError: it could not be written.
+            DockerfileError, OSError: it could not be written.
         """
         if self.writing is not None:
-            self.writing.result()
+            try:
+                self.writing.result()
+            except DockerfileError:  # of a layer under it
+                raise
+            except HakoError as error:
+                assert self.at is not None
+                raise DockerfileError.at(self.at, error) from error
         assert self.diff_id is not None
         return self.diff_id
 
@@ -68,7 +78,7 @@ class StepLayer(Struct, eq=False):
         """The layer of an image, when it is there.
 
         Raises:
-            HakoError, OSError: it could not be written.
+            DockerfileError, OSError: it could not be written.
         """
         diff_id = self.wait()
         assert self.blob is not None
@@ -122,14 +132,21 @@ class StageLayers:
             return self._of_images[image.digest]
 
     def of_record(
-        self, blob: Descriptor | None, diff_id: Digest, created: str, *, completed: Written | None
+        self,
+        blob: Descriptor | None,
+        diff_id: Digest,
+        *,
+        created: str,
+        at: Position,
+        completed: Written | None,
     ) -> StepLayer:
         """A layer that an earlier build has made.
 
         Args:
+            at: the instruction that needs it.
             completed: an image needs its blob, which is made if it is missing, and this called as in `keep`.
         """
-        layer = StepLayer(created=created, blob=blob, diff_id=diff_id)
+        layer = StepLayer(created=created, at=at, blob=blob, diff_id=diff_id)
         if blob is None and completed is not None:
             layer.writing = self._threads().submit(self._complete, layer, completed)
         return layer
@@ -160,10 +177,13 @@ class StageLayers:
         """Throw a top away, with what a failed step wrote."""
         self._store.discard_snapshot(top.begun)
 
-    def keep(self, top: Top, *, created: str, in_image: bool, written: Written) -> StepLayer:
+    def keep(
+        self, top: Top, *, created: str, at: Position, in_image: bool, written: Written
+    ) -> StepLayer:
         """Make the layer of a top whose mount is gone; it can be a lower at once.
 
         Args:
+            at: the instruction that wrote it.
             in_image: it needs a blob, not only a name.
             written: called, in another thread, when the layer is in the store; layers given before are there by then.
         """
@@ -179,7 +199,7 @@ class StageLayers:
         lock = os.open(top.begun / LOCK, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(lock, fcntl.LOCK_SH)
         self._holds.append(lock)
-        layer = StepLayer(created=created, tree=tree)
+        layer = StepLayer(created=created, at=at, tree=tree)
         layer.writing = self._threads().submit(
             self._write, layer, top, sealed, written, in_image=in_image
         )

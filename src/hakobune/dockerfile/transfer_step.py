@@ -66,6 +66,7 @@ def transfer_step(
 
     cheap = (by_layers,) if from_ else ()
     return Step(
+        at=instruction.at,
         inputs=(*cheap, lambda: {**_inputs(workshop, instruction, destination), **owner}),
         created_by=transfer_created_by(instruction),
         banner=banner,
@@ -218,7 +219,9 @@ def _select(tree: SourceTree, instruction: Transfer, word: str, from_: str) -> t
     except CopyError as error:  # links that go round in circles
         raise DockerfileError.at(instruction.at, error) from error
     except SourceMissingError as error:
-        why, fix = _why_missing(tree, word, from_)
+        # What a glob finds is there, unless it is a link that leads nowhere.
+        named = error.path if has_wildcards(word) else word
+        why, fix = _why_missing(tree, named, from_)
         raise DockerfileError(
             f"{instruction.keyword} {word}: {error.what}",
             file=instruction.at.file,

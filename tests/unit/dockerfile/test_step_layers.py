@@ -6,13 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from hakobune.dockerfile.errors import DockerfileError
+from hakobune.dockerfile.instructions import Position
 from hakobune.dockerfile.step_layers import StageLayers, StepLayer
-from hakobune.errors import HakoError
 from hakobune.oci.descriptor import Descriptor
 from hakobune.oci.digest import Digest
 from hakobune.oci.store import Store
 
 Told = list[tuple[Descriptor | None, Digest]]
+AT = Position("Dockerfile", 2, 2)
 
 
 @pytest.fixture
@@ -20,14 +22,16 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "home")
 
 
-def make_layer(store: Store, told: Told, *, in_image: bool, epoch: int | None = None) -> StepLayer:
+def make_layer(
+    store: Store, told: Told, *, in_image: bool, epoch: int | None = None, name: str = "file"
+) -> StepLayer:
     """The layer of a step that has written one file."""
     layers = StageLayers(store, epoch=epoch)
     top = layers.new_top()
     top.up.mkdir(parents=True)
-    (top.up / "file").write_text("content")
+    (top.up / name).write_text("content")
     layer = layers.keep(
-        top, created="now", in_image=in_image, written=lambda *given: told.append(given)
+        top, created="now", at=AT, in_image=in_image, written=lambda *given: told.append(given)
     )
     layers.close()
     return layer
@@ -49,7 +53,9 @@ def test_its_blob_is_made_when_an_image_needs_it(store: Store) -> None:
     told: Told = []
 
     layers = StageLayers(store)
-    layer = layers.of_record(None, diff_id, "then", completed=lambda *given: told.append(given))
+    layer = layers.of_record(
+        None, diff_id, created="then", at=AT, completed=lambda *given: told.append(given)
+    )
     layers.close()
 
     assert layer.wait_for_blob().diff_id == diff_id
@@ -75,8 +81,17 @@ def test_a_kept_layer_whose_files_were_changed_is_in_no_image(store: Store) -> N
     (made.snapshot.tree / "file").write_text("other")
 
     layers = StageLayers(store)
-    layer = layers.of_record(None, made.wait(), "then", completed=lambda *given: None)
+    layer = layers.of_record(
+        None, made.wait(), created="then", at=AT, completed=lambda *given: None
+    )
     layers.close()
 
-    with pytest.raises(HakoError, match="cannot be used"):
+    with pytest.raises(DockerfileError, match=r"Dockerfile:2: a layer .* cannot be used"):
+        layer.wait_for_blob()
+
+
+def test_a_name_that_cannot_stand_in_a_layer_is_told_with_its_line(store: Store) -> None:
+    layer = make_layer(store, [], in_image=True, name=".wh.file")
+
+    with pytest.raises(DockerfileError, match=r"Dockerfile:2: '\.wh\.file' cannot stand"):
         layer.wait_for_blob()
