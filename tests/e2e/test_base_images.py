@@ -18,10 +18,11 @@ from pathlib import Path
 
 import pytest
 
-from hakobune.builds.base import BaseImages, ensure_base_images, ensure_mentioned_bases
+from hakobune.builds.base import BaseImages, ensure_base_images
 from hakobune.builds.base_definition import DEFINITION
 from hakobune.builds.builder import Builder
 from hakobune.builds.default_builder import ensure_default_builder
+from hakobune.builds.own_images import ensure_mentioned_images
 from hakobune.errors import HakoError
 from hakobune.oci.manifest import Image
 from hakobune.oci.merged import find
@@ -265,17 +266,41 @@ def test_a_missing_tool_is_named_before_anything_is_made(
     )
 
 
+@pytest.mark.parametrize("ours", ["hako/base-run:13", "hako/base-build:13", "hako/builder:13"])
 def test_those_that_a_dockerfile_mentions_are_made_if_they_are_not_here(
-    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ours: str
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))  # whoever begins to make them lacks a tool
-    ours, others = "FROM hako/base-run:13\n", "FROM debian:13\n"
     with Store(tmp_path) as empty:
-        ensure_mentioned_bases(others, empty, tmp_path, SilentProgress(), Platform.host())
+        ensure_mentioned_images("FROM x:13", empty, tmp_path, SilentProgress(), Platform.host())
         with pytest.raises(HakoError, match="base images cannot be made"):
-            ensure_mentioned_bases(ours, empty, tmp_path, SilentProgress(), Platform.host())
+            ensure_mentioned_images(
+                f"FROM {ours}\n", empty, tmp_path, SilentProgress(), Platform.host()
+            )
 
-    ensure_mentioned_bases(ours, made.store, made.home, SilentProgress(), Platform.host())
+    ensure_mentioned_images(
+        "FROM hako/base-run:13\n", made.store, made.home, SilentProgress(), Platform.host()
+    )
+
+
+@pytest.mark.parametrize("pull", ["missing", "always"])
+@pytest.mark.parametrize("name", ["hako/base-tiny:13", "docker.io/hako/builder:13"])
+def test_those_that_a_container_shall_run_are_made_and_asked_of_no_registry(
+    tmp_path: Path, name: str, pull: str
+) -> None:
+    program = "from hakobune.cli.main import run; run()"
+    words = ["container", "run", "--pull", pull, name, "true"]
+
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", program, *words],
+        env={"PATH": str(tmp_path), "HAKO_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.returncode == 125
+    assert "the base images cannot be made\n  why: mmdebstrap is not installed" in done.stderr
+    assert "asking" not in done.stderr
 
 
 def test_a_disk_that_is_too_small_is_named_before_anything_is_made() -> None:

@@ -63,19 +63,6 @@ class BaseImages:
     tiny: Image
 
 
-def ensure_mentioned_bases(
-    dockerfile: str, store: Store, home: Path, progress: Progress, platform: Platform
-) -> None:
-    """Make the base images if the text of a Dockerfile mentions one that is not here.
-
-    Raises:
-        as `ensure_base_images`.
-    """
-    mentioned = (name for name in OURS if name.short in dockerfile)
-    if any(find_local(store, name, platform) is None for name in mentioned):
-        ensure_base_images(store, home, progress, platform=platform)
-
-
 def ensure_base_images(
     store: Store,
     home: Path,

@@ -13,9 +13,10 @@ from hakobune.buildpack.builder_toml import (
     BuilderToml,
 )
 from hakobune.buildpack.target import ImageTarget
-from hakobune.builds.base import OURS, ensure_base_images, ensure_mentioned_bases
+from hakobune.builds.base import OURS, ensure_base_images
 from hakobune.builds.host_environment import proxies
 from hakobune.builds.image_extension import os_release_of
+from hakobune.builds.own_images import ensure_mentioned_images
 from hakobune.builds.request import World
 from hakobune.distribution.transfer import ImageNotHereError, Policy, find_or_pull
 from hakobune.dockerfile.build import build as build_dockerfile
@@ -143,7 +144,7 @@ def _build(
     file = request.config.parent / source.dockerfile
     if file.is_file():
         text = file.read_text(errors="replace")
-        ensure_mentioned_bases(text, world.store, world.settings.home, progress, request.platform)
+        ensure_mentioned_images(text, world.store, world.settings.home, progress, request.platform)
     progress.step(
         f"{source.image} from {source.dockerfile}" + f" ({source.target})" * bool(source.target)
     )

@@ -32,7 +32,7 @@ from hakobune.cli.deploy_outcome import describe_start, keeps, next_commands, se
 from hakobune.cli.deploy_target import choose_service, read_target, require_folder
 from hakobune.cli.deploy_watch import Parting, StartWatch
 from hakobune.cli.main import Context
-from hakobune.cli.pull_option import check_platform, pull_policy
+from hakobune.cli.pull_option import check_platform, have_image, pull_policy
 from hakobune.cli.serve import ensure_running
 from hakobune.cli.service_document import wanted_service
 from hakobune.cli.service_place import Place, add_place
@@ -128,7 +128,6 @@ def _run(arguments: argparse.Namespace, context: Context) -> int:
 
 def _have_image(arguments: argparse.Namespace, context: Context, lines: DeployLines) -> str:
     """The image that is named, pulled if it is not here; with `--platform`, one of several, by its digest."""
-    from hakobune.distribution.transfer import find_or_pull
     from hakobune.oci.platform import Platform
     from hakobune.oci.reference import Reference
     from hakobune.oci.store import Store
@@ -138,7 +137,7 @@ def _have_image(arguments: argparse.Namespace, context: Context, lines: DeployLi
         policy = pull_policy(arguments)
         reference = Reference.parse(name)
         platform = Platform.parse(arguments.platform) if arguments.platform else Platform.host()
-        image = find_or_pull(store, reference, platform, lines, policy)
+        image = have_image(store, reference, platform, context, lines, policy)
     check_platform(image, platform if arguments.platform else None, reference)
     if not image.platform.matches(Platform.host()):
         from hakobune.runtime.emulation import check_can_run  # most images are this machine's

@@ -171,23 +171,23 @@ def build_from_request(request: DockerfileRequest, context: Context, progress: P
     from hakobune.oci.store import Store
 
     with Store(context.settings.home) as store:
-        _have_our_bases(request, store, context, progress)
+        _have_our_images(request, store, context, progress)
         return build(request, store, context.settings, progress)
 
 
-def _have_our_bases(
+def _have_our_images(
     request: DockerfileRequest, store: Store, context: Context, progress: Progress
 ) -> None:
-    """Make those of hako's own base images that the file mentions; no registry has them."""
+    """Make those of hako's own images that the file mentions; no registry has them."""
     text = request.text
     if text is None:
         if not request.dockerfile.is_file():
             return  # told when it is read
         text = request.dockerfile.read_text(errors="replace")
-    if "hako/base-" in text:
-        from hakobune.builds.base import ensure_mentioned_bases
+    if "hako/b" in text:
+        from hakobune.builds.own_images import ensure_mentioned_images
 
-        ensure_mentioned_bases(text, store, context.settings.home, progress, request.platform)
+        ensure_mentioned_images(text, store, context.settings.home, progress, request.platform)
 
 
 def _build(arguments: argparse.Namespace, context: Context) -> int:
@@ -245,7 +245,7 @@ def _build_several(
         for platform in platforms:
             progress.phase(str(platform))
             one = replace(request, platform=platform, names=())
-            _have_our_bases(one, store, context, progress)
+            _have_our_images(one, store, context, progress)
             built.append(build(one, store, context.settings, progress))
         index = publish_index(store, [one.image for one in built], request.names)
         store.sync_later()

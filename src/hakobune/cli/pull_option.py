@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # the parser alone, for another verb, needs none of it
     from hakobune.oci.platform import Platform
     from hakobune.oci.reference import Reference
     from hakobune.oci.store import Store
+    from hakobune.progress import Progress
 
 POLICIES = ("missing", "always", "never")
 
@@ -56,7 +57,6 @@ def get_image(store: Store, name: str, arguments: argparse.Namespace, context: C
         HakoError: it cannot be had.
     """
     from hakobune.cli.terminal import BannerProgress
-    from hakobune.distribution.transfer import find_or_pull
     from hakobune.oci.platform import Platform
     from hakobune.oci.reference import Reference
 
@@ -64,9 +64,33 @@ def get_image(store: Store, name: str, arguments: argparse.Namespace, context: C
     wanted = Platform.parse(said) if said else None
     reference = Reference.parse(name)
     progress = BannerProgress(context.err, context.env)
-    image = find_or_pull(store, reference, wanted or Platform.host(), progress, arguments.pull)
+    platform = wanted or Platform.host()
+    image = have_image(store, reference, platform, context, progress, arguments.pull)
     check_platform(image, wanted, reference)
     return image
+
+
+def have_image(
+    store: Store,
+    reference: Reference,
+    platform: Platform,
+    context: Context,
+    progress: Progress,
+    policy: Policy,
+) -> Image:
+    """As `find_or_pull`; hako's own images, which no registry has, are made when they are not here.
+
+    Raises:
+        HakoError: it cannot be had.
+    """
+    from hakobune.distribution.transfer import find_or_pull
+
+    if policy != "never" and reference.short.startswith("hako/b"):
+        from hakobune.builds.own_images import ensure_own_image  # few names need the builds
+
+        if ensure_own_image(reference, store, context.settings.home, progress, platform):
+            policy = "missing"
+    return find_or_pull(store, reference, platform, progress, policy)
 
 
 def check_platform(image: Image, wanted: Platform | None, name: Reference) -> None:
