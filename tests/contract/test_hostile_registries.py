@@ -455,6 +455,71 @@ def test_a_token_server_on_another_host_gets_the_password_of_the_registry_only_o
     assert SECRET not in str(error.value)
 
 
+def test_a_token_server_may_redirect_on_its_own_host(
+    store: Store, registry: HostileRegistry, tmp_path: Path
+) -> None:
+    add_image(registry)
+    registry.fail("GET", "^/token$", status(308, Location="/token/v2?from=old"))
+    registry.fail("GET", "^/token/v2$", status(200, b'{"token":"t0ken","expires_in":300}'))
+    with_tokens(registry, f"http://{registry.host}/token")
+
+    image = get(store, registry, access(tmp_path, auths={registry.host: f"ci:{SECRET}"}))
+
+    assert_whole(store, image)
+    for path in ("^/token$", "^/token/v2$"):
+        (asked,) = registry.requests("GET", path)
+        assert asked.headers["authorization"].startswith("Basic ")
+
+
+def test_nobody_s_token_may_come_from_wherever_the_token_server_says(
+    store: Store, registry: HostileRegistry, tmp_path: Path
+) -> None:
+    add_image(registry)
+    with hostile_registry() as other:
+        there = status(307, Location=f"http://{other.host}/token")
+        registry.fail("GET", "^/token", there)
+        other.fail("GET", "^/token", status(200, b'{"token":"t0ken","expires_in":300}'))
+        with_tokens(registry, f"http://{registry.host}/token")
+
+        assert_whole(store, get(store, registry, access(tmp_path)))
+
+
+@pytest.mark.parametrize("kind", ["password", "identity token"])
+def test_a_token_server_s_redirect_takes_no_credentials_to_another_host(
+    store: Store, registry: HostileRegistry, tmp_path: Path, kind: str
+) -> None:
+    add_image(registry)
+    where = access(tmp_path, auths={registry.host: f"ci:{SECRET}"})
+    if kind == "identity token":
+        (tmp_path / "auth.json").write_text(
+            json.dumps({"auths": {registry.host: {"identitytoken": "refresh-me"}}})
+        )
+    with hostile_registry() as other:
+        for method in ("GET", "POST"):
+            registry.fail(method, "^/token", status(307, Location=f"http://{other.host}/token"))
+        with_tokens(registry, f"http://{registry.host}/token")
+
+        with pytest.raises(RegistryError) as error:
+            get(store, registry, where)
+
+        assert "it is another host, and gets no credentials" in error.value.why
+        assert other.host in error.value.why
+        assert other.seen == []
+
+
+@pytest.mark.parametrize("location", ["http://127.0.0.1:99999/x", "http://[127.0.0.1/x"])
+def test_a_redirect_to_what_is_no_url_is_told(
+    store: Store, registry: HostileRegistry, tmp_path: Path, location: str
+) -> None:
+    blob = add_image(registry)
+    registry.fail("GET", blob, status(307, Location=location))
+
+    with pytest.raises(RegistryError) as error:
+        get(store, registry, access(tmp_path))
+
+    assert "it is no URL" in error.value.why
+
+
 def test_a_refresh_token_is_posted_and_a_server_that_does_not_know_it_says_so(
     store: Store, registry: HostileRegistry, tmp_path: Path
 ) -> None:

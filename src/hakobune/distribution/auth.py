@@ -19,6 +19,7 @@ from hakobune.distribution.challenge import Challenge
 from hakobune.distribution.connections import Answer
 from hakobune.distribution.credentials import Credentials
 from hakobune.distribution.errors import RegistryError, describe_answer, login_hint
+from hakobune.distribution.redirect import scheme_of
 from hakobune.distribution.registries import bare_host, is_loopback
 
 _CLIENT_ID: Final = "hakobune"
@@ -150,8 +151,10 @@ def why_not_trusted(realm: str, base: str) -> str:
     The realm may be another host (the Hub's is), but TLS stays TLS, and a registry elsewhere does not send us to this
     machine or its private network.
     """
+    if scheme_of(realm) not in ("http", "https"):
+        return "it is no http(s) URL"
     parts, own = urlsplit(realm), urlsplit(base)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if not parts.hostname or not realm.isascii():
         return "it is no http(s) URL"
     if parts.username or parts.password:
         return "its URL holds a user"

@@ -13,6 +13,7 @@ from hakobune.distribution.connections import TRANSPORT_ERRORS, Answer
 from hakobune.distribution.errors import NotThereError, RegistryError, no_answer
 from hakobune.distribution.parallel import StopSign
 from hakobune.distribution.patience import ATTEMPTS, MIRROR_ATTEMPTS, wait_s
+from hakobune.distribution.redirect import scheme_of
 from hakobune.distribution.registries import Endpoint
 from hakobune.distribution.request import Request
 from hakobune.oci.descriptor import Descriptor
@@ -150,9 +151,9 @@ def _fetch_foreign(
 ) -> Iterator[bytes]:
     """From the URLs of a layer that registries may not distribute (image-spec layer.md "Non-Distributable Layers")."""
     for number, url in enumerate(blob.urls):
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.netloc:
+        if scheme_of(url) not in ("http", "https") or not url.isascii() or not urlsplit(url).netloc:
             raise client.wrong(f"a layer is at {url[:200]!r}, which is no http(s) URL")
+        parts = urlsplit(url)
         endpoint = Endpoint(host=parts.netloc, repository="")
         headers = {"Range": f"bytes={at}-"} if at else {}
         request = Request(

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from hakobune.distribution.access import Access
 from hakobune.distribution.connections import TRANSPORT_ERRORS, Answer, Connections
 from hakobune.distribution.errors import NoAnswerError, RegistryError, no_answer
-from hakobune.distribution.redirect import resolve_location, why_not_followed
+from hakobune.distribution.redirect import is_same_host, resolve_location, why_not_followed
 from hakobune.distribution.registries import Endpoint
 from hakobune.distribution.request import Request
 
@@ -100,12 +100,15 @@ class Exchange:
             answer.close()
             target = resolve_location(url, location)
             why = why_not_followed(url, target, insecure=endpoint.insecure)
+            if not why and request.secret and not is_same_host(url, target):
+                why = "it is another host, and gets no credentials"
             if why:
+                host, there = urlsplit(url).netloc, target.partition("?")[0][:200]
                 raise RegistryError(
                     request.what,
-                    host=endpoint.host,
+                    host=host,
                     status=answer.status,
-                    why=f"{endpoint.host} redirects to {urlsplit(target).netloc!r}: {why}",
+                    why=f"{host} redirects to {there!r}: {why}",
                 )
             if answer.status == 303 and method != "HEAD":
                 method = "GET"

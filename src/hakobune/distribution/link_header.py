@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from typing import Final
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
+
+from hakobune.distribution.redirect import resolve_location, scheme_of
 
 _LINK: Final = re.compile(r"""<([^>]*)>((?:\s*;\s*[^\s=;,]+(?:\s*=\s*(?:"[^"]*"|[^\s;,"]*))?)*)""")
 _IS_NEXT: Final = re.compile(r"""(?i);\s*rel\s*=\s*(?:next\b|"(?:[^"]*\s)?next(?:\s[^"]*)?")""")
@@ -20,7 +22,9 @@ def next_page(headers: Iterable[str], url: str) -> str:
     for header in headers:
         for link in _LINK.finditer(header):
             if _IS_NEXT.search(link[2]):
-                target: str = link[1]
-                parts = urlsplit(urljoin(url, target.strip()))
+                target = resolve_location(url, link[1].strip())
+                if scheme_of(target) is None:
+                    return ""
+                parts = urlsplit(target)
                 return parts.path + (f"?{parts.query}" if parts.query else "")
     return ""

@@ -21,6 +21,7 @@ class Request:
     scopes: tuple[str, ...] = ()
     anonymous: bool = False  # a foreign layer's URL gets no credentials
     again: bool = True  # sending it twice does no harm
+    secret: bool = False  # no redirect takes it to another host
     read_limit: int | None = None  # read the body up to one byte more, and close the answer
 
 

@@ -21,10 +21,7 @@ from hakobune.distribution.patience import (
     parse_retry_after,
     wait_s,
 )
-from hakobune.distribution.redirect import (
-    base_of,
-    origin_of,
-)
+from hakobune.distribution.redirect import base_of, origin_of
 from hakobune.distribution.registries import Endpoint
 from hakobune.distribution.request import Request
 
@@ -218,15 +215,21 @@ class Session:
         headers: Mapping[str, str],
         body: bytes | None,
     ) -> Answer:
-        attempt = 0
+        """The token server's answer, whatever it is; credentials stay at the host that they are sent to."""
+        attempt, host = 0, urlsplit(url).netloc
+        request = Request(
+            method=method,
+            url=url,
+            what=what,
+            headers=headers,
+            expected=frozenset(),
+            body=None if body is None else lambda: body,
+            secret=body is not None or "Authorization" in headers,
+        )
         while True:
             attempt += 1
-            host = urlsplit(url).netloc
-            request = Request(
-                method=method, url=url, what=what, headers=headers, expected=frozenset()
-            )
             try:
-                answer = self._exchange.send(request, endpoint, url, headers, body)
+                answer = self._exchange.follow(request, endpoint, "", lambda _: "")
             except TRANSPORT_ERRORS as error:
                 self._wait(
                     request, endpoint, attempt, None, no_answer(what, host=host, error=error)
