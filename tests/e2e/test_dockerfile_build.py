@@ -526,6 +526,33 @@ def test_what_a_stage_gives_unchanged_takes_no_room_again(
     assert (changed.tree / "b/f").read_text() == "changed\n"
 
 
+def test_a_file_that_is_copied_twice_is_two_files_of_the_image(
+    world: Installation, tmp_path: Path
+) -> None:
+    text = (
+        f"FROM {BASE} AS s\nRUN mkdir /a && echo twice >/a/f && ln /a/f /a/g\n"
+        f"FROM {BASE} AS once\nCOPY --from=s /a /x\n"
+        "FROM once AS more\nCOPY --from=s /a /y\n"
+        "FROM s\nCOPY --from=once /x /b\nCOPY --from=more /y /c\nCOPY --link --from=s /a /d\n"
+        "RUN mkdir /t && cp -a /a /b /c /d /t && echo one >/t/c/f\n"
+    )
+    fill(tmp_path, {"Dockerfile": text})
+
+    build(world, tmp_path, "-t", "once", "--target", "once")  # so that its layer is found, not made
+    build(world, tmp_path, "-t", "twice")
+    build(world, tmp_path, "-t", "more", "--target", "more")
+
+    files = [f"/t/{name}" for name in ("a/f", "b/f", "c/f", "c/g", "d/f")]
+    assert run_in(world, "twice", "cat", *files).split() == [*["twice"] * 2, *["one"] * 2, "twice"]
+    with Store(world.home) as store:
+        _, *layers, _ = store.snapshots(image_of(world, "twice"))
+        _, *of_more = store.snapshots(image_of(world, "more"))
+    for snapshots, folders in ((layers, "abcd"), (of_more, "xy")):
+        pairs = zip(snapshots, folders, strict=True)
+        files = {(one.tree / folder / "f").stat().st_ino for one, folder in pairs}
+        assert len(files) == len(folders)
+
+
 def test_a_folder_of_several_layers_is_copied_as_it_is_shown(
     world: Installation, tmp_path: Path
 ) -> None:

@@ -76,6 +76,7 @@ class Copier(Struct, eq=False):
         upper: where the view keeps what is written to it. Below a directory that is new it is written to directly, and files
             that may keep owner and mode get further names there instead of copies, if they are on the same file system
             and nobody writes to them any more (those of a snapshot, not those of a view).
+        has_file: whether the root has that very file under another name: then it gets a copy.
     """
 
     root: int
@@ -86,6 +87,7 @@ class Copier(Struct, eq=False):
     replace: bool = False
     now_ns: int | None = None
     upper: str = ""
+    has_file: Callable[[os.stat_result], bool] = lambda status: False
     _is_new: bool = False  # nothing is in the root but what this copy has put there
     _shares_on: int | None = None  # the file system whose files may be shared
     _inodes: dict[tuple[int, int], str] = field(default_factory=dict)
@@ -122,6 +124,7 @@ class Copier(Struct, eq=False):
                 owner=self.owner,
                 mode=self.mode,
                 attributes=self.attributes,
+                has_file=self.has_file,
                 _is_new=True,
                 _shares_on=os.fstat(root).st_dev if shares else None,
             )
@@ -196,7 +199,7 @@ class Copier(Struct, eq=False):
             self._clear(path)
         mode = entry.status.st_mode
         if stat.S_ISREG(mode):
-            if entry.status.st_dev == self._shares_on and self._share(entry, path):
+            if self._may_share(entry.status) and self._share(entry, path):
                 return
             first = self._first_name(entry.status, path)
             if first is None:
@@ -212,6 +215,11 @@ class Copier(Struct, eq=False):
             os.mknod(path, mode, entry.status.st_rdev, dir_fd=self.root)
         self._set_owner_and_mode(path, entry.status)
         _set_time(self.root, path, entry.status)
+
+    def _may_share(self, status: os.stat_result) -> bool:
+        return status.st_dev == self._shares_on and not (
+            status.st_nlink > 1 and self.has_file(status)
+        )
 
     def _share(self, entry: Entry, path: str) -> bool:
         """Give the source's file another name; not possible if it has too many."""

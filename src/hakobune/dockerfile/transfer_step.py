@@ -24,6 +24,7 @@ from hakobune.dockerfile.file_mode import FileMode
 from hakobune.dockerfile.git_source import is_git
 from hakobune.dockerfile.image_config import transfer_created_by, working_dir
 from hakobune.dockerfile.instructions import Add, Copy, Heredoc
+from hakobune.dockerfile.linked_files import LinkedFiles
 from hakobune.dockerfile.patterns import PatternSet, has_wildcards
 from hakobune.dockerfile.report import StepReport
 from hakobune.dockerfile.source_tree import SourceMissingError, SourceTree
@@ -31,7 +32,7 @@ from hakobune.dockerfile.stage_state import StageState
 from hakobune.dockerfile.step import Step
 from hakobune.dockerfile.step_layers import StepLayer, Top
 from hakobune.dockerfile.substitute import is_url
-from hakobune.dockerfile.workshop import Workshop
+from hakobune.dockerfile.workshop import Workshop, hold
 
 Transfer = Copy | Add
 
@@ -54,9 +55,10 @@ def transfer_step(
         _transfer(workshop, stage, instruction, destination, top, below)
 
     from_ = instruction.from_ if isinstance(instruction, Copy) else ""
-    is_linked = instruction.link and not instruction.chmod  # BuildKit's rule
     owner: dict[str, object] = {}
-    if is_linked and has_names(instruction.chown):  # the layers below are not in its key
+    if _is_alone(instruction) and has_names(
+        instruction.chown
+    ):  # the layers below are not in its key
         known = _owner(workshop, stage, instruction) or Owner(0, 0)
         owner = {"owner": [known.uid, known.gid]}
 
@@ -70,10 +72,15 @@ def transfer_step(
         inputs=(*cheap, lambda: {**_inputs(workshop, instruction, destination), **owner}),
         created_by=transfer_created_by(instruction),
         banner=banner,
-        alone=is_linked,
+        alone=_is_alone(instruction),
         settled=bool(from_),
         make=make,
     )
+
+
+def _is_alone(instruction: Transfer) -> bool:
+    """Whether the layer does not depend on those below (BuildKit's rule)."""
+    return instruction.link and not instruction.chmod
 
 
 def _destination(stage: StageState, instruction: Transfer) -> str:
@@ -290,19 +297,23 @@ def _transfer(
     from hakobune.runtime.mount import RootFs
 
     with ExitStack() as undo:
-        # With a time given, what is younger gets it, and other layers must not: nothing is shared then.
-        apart_from = below if workshop.request.epoch is None else None
+        # With a time given, what is younger gets it, and other layers must not; and what lies under a layer that is found
+        # by itself is not known: nothing is shared then.
+        shares = workshop.request.epoch is None and not _is_alone(instruction)
+        apart_from = below if shares else None
         picked = undo.enter_context(_open_sources(workshop, instruction, undo, apart_from))
         owner = _owner(workshop, stage, instruction)
         with workshop.layers.lowers(below) as lowers:
             root = mount.overlay(RootFs(lowers=lowers, top=top.folder), None)
-        undo.callback(os.close, root)
+            undo.callback(os.close, root)
+            linked = LinkedFiles([hold(path, undo) for path in lowers])
         from_stage = isinstance(instruction, Copy) and bool(instruction.from_)
         mode = FileMode.parse(instruction.chmod) if instruction.chmod else None
         copier = Copier(
             root,
             owner=owner or (None if from_stage else Owner(0, 0)),
             upper=str(top.up),
+            has_file=linked.has,
             mode=(lambda bits, folder: mode.apply(bits, is_directory=folder)) if mode else None,
             directory_mode=mode.octal & 0o777 if mode and mode.octal is not None else 0o755,
             attributes=from_stage,

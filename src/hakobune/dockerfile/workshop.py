@@ -107,7 +107,7 @@ class Workshop(Struct, eq=False):
             with self.layers.lowers(stage.layers) as lowers:
                 root = mount.overlay(RootFs(lowers=lowers, top=TmpfsTop(1 << 20)), None)
                 undo.callback(os.close, root)
-                opened = [] if apart_from is None else [_hold(path, undo) for path in lowers]
+                opened = [] if apart_from is None else [hold(path, undo) for path in lowers]
             with self.layers.lowers(apart_from or ()) as others:
                 known = {_inode(os.stat(path)) for path in others}
             own = frozenset(_name(fd) for fd in opened if _inode(os.fstat(fd)) not in known)
@@ -122,8 +122,8 @@ def _inode(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _hold(path: Path, undo: ExitStack) -> int:
-    """The directory, wherever it is moved meanwhile."""
+def hold(path: Path, undo: ExitStack) -> int:
+    """The open directory, wherever it is moved meanwhile; *undo* closes it."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     undo.callback(os.close, fd)
     return fd
