@@ -306,7 +306,9 @@ def _transfer(
         with workshop.layers.lowers(below) as lowers:
             root = mount.overlay(RootFs(lowers=lowers, top=top.folder), None)
             undo.callback(os.close, root)
-            linked = LinkedFiles([hold(path, undo) for path in lowers])
+        # A base image is not looked through: it has thousands of files, and hardly ever one of this build's stages.
+        with workshop.layers.lowers([layer for layer in below if layer.created]) as made:
+            linked = LinkedFiles([hold(path, undo) for path in made])
         from_stage = isinstance(instruction, Copy) and bool(instruction.from_)
         mode = FileMode.parse(instruction.chmod) if instruction.chmod else None
         copier = Copier(
