@@ -22,7 +22,7 @@ from hakobune.runtime.container import ContainerError
 from hakobune.runtime.container_end import ContainerEnd
 from hakobune.runtime.detach_keys import DetachFilter
 from hakobune.runtime.forwarded import FORWARDED, PATIENCE
-from hakobune.runtime.relay import write_all
+from hakobune.runtime.relay import HungUpError, write_all
 from hakobune.runtime.terminal import NoTerminalError, raw_mode, window_size
 
 _BLOCK = 65536
@@ -174,6 +174,8 @@ class Session:
                 self._show(kind, content)
         except ValueError:  # an attendant of another version
             self._left = Left.ENDED
+        except HungUpError:
+            self._left = Left.HUNG_UP
 
     def _show(self, kind: Kind, content: bytes) -> None:
         if kind is Kind.READY:

@@ -10,9 +10,16 @@ import contextlib
 import errno
 import os
 import select
+import stat
 from collections.abc import Callable
 
+from hakobune.errors import HakoError
+
 _BLOCK = 65536
+
+
+class HungUpError(HakoError):
+    """Our terminal has gone."""
 
 
 class Relay:
@@ -138,7 +145,12 @@ class Relay:
 
 
 def write_all(fd: int, data: bytes) -> None:
-    """Write to *fd*; like a shell's pipe, when nobody reads any more the rest is dropped."""
+    """Write to *fd*; like a shell's pipe, when nobody reads any more the rest is dropped.
+
+    Raises:
+        HungUpError: it is a terminal that has gone.
+        OSError: the disk is full, or fails.
+    """
     view = memoryview(data)
     with contextlib.suppress(BrokenPipeError):
         while view:
@@ -146,3 +158,7 @@ def write_all(fd: int, data: bytes) -> None:
                 view = view[os.write(fd, view) :]
             except BlockingIOError:  # somebody made our own output non-blocking
                 select.select([], [fd], [])
+            except OSError as error:
+                if error.errno == errno.EIO and stat.S_ISCHR(os.fstat(fd).st_mode):
+                    raise HungUpError("the terminal was hung up") from error
+                raise

@@ -64,7 +64,8 @@ def raw_mode(fd: int) -> Iterator[None]:
     try:
         yield
     finally:
-        termios.tcsetattr(fd, termios.TCSADRAIN, before)
+        with contextlib.suppress(termios.error):  # it was hung up meanwhile
+            termios.tcsetattr(fd, termios.TCSADRAIN, before)
 
 
 @contextmanager

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from hakobune.runtime.relay import Relay, write_all
+from hakobune.runtime.relay import HungUpError, Relay, write_all
+from hakobune.runtime.terminal import raw_mode
 
 
 class Pipes:
@@ -137,6 +138,27 @@ def test_writing_to_nobody_is_no_error(pipes: Pipes) -> None:
     pipes.close(reader)
 
     write_all(writer, b"x")
+
+
+def test_writing_to_a_terminal_that_has_gone_is_told() -> None:
+    keeper, terminal = os.openpty()
+    os.close(keeper)
+
+    try:
+        with pytest.raises(HungUpError, match="the terminal was hung up"):
+            write_all(terminal, b"x")
+    finally:
+        os.close(terminal)
+
+
+def test_a_terminal_that_has_gone_meanwhile_needs_no_putting_back() -> None:
+    keeper, terminal = os.openpty()
+
+    try:
+        with raw_mode(terminal):
+            os.close(keeper)
+    finally:
+        os.close(terminal)
 
 
 def test_what_is_typed_passes_a_filter_which_may_end_the_copying(pipes: Pipes) -> None:
