@@ -21,7 +21,7 @@ from hakobune.registry.quota import set_quota
 from hakobune.registry.repository import Mode, RemoteConfig, Repository, UpstreamPolicy
 from hakobune.registry.retention import forget
 from hakobune.registry.scrub import Scrubber
-from hakobune.registry.sweep import sweep_files, sweep_uploads
+from hakobune.registry.sweep import retire_unnamed, sweep_files, sweep_uploads
 from hakobune.state.audit import oldest_act, read_audit
 from hakobune.state.migrate import migrate
 from hakobune.state.sql import DatabaseError, Transaction, open_sql
@@ -733,6 +733,27 @@ def test_files_without_rows_are_swept_and_others_are_not(run: Run) -> None:
         assert (early, late) == (0, 1)
         assert world.path_of(kept).exists()
         assert not world.path_of(lost).exists()
+
+    run(test)
+
+
+def test_a_blob_that_is_pushed_while_its_file_is_retired_is_there(run: Run) -> None:
+    async def test(world: World) -> None:
+        world.in_threads = True
+        for number in range(20):
+            data = b"again %d" % number
+            (staged := world.storage.uploads / "staged").write_bytes(data)
+            key = world.storage.put(staged, digest_of(data))
+            staged.unlink()
+            pushed, _, _ = await asyncio.gather(
+                world.push_blob(data),
+                retire_unnamed(world.metadata, world.storage, key),
+                retire_unnamed(world.metadata, world.storage, key),
+            )
+
+            assert await world.metadata.find_blob(world.repository, pushed)
+            assert world.path_of(pushed).read_bytes() == data
+            assert not await retire_unnamed(world.metadata, world.storage, key)
 
     run(test)
 

@@ -703,12 +703,13 @@ def test_a_database_that_ends_every_connection_is_connected_to_again() -> None:
 def test_what_a_refused_upload_has_left_is_no_way_to_change_a_blob(
     registry: HakoRegistry, http: RegistryHttp
 ) -> None:
-    """The file was linked to its place when the quota refused its row; the session goes on."""
+    """The file was linked to its place when the quota refused its row, and taken from there; the session goes on."""
     data = os.urandom(5000)
     digest = digest_of(data)
     location = begin(http, "shop/narrow/web")
     set_quota(registry, "shop/narrow", 100)
     refused = http.send("PUT", location, data, parameters=[("digest", digest)])
+    assert not blob_file(registry, digest).exists()
 
     more = http.send("PATCH", location, b"of another kind")
     pushed = http.push_blob("shop/wide/web", data)

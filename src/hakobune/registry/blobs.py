@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from hakobune.registry.errors import RegistryError
+
 
 @dataclass(frozen=True, slots=True)
 class Stat:
@@ -88,6 +90,7 @@ async def commit_blob(
     staged: Path,
     digest: str,
     *,
+    retire: Callable[[str], Awaitable[object]] | None = None,
     run: Callable[[Callable[[], str]], Awaitable[str]] = asyncio.to_thread,
 ) -> str:
     """Store a staged file, whose bytes have that digest, and its row; its key. *staged* is left to the caller.
@@ -97,9 +100,11 @@ async def commit_blob(
     Args:
         link: writes the row for a key: `partial(metadata.link_blob, repository, digest, size, upload=…,
             still_there=storage.is_there)` with the key as its last positional argument.
+        retire: takes the file away if the row is refused: `partial(sweep.retire_unnamed, metadata, storage)`.
         run: calls a blocking function in a thread.
 
     Raises:
+        RegistryError: the row is refused.
         OSError: the disk is full, or the storage does not answer.
     """
     while True:
@@ -108,6 +113,10 @@ async def commit_blob(
             await link(key)
         except BlobVanishedError:
             continue  # the collector was just taking it away
+        except RegistryError:
+            if retire is not None:
+                await retire(key)
+            raise
         return key
 
 

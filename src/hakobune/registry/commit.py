@@ -5,6 +5,7 @@ A 201 is strict: the file is synced, linked to its place and its folder synced b
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from hakobune.registry.answer import Answer
@@ -14,6 +15,7 @@ from hakobune.registry.errors import RegistryError
 from hakobune.registry.exchange import Exchange
 from hakobune.registry.parts import Parts
 from hakobune.registry.staged import StagedFile
+from hakobune.registry.sweep import retire_unnamed
 
 
 async def stream(exchange: Exchange, staged: StagedFile) -> None:
@@ -58,6 +60,9 @@ async def store_file(
 
     Args:
         upload: the session that ends with it; "" for none.
+
+    Raises:
+        RegistryError: a quota would be exceeded, or the repository is gone; nothing is stored.
     """
 
     def still_there(key: str) -> bool:
@@ -75,7 +80,8 @@ async def store_file(
             still_there=still_there,
         )
 
-    await commit_blob(parts.storage, link, path, digest, run=parts.in_thread)
+    retire = partial(retire_unnamed, parts.metadata, parts.storage)
+    await commit_blob(parts.storage, link, path, digest, retire=retire, run=parts.in_thread)
     crash_point("blob-committed")
 
 

@@ -18,6 +18,7 @@ from hakobune.registry.metadata import Metadata, StoredBlob
 from hakobune.registry.quota import check_room
 from hakobune.registry.remote_asking import RemoteAsking
 from hakobune.registry.repository import Repository
+from hakobune.registry.sweep import retire_unnamed
 from hakobune.registry.upstream_errors import AbsentError, UpstreamError, Wanted, answer_for
 
 
@@ -146,7 +147,10 @@ class RemoteBlobs:
                 repository, str(digest), size, key, still_there=self._storage.is_there
             )
 
-        await commit_blob(self._storage, link, path, str(digest), run=self._fetches.run)
+        retire = functools.partial(retire_unnamed, self._metadata, self._storage)
+        await commit_blob(
+            self._storage, link, path, str(digest), retire=retire, run=self._fetches.run
+        )
 
     async def _is_known(self, repository: Repository, digest: Digest) -> bool:
         return await self._metadata.find_blob(repository, str(digest)) is not None

@@ -12,6 +12,7 @@ from typing import Final
 
 from hakobune.registry.blobs import LocalStorage, Storage
 from hakobune.registry.metadata import Metadata
+from hakobune.registry.metadata_blobs import DELETING
 from hakobune.registry.rows import SECOND
 from hakobune.state.sql import Transaction
 
@@ -27,20 +28,37 @@ async def sweep_files(
     before = metadata.clock() - int(after_s * SECOND)
     blobs = await asyncio.to_thread(lambda: iter(storage.list()))
     while (found := await asyncio.to_thread(next, blobs, None)) is not None:
-        if found.modified_at >= before or await _has_row(metadata, found.key):
-            continue
-
-        async def work(transaction: Transaction, key: str = found.key) -> bool:
-            # Whoever has just put it and not yet written its row looks again in that transaction.
-            if await transaction.fetch_row(_ROW, _digest_of(key), key) is not None:
-                return False
-            storage.retire(key)
-            return True
-
-        if await metadata.sql.transact(work, durable=False):
-            await asyncio.to_thread(storage.delete, found.key)
-            removed += 1
+        if found.modified_at < before and not await _has_row(metadata, found.key):
+            removed += await retire_unnamed(metadata, storage, found.key)
     return removed
+
+
+async def retire_unnamed(metadata: Metadata, storage: Storage, key: str) -> bool:
+    """Take a stored file away unless a row names it; whether it did.
+
+    Whoever is just storing the same bytes finds that out in the transaction that writes his row (`Storage.is_there`).
+
+    Raises:
+        DatabaseError: it is busy or lost; the file stays.
+        OSError: it cannot be moved.
+    """
+    digest = _digest_of(key)
+
+    async def work(transaction: Transaction) -> bool:
+        # PostgreSQL lets nobody else write that row until this ends.
+        held = await transaction.execute(_HOLD, digest, key, DELETING, metadata.clock())
+        row = await transaction.fetch_row(_KEY, digest)
+        if not held and row is not None and row[0] == key:
+            return False
+        storage.retire(key)
+        if held:
+            await transaction.execute("DELETE FROM blob WHERE digest = $1", digest)
+        return True
+
+    retired = await metadata.sql.transact(work, durable=False)
+    if retired:
+        await asyncio.to_thread(storage.delete, key)
+    return retired
 
 
 async def sweep_uploads(
@@ -71,11 +89,16 @@ def sweep_folders(files: LocalStorage, now_s: float) -> None:
     files.empty_trash()
 
 
-_ROW: Final = "SELECT 1 FROM blob WHERE digest = $1 AND storage_key = $2"
+_KEY: Final = "SELECT storage_key FROM blob WHERE digest = $1"
+_HOLD: Final = (
+    "INSERT INTO blob (digest, size, storage_key, state, state_at, leased_at, verified_at, created_at) "
+    "VALUES ($1, 0, $2, $3, $4, $4, $4, $4) ON CONFLICT (digest) DO NOTHING"
+)
 
 
 async def _has_row(metadata: Metadata, key: str) -> bool:
-    return await metadata.sql.fetch_row(_ROW, _digest_of(key), key) is not None
+    row = await metadata.sql.fetch_row(_KEY, _digest_of(key))
+    return row is not None and row[0] == key
 
 
 def _digest_of(key: str) -> str:
