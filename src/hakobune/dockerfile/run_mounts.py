@@ -24,7 +24,7 @@ from hakobune.runtime import mount as mounts
 from hakobune.runtime.mount import RootFs
 from hakobune.runtime.sandbox_plan import GivenFile, GivenMount
 from hakobune.runtime.slot import Slot
-from hakobune.support.locks import open_lock
+from hakobune.support.locks import exclusive, open_lock
 
 _SECRETS = "/run/secrets"
 _AGENTS = "/run/buildkit/ssh_agent"
@@ -215,6 +215,8 @@ def _is_there(path: Path, descriptor: int) -> bool:
 
 def _begin_cache(workshop: Workshop, item: Mount, data: Path, number: int) -> None:
     """Make a new cache: empty, or with what `from` has at its source."""
+    from shutil import rmtree
+
     new = data.with_name(f".new-{os.getpid()}-{number}-{os.urandom(4).hex()}")
     new.mkdir()
     if item.from_:
@@ -230,11 +232,11 @@ def _begin_cache(workshop: Workshop, item: Mount, data: Path, number: int) -> No
     else:
         os.chown(new, item.uid or 0, item.gid or 0)
         new.chmod(0o755 if item.mode is None else item.mode)
-    try:
-        os.rename(new, data)
-    except OSError:
-        if not data.is_dir():  # else another build was faster
-            raise
+    with exclusive(data.with_name("begin")):
+        if not data.is_dir():  # an empty one would give way to another, and its mounts lead nowhere
+            os.rename(new, data)
+            return
+    rmtree(new)  # another command was faster
 
 
 def _bind(
