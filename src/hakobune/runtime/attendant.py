@@ -168,8 +168,6 @@ class Attendant:
             for fd in select.select([], writing, [], left)[1]:
                 self._write(fd)
 
-    # the container
-
     def _read(self, fd: int) -> bool:
         """Pass a block on; says whether there was one."""
         try:
@@ -212,8 +210,6 @@ class Attendant:
             signal.pidfd_send_signal(self._until, number)
         except ProcessLookupError:
             pass
-
-    # people
 
     def _greet(self) -> None:
         try:
