@@ -5,16 +5,22 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
-from hakobune.dockerfile.add_git import GitError, check_out, forget_checkouts
+from hakobune.dockerfile.add_git import Checkout, GitError, checked_out, forget_checkouts
 from hakobune.dockerfile.git_source import GitSource, read_git_source
 from tests.git_server import ENV, commit, git, git_server, make_repository
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="no git here")
+
+
+def check_out(source: GitSource, folder: Path, env: Mapping[str, str]) -> Checkout:
+    """What is left of it after a build."""
+    with checked_out(source, folder, env) as done:
+        return done
 
 
 @pytest.fixture
@@ -165,3 +171,17 @@ def test_a_machine_without_git_is_told_what_to_do(tmp_path: Path):
         check_out(GitSource(remote="git://127.0.0.1:1/x"), tmp_path, {"PATH": str(tmp_path)})
 
     assert caught.value.fix == "apt install git"
+
+
+def test_what_a_build_uses_is_not_forgotten(server: str, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    source = read_git_source(f"{server}/r.git")
+
+    with checked_out(source, kept, ENV) as done, checked_out(source, kept, ENV) as again:
+        forget_checkouts(kept)
+
+        assert (done.folder / "docs/a").read_text() == "two\n"
+        assert again == done
+
+    forget_checkouts(kept)
+    assert not any(kept.iterdir())

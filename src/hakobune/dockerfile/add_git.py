@@ -5,6 +5,7 @@ git is the machine's own, with the caller's keys; it runs nothing that the repos
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -12,7 +13,8 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from msgspec.structs import replace
 from hakobune.dockerfile.git_access import split_access
 from hakobune.dockerfile.git_source import GitSource
 from hakobune.errors import HakoError
-from hakobune.support.locks import open_lock, try_exclusive
+from hakobune.support.locks import is_still_there, open_lock, try_exclusive
 
 _TIMEOUT_S = 600
 _SAFE = (
@@ -59,8 +61,9 @@ class Checkout:
     commit: str
 
 
-def check_out(source: GitSource, folder: Path, env: Mapping[str, str]) -> Checkout:
-    """The files of what *source* names, kept below *folder* for later builds.
+@contextmanager
+def checked_out(source: GitSource, folder: Path, env: Mapping[str, str]) -> Iterator[Checkout]:
+    """The files of what *source* names, kept below *folder* for later builds; nobody forgets them in the block.
 
     Args:
         env: for `PATH`, keys (`SSH_AUTH_SOCK`, `HOME`) and proxies; of `git_access.git_environment` also tokens.
@@ -81,25 +84,41 @@ def check_out(source: GitSource, folder: Path, env: Mapping[str, str]) -> Checko
     name = _name(source, commit)
     done = folder / name
     folder.mkdir(parents=True, exist_ok=True)
-    lock = open_lock(folder / f"{name}.lock")
+    path = folder / f"{name}.lock"
+    while True:
+        with _locked(path, fcntl.LOCK_SH) as lock:
+            if done.is_dir() and is_still_there(path, lock):
+                os.utime(lock)  # used now: see `forget_checkouts`
+                yield Checkout(done, commit)
+                return
+        with _locked(path, fcntl.LOCK_EX) as lock:
+            if is_still_there(path, lock) and not done.is_dir():
+                _make(git, source, commit, done)
+
+
+@contextmanager
+def _locked(path: Path, kind: int) -> Iterator[int]:
+    lock = open_lock(path)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not done.is_dir():
-            _make(git, source, commit, done)
-        os.utime(lock)  # used now: see `forget_checkouts`
+        fcntl.flock(lock, kind)
+        yield lock
     finally:
         os.close(lock)
-    return Checkout(done, commit)
 
 
 def forget_checkouts(folder: Path, *, unused_for_s: float = 0) -> None:
-    """Remove what no build has used for that long and none is making now."""
+    """Remove what no build has used for that long and none is using now."""
     limit = time.time() - unused_for_s
     for path in folder.glob("*.lock"):
-        if path.stat().st_mtime <= limit and (lock := try_exclusive(path)) is not None:
-            shutil.rmtree(path.with_suffix(""), ignore_errors=True)
-            path.unlink()
-            os.close(lock)
+        with contextlib.suppress(FileNotFoundError):  # another build forgets it, too
+            if path.stat().st_mtime > limit or (lock := try_exclusive(path)) is None:
+                continue
+            try:
+                if is_still_there(path, lock):
+                    shutil.rmtree(path.with_suffix(""), ignore_errors=True)
+                    path.unlink()
+            finally:
+                os.close(lock)
 
 
 def _name(source: GitSource, commit: str) -> str:

@@ -139,7 +139,8 @@ def open_build_context(
                 yield _local(Path(where).absolute(), file, given)
             case Kind.GIT:
                 tell(f"context {shown(where)}")
-                yield _elsewhere(_check_out(where, home, env, args), file, given, where)
+                folder = undo.enter_context(_checked_out(where, home, env, args))
+                yield _elsewhere(folder, file, given, where)
             case Kind.URL:
                 from hakobune.dockerfile.add_url import download
 
@@ -200,20 +201,23 @@ def _local(folder: Path, file: str | None, given: str | None) -> BuildContext:
     )
 
 
-def _check_out(where: str, home: Path, env: Mapping[str, str], args: Mapping[str, str]) -> Path:
+@contextmanager
+def _checked_out(
+    where: str, home: Path, env: Mapping[str, str], args: Mapping[str, str]
+) -> Iterator[Path]:
     """The folder of a repository that is meant."""
-    from hakobune.dockerfile.add_git import check_out
+    from hakobune.dockerfile.add_git import checked_out
 
     source = git_source(where, args)
-    top = check_out(source, home / "dockerfile" / "git", env).folder
-    folder = top / _resolve(top, source.folder)
-    if not folder.is_dir():
-        raise HakoError(
-            f"the build context {shown(where)} cannot be read",
-            why=f"the repository has no folder {source.folder}",
-            fix="REPOSITORY#REF:FOLDER",
-        )
-    return folder
+    with checked_out(source, home / "dockerfile" / "git", env) as done:
+        folder = done.folder / _resolve(done.folder, source.folder)
+        if not folder.is_dir():
+            raise HakoError(
+                f"the build context {shown(where)} cannot be read",
+                why=f"the repository has no folder {source.folder}",
+                fix="REPOSITORY#REF:FOLDER",
+            )
+        yield folder
 
 
 def _from_stream(

@@ -24,7 +24,7 @@ from hakobune.runtime import mount as mounts
 from hakobune.runtime.mount import RootFs
 from hakobune.runtime.sandbox_plan import GivenFile, GivenMount
 from hakobune.runtime.slot import Slot
-from hakobune.support.locks import exclusive, open_lock
+from hakobune.support.locks import exclusive, is_still_there, open_lock
 
 _SECRETS = "/run/secrets"
 _AGENTS = "/run/buildkit/ssh_agent"
@@ -200,17 +200,9 @@ def _lock_cache(workshop: Workshop, folder: Path, sharing: Sharing) -> tuple[Pat
                 continue
             workshop.report.note("waiting for another build that uses the same cache mount")
             fcntl.flock(lock, kind)
-        if _is_there(chosen / "lock", lock):
+        if is_still_there(chosen / "lock", lock):
             return chosen, lock
         os.close(lock)  # the folder was forgotten between the two
-
-
-def _is_there(path: Path, descriptor: int) -> bool:
-    """Whether the open file is still the one at *path*."""
-    try:
-        return os.path.samestat(os.stat(path), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
 
 
 def _begin_cache(workshop: Workshop, item: Mount, data: Path, number: int) -> None:

@@ -189,14 +189,14 @@ def _download(workshop: Workshop, instruction: Add, url: str, undo: ExitStack) -
 
 
 def _clone(workshop: Workshop, instruction: Add, word: str, undo: ExitStack) -> _Picked:
-    from hakobune.dockerfile.add_git import GitError, check_out
+    from hakobune.dockerfile.add_git import GitError, checked_out
     from hakobune.dockerfile.git_source import read_git_source, with_flags
 
     at = instruction.at
     source = with_flags(read_git_source(word), instruction.checksum, instruction.keep_git_dir)
     folder = workshop.store.home / "dockerfile" / "git"
     try:
-        done = check_out(source, folder, workshop.request.env)
+        done = undo.enter_context(checked_out(source, folder, workshop.request.env))
     except GitError as error:
         raise DockerfileError.at(at, error) from error
     root = os.open(done.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

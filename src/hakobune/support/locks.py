@@ -15,6 +15,14 @@ def open_lock(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
 
 
+def is_still_there(path: Path, descriptor: int) -> bool:
+    """Whether the open lock is the file at *path*, and not one that was unlinked before it could be locked."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
 @contextmanager
 def exclusive(path: Path, *, waiting: Callable[[], None] | None = None) -> Iterator[None]:
     """Hold the lock alone; *waiting* is called once if somebody else holds it now."""
